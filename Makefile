@@ -1,0 +1,44 @@
+# make install   .venv with the program in it
+# make run       install, then the demo: a carrier that suspends, a PBX that overloads, the gate between them
+# make test      everything: set-up, test programs, checks, tests (what .ci/run calls)
+# make check     style, types, imports between the rooms
+# PYTHON=python3.12 chooses the interpreter; DEMO="--seconds 5" goes to the demo, TESTS="tests/config" to pytest.
+
+PYTHON ?= python3
+VENV := .venv
+CONFIG := config/callgate.yaml
+export PYTHON VENV
+
+.PHONY: install dev programs run test check format clean
+
+install:
+	@tools/install.sh
+
+dev:
+	@tools/install.sh dev
+
+programs:
+	@tools/test-programs.sh
+
+run: install
+	@$(VENV)/bin/callgate demo $(DEMO)
+	@printf '%s\n' '' '$(CONFIG) works as it stands; edit it for your own PBX and trunk. The program is' \
+	  '$(VENV)/bin/callgate; `. $(VENV)/bin/activate` puts it on the PATH of this shell.'
+
+check: dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+test: dev programs check
+	$(VENV)/bin/pytest $(TESTS)
+
+format: dev
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf src/*.egg-info
+	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

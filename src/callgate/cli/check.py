@@ -1,0 +1,209 @@
+"""`callgate check`: is the config fit for use, and what does each key's contract come to, in words."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import typer
+
+from callgate.cli import ConfigPath, load_or_exit
+from callgate.config import Config, Key, SipPeer, effective_limits
+from callgate.policy.profile import NESTED, NOT_ENFORCED, RULE, Limits, NumberRules, Profile
+
+MIN_SECRET = 16
+"""Characters; a shorter signing key can be guessed."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+
+    @app.command()
+    def check(config: ConfigPath) -> None:
+        """Check a config, and print the arithmetic of each key's contract.
+
+        Exit 2 with every fault and its line where it can't be used. Warnings are no faults.
+        """
+        loaded = load_or_exit(config)
+        for line in report(loaded):
+            typer.echo(line)
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    parts = [f"{hours} h" if hours else "", f"{rest // 60} min" if rest >= 60 else ""]
+    return " ".join(filter(None, parts)) or f"{seconds:g} s"
+
+
+def _without_notice(value: int, contract: int | None) -> int:
+    """The contract's "N or more" includes the N-th: what needs no notice ends one below."""
+    return value if contract is None else min(value, contract - 1)
+
+
+def _rate(value: int, profile: Profile) -> str:
+    if value == 0:
+        return "no outbound call at all"
+    return (
+        f"at most {value} new calls in any window of 1.000 s, as the carrier sees them arrive "
+        f"({value * 3600:,} an hour); one more: 503"
+    )
+
+
+def _inbound(value: int, profile: Profile) -> str:
+    quiet = _without_notice(value, profile.limits.get("inbound_calls"))
+    return f"at most {value} inbound calls up at once; without notice: {quiet} inbound; one more: 486"
+
+
+def _forwards(value: int, profile: Profile) -> str:
+    quiet = _without_notice(value, profile.limits.get("forwarded_calls"))
+    return f"{value} forwarded × 2 lines = {value * 2} lines; without notice: {quiet} forwarded"
+
+
+WORDS: Mapping[str, Callable[[Any, Profile], str]] = {
+    "outbound_cps": _rate,
+    "inbound_calls": _inbound,
+    "outbound_calls": lambda n, _: f"at most {n} ordinary outbound calls up at once; one more: 503",
+    "calls": lambda n, _: f"at most {n} calls up at once, inbound + outbound",
+    "max_call_seconds": lambda n, _: f"BYE to both sides {_duration(n)} after the answer",
+    "lines": lambda n, _: f"{n} lines = inbound legs + forwarded outbound legs",
+    "forwarded_calls": _forwards,
+    "recordings": lambda n, _: f"at most {n} calls recorded at once",
+    "redial_gap_seconds": lambda n, _: f"at least {n:g} s between two calls to the same number",
+}
+"""Limit → what it means. The order is the order of the report."""
+
+
+def _limit_lines(limits: Limits, profile: Profile) -> Iterator[str]:
+    for name, words in WORDS.items():
+        value, origin = getattr(limits, name), limits.origin[name]
+        if name in NOT_ENFORCED:
+            continue
+        text = "no limit" if value is None else words(value, profile)
+        yield f"  {RULE[name]:<4}{name:<18}{_plain(value):<8}{text}  [{origin}]"
+    pending = [name for name in WORDS if name in NOT_ENFORCED and getattr(limits, name) is not None]
+    if pending:
+        yield "  not enforced yet:"
+    for name in pending:
+        value, step = getattr(limits, name), NOT_ENFORCED[name][0]
+        text = f"{WORDS[name](value, profile)} (step {step})"
+        yield f"  {RULE[name]:<4}{name:<18}{_plain(value):<8}{text}  [{limits.origin[name]}]"
+
+
+def _plain(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def _number_lines(rules: NumberRules) -> Iterator[str]:
+    for verdict, classes in (("blocked", rules.blocked), ("allowed", rules.allowed)):
+        by_rule: dict[str, list[str]] = {}
+        for name, rule in classes.items():
+            by_rule.setdefault(rule, []).append(name)
+        for rule, names in by_rule.items():
+            yield f"  {verdict}   {rule}: {', '.join(names)}"
+    rest = {"allow": "allowed", "block": "blocked"}[rules.default]
+    yield f"  {rest}   {rules.default_rule + ': ' if rules.default_rule else ''}every other number"
+
+
+def report(config: Config) -> Iterator[str]:
+    """The whole answer, line by line."""
+    yield f"{config.path}: fine"
+    yield ""
+    listeners = [f"{one.uri}" + (f" (as {one.advertise})" if one.advertise else "") for one in config.listen]
+    yield f"listen     {', '.join(listeners)}"
+    yield f"ops        {f'http://{config.ops}' if config.ops else 'none'}"
+    yield f"state_dir  {config.state_dir or 'none: nothing is kept'}"
+    for name, trunk in config.trunks.items():
+        profile = config.profiles[name]
+        yield ""
+        yield f"trunk {name}"
+        yield f"  gateways  {', '.join(map(str, trunk.gateways))}"
+        if trunk.sources:
+            yield f"  sources   {', '.join(map(str, trunk.sources))}"
+        yield f"  contract  {profile.name}: {profile.title}"
+        if trunk.numbering == "any":
+            yield "  numbering any: every Request-URI goes, emergency numbers are judged all the same"
+        yield from _number_lines(profile.numbers)
+    for name, key in config.keys.items():
+        profile = config.profiles[key.trunk]
+        yield ""
+        yield f"key {name} (trunk {key.trunk}, contract {profile.name})"
+        yield f"  sources   {', '.join(map(str, key.sources)) or 'none'}"
+        yield f"  pbx       {key.pbx or 'none'}"
+        count = sum(len(one.number) for one in key.numbers)
+        shown = ", ".join(str(one.number) for one in key.numbers[:5]) + (
+            ", …" if len(key.numbers) > 5 else ""
+        )
+        yield f"  numbers   {shown or 'none'}" + (f" ({count} numbers)" if count > 1 else "")
+        yield from _limit_lines(effective_limits(config, name), profile)
+    found = list(warnings(config))
+    if found:
+        yield ""
+    for text in found:
+        yield f"warning: {text}"
+
+
+def _is_public(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return True  # an advertised name is there to be found from outside
+
+
+def _media_warning(config: Config, name: str, key: Key) -> Iterator[str]:
+    public = next((str(one.sent_by) for one in config.listen if _is_public(one.sent_by.host)), None)
+    if public is None or not isinstance(key.pbx, SipPeer) or key.pbx.is_name:
+        return
+    address = ipaddress.ip_address(key.pbx.host)
+    if address.is_private and not address.is_loopback:
+        yield (
+            f"key {name}: the PBX {key.pbx.host} has a private address, and the gate listens at {public}. "
+            "Media flows past the gate: the PBX's SDP must name an address that the carrier can reach"
+        )
+
+
+def _above_contract(name: str, limits: Limits, profile: Profile) -> Iterator[str]:
+    for field in ("outbound_cps", "inbound_calls"):
+        value, contract = getattr(limits, field), profile.limits.get(field)
+        if contract is not None and (value is None or value > contract):
+            shown = "no limit" if value is None else value
+            yield (
+                f"key {name}: {field} {shown} is above the contract's {contract} ({RULE[field]}, profile "
+                f"{profile.name}); the carrier may suspend the account"
+            )
+    for inner, each, outer in NESTED:
+        small, large = getattr(limits, inner), getattr(limits, outer)
+        if small is not None and large is not None and small * each > large:
+            yield f"key {name}: {inner} {small} can't be reached, {outer} is {large} ({limits.origin[outer]})"
+
+
+def _key_warnings(config: Config, name: str, key: Key) -> Iterator[str]:
+    if not key.sources:
+        yield f"key {name}: no `sources`, so it can't place a call"
+    for net in key.sources:
+        if net.prefixlen == 0:
+            yield f"key {name}: the source {net} is everybody: whoever reaches the gate may call at your cost"
+    if key.pbx is not None and not key.numbers:
+        yield f"key {name}: no `numbers`, so every inbound call is refused with 404"
+    yield from _media_warning(config, name, key)
+    yield from _above_contract(name, effective_limits(config, name), config.profiles[key.trunk])
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """What is allowed and probably not meant."""
+    if config.state_dir is None and config.secret is None:
+        yield "no `secret` and no `state_dir`: after a restart, calls that were up can't be verified any more"
+    if config.secret is not None and len(config.secret.get_secret_value()) < MIN_SECRET:
+        yield f"`secret` is shorter than {MIN_SECRET} characters; it can be guessed"
+    for one in config.listen:
+        if one.uri.wildcard and one.advertise is None:
+            yield (
+                f"listen {one.uri}: without `advertise` the gate calls itself by the address that this machine "
+                "reaches the first gateway from"
+            )
+    if config.ops is None:
+        yield "`ops` is null: no /metrics, /healthz and /readyz"
+    for name, key in config.keys.items():
+        yield from _key_warnings(config, name, key)

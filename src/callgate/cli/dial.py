@@ -1,0 +1,147 @@
+"""`callgate dial`: what would happen to a dialled string, and why. Needs no running gate and no database."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from callgate.config import Config, ConfigError, load_config
+from callgate.numbers import Number, read_dialled
+from callgate.policy.dial import DialRules, DialVerdict
+
+CHUNK = 65536
+LONGEST = 65536
+"""Bytes of one line of standard input that are kept; no number needs them, and a file without line ends would
+fill the memory."""
+SHOWN = 200
+"""Characters of a dialled string that a readable line shows."""
+
+
+class Ambiguous(ValueError):
+    """Which contract is meant can't be told: the text says what to add."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+
+    @app.command("dial")
+    def dial(
+        numbers: Annotated[
+            list[str],
+            typer.Argument(metavar="NUMBER… | -", help="Dialled strings; -: lines of standard input."),
+        ],
+        config: Annotated[Path, typer.Option("-c", "--config", help="The config file.")],
+        key: Annotated[
+            str | None, typer.Option("--key", help="Whose contract, where there are several.")
+        ] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="One JSON object per number.")] = False,
+    ) -> None:
+        """What would happen to this dialled string, and why."""
+        raise typer.Exit(dial_command(config, key, as_json, numbers))
+
+
+def dial_command(config: Path, key: str | None, as_json: bool, numbers: Iterable[str]) -> int:
+    """Judge each number, print one line per number. The exit code is 2 where no contract can be told."""
+    try:
+        rules = rules_of(load_config(config), key)
+    except ConfigError as error:
+        for fault in error.faults:
+            print(fault, file=sys.stderr)
+        return 2
+    except Ambiguous as error:
+        print(error, file=sys.stderr)
+        return 2
+    render = json_line if as_json else readable_line
+    try:
+        for batch in batches(numbers):
+            sys.stdout.write(
+                "".join(render(number, rules.judge(number)) for number in map(read_dialled, batch))
+            )
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`). What is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def rules_of(config: Config, key: str | None) -> DialRules:
+    """The number rules of a key's trunk; without a key those of all keys, if they are the same.
+
+    Raises `Ambiguous` for an unknown key, and where the keys stand under different rules.
+    """
+    known = ", ".join(config.keys)
+    if key is not None and key not in config.keys:
+        raise Ambiguous(f"--key: there is no key {key}; there is {known}")
+    names = [key] if key is not None else list(config.keys)
+    trunks = dict.fromkeys(config.keys[name].trunk for name in names)
+    found = [(config.profiles[trunk].numbers, config.trunks[trunk].numbering) for trunk in trunks]
+    if any(one != found[0] for one in found):
+        raise Ambiguous(f"--key: the keys stand under different number rules; say which one: {known}")
+    return DialRules(*found[0])
+
+
+def batches(numbers: Iterable[str]) -> Iterator[Iterable[bytes]]:
+    """The dialled strings in order, in batches as they come in: `-` stands for the lines of stdin."""
+    for number in numbers:
+        if number == "-":
+            yield from lines(sys.stdin.buffer)
+        else:
+            yield (os.fsencode(number),)
+
+
+def lines(stream: BinaryIO) -> Iterator[list[bytes]]:
+    """Lines of a byte stream, those of one read at a time. LF ends a line and nothing else does."""
+    read = getattr(stream, "read1", stream.read)
+    rest = b""
+    while chunk := read(CHUNK):
+        *whole, last = chunk.split(b"\n")
+        if whole:
+            whole[0] = rest + whole[0]
+            rest = b""
+            yield whole
+        rest = (rest + last)[:LONGEST]
+    if rest:
+        yield [rest]
+
+
+def json_line(number: Number, verdict: DialVerdict) -> str:
+    """One number as a JSON object on a line of its own."""
+    return (
+        _dump(
+            {
+                "dialled": number.dialled,
+                "canonical": number.canonical or None,
+                "class": number.cls,
+                "verdict": "allowed" if verdict.allowed else "blocked",
+                "rule": verdict.rule or None,
+                "code": verdict.code or None,
+                "carrier_prefix": number.carrier_prefix,
+                "steps": number.steps,
+                "reason": verdict.reason,
+            }
+        )
+        + "\n"
+    )
+
+
+_dump = json.JSONEncoder(check_circular=False).encode
+
+
+def readable_line(number: Number, verdict: DialVerdict) -> str:
+    """One number as a line for a person: nothing in it that a terminal would obey."""
+    shown = number.dialled if len(number.dialled) <= SHOWN else f"{number.dialled[:SHOWN]}..."
+    if not shown.isprintable():
+        shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in shown)
+    if verdict.allowed:
+        words = f"allowed{f' by {verdict.rule}' if verdict.rule else ''}"
+    else:
+        words = f"blocked by {verdict.rule}, {verdict.code}"
+    canonical = f" = {number.canonical}" if number.canonical and number.canonical != number.dialled else ""
+    steps = f" [{'; '.join(number.steps)}]" if number.steps else ""
+    return f"{shown}{canonical}: {words}: {verdict.reason} ({number.cls}){steps}\n"

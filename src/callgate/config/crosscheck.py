@@ -1,0 +1,187 @@
+"""What one value of the config can't tell alone: faults between values.
+
+Each check yields findings and stands alone; `CHECKS` is the list of them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from callgate.config.schema import Config
+from callgate.config.values import ListenUri, Numbers, SipPeer
+from callgate.policy.profile import contradictions
+
+Loc = tuple[str | int, ...]
+
+
+class Finding(NamedTuple):
+    """A fault at `loc`. `{other}` in its text stands for the place `other`.
+
+    `unless`: a part of the config whose own fault explains this one away.
+    """
+
+    loc: Loc
+    text: str
+    other: Loc = ()
+    unless: Loc = ()
+
+
+def _twice(things: Iterable[tuple[Loc, Any]], what: str) -> Iterator[Finding]:
+    """A finding for each thing that stood somewhere before."""
+    seen: dict[Any, Loc] = {}
+    for loc, thing in things:
+        if thing in seen:
+            yield Finding(loc, f"{what} {thing} stands at {{other}} too; keep one", seen[thing])
+        else:
+            seen[thing] = loc
+
+
+def something_to_do(config: Config) -> Iterator[Finding]:
+    """A gate without a listener, a trunk or a key can do nothing: more likely a mistake than a wish."""
+    needed: list[tuple[Loc, object, str]] = [
+        (("listen",), config.listen, 'a listener, such as ["udp://127.0.0.1:5060"]'),
+        (("trunks",), config.trunks, 'a trunk: `trunks: {carrier: {gateways: ["sip:192.0.2.10"]}}`'),
+        (("keys",), config.keys, 'a key: `keys: {acme: {sources: ["192.0.2.20"], pbx: "sip:192.0.2.20"}}`'),
+    ]
+    for name, trunk in config.trunks.items():
+        needed.append(
+            (("trunks", name, "gateways"), trunk.gateways, 'a gateway, such as ["sip:192.0.2.10:5060"]')
+        )
+    for loc, there, what in needed:
+        if not there:
+            yield Finding(loc, f"at least one is needed: {what}", unless=loc)
+
+
+def listeners(config: Config) -> Iterator[Finding]:
+    yield from _twice(((("listen", n), one.uri) for n, one in enumerate(config.listen)), "the listener")
+    everywhere = {
+        (uri.transport, uri.port, ipaddress.ip_address(uri.host).version): uri
+        for uri in (one.uri for one in config.listen)
+        if uri.wildcard
+    }
+    for n, one in enumerate(config.listen):
+        uri = one.uri
+        wide = everywhere.get((uri.transport, uri.port, ipaddress.ip_address(uri.host).version))
+        if wide is not None and not uri.wildcard:
+            yield Finding(
+                ("listen", n), f"{uri} is a part of {wide}, which listens on every address; keep one"
+            )
+        ops = config.ops
+        if ops and uri.transport != "udp" and ops.port == uri.port and (uri.host == ops.host or uri.wildcard):
+            yield Finding(
+                ("listen", n), f"{uri} takes the port of `ops` (http://{ops}); give one another port"
+            )
+
+
+def _same_place(peer: SipPeer, uri: ListenUri) -> bool:
+    return (peer.host, peer.port, peer.transport) == (uri.host, uri.port, uri.transport)
+
+
+def _peers(config: Config) -> Iterator[tuple[Loc, SipPeer]]:
+    """Everyone the gate sends calls to."""
+    for name, trunk in config.trunks.items():
+        for n, peer in enumerate(trunk.gateways):
+            yield ("trunks", name, "gateways", n), peer
+    for name, key in config.keys.items():
+        if isinstance(key.pbx, SipPeer):
+            yield ("keys", name, "pbx"), key.pbx
+
+
+def reachable(config: Config) -> Iterator[Finding]:
+    """A message leaves by a listener of its own transport and address family: each peer needs one."""
+    ways = {(one.uri.transport, ipaddress.ip_address(one.uri.host).version) for one in config.listen}
+    for loc, peer in _peers(config):
+        if peer.is_name or peer.transport == "tls":
+            continue
+        version = ipaddress.ip_address(peer.host).version
+        if (peer.transport, version) not in ways:
+            text = f"{peer} can't be reached: add a {peer.transport}:// listener with an IPv{version} address"
+            yield Finding(loc, text, unless=("listen",))
+
+
+def not_ourselves(config: Config) -> Iterator[Finding]:
+    """A gateway or PBX that is the gate itself: every call would come back."""
+    for loc, peer in _peers(config):
+        if any(_same_place(peer, one.uri) for one in config.listen):
+            yield Finding(loc, f"{peer} is a listener of the gate itself; write the other side's address")
+
+
+def trunks(config: Config) -> Iterator[Finding]:
+    for name, trunk in config.trunks.items():
+        at = ("trunks", name)
+        gateways = enumerate(trunk.gateways)
+        yield from _twice((((*at, "gateways", n), peer) for n, peer in gateways), "the gateway")
+        yield from _twice((((*at, "sources", n), net) for n, net in enumerate(trunk.sources)), "the network")
+
+
+def sources(config: Config) -> Iterator[Finding]:
+    """One network, one owner; of two that overlap, the more specific one wins."""
+    claimed: list[tuple[Loc, Any]] = []
+    for name, key in config.keys.items():
+        claimed += [(("keys", name, "sources", n), net) for n, net in enumerate(key.sources)]
+    yield from _twice(claimed, "the network")
+    carrier = {net: name for name, trunk in config.trunks.items() for net in trunk.sources}
+    for loc, net in claimed:
+        if net in carrier:
+            yield Finding(
+                loc, f"the network {net} is a source of trunk `{carrier[net]}` too; it can't be both"
+            )
+
+
+def pbxes(config: Config) -> Iterator[Finding]:
+    gateways = {
+        (peer.host, peer.port): name for name, trunk in config.trunks.items() for peer in trunk.gateways
+    }
+    for name, key in config.keys.items():
+        if isinstance(key.pbx, SipPeer) and (key.pbx.host, key.pbx.port) in gateways:
+            trunk = gateways[key.pbx.host, key.pbx.port]
+            text = f"{key.pbx} is a gateway of trunk `{trunk}`; the PBX needs an address of its own"
+            yield Finding(("keys", name, "pbx"), text)
+        if key.numbers and key.pbx is None:
+            text = "`numbers` need a `pbx` that their calls go to, such as `pbx: sip:192.0.2.20`"
+            yield Finding(("keys", name, "numbers"), text, unless=("keys", name, "pbx"))
+
+
+def numbers(config: Config) -> Iterator[Finding]:
+    """A DID belongs to one key: sorted by length and start, two that overlap stand side by side."""
+    held: list[tuple[Numbers, Loc]] = []
+    for name, key in config.keys.items():
+        held += [(one.number, ("keys", name, "numbers", n)) for n, one in enumerate(key.numbers)]
+    held.sort(key=lambda pair: (len(pair[0].first), pair[0].first))
+    widest: tuple[Numbers, Loc] | None = None
+    for one, loc in held:
+        if widest is not None and one.first in widest[0]:
+            yield Finding(
+                loc, f"the number {one} is held at {{other}} ({widest[0]}) too; keep one", widest[1]
+            )
+            if one.last <= widest[0].last:
+                continue
+        widest = (one, loc)
+
+
+def limits(config: Config) -> Iterator[Finding]:
+    for name, key in config.keys.items():
+        for inner, outer, why in contradictions(key.limits.by_hand):
+            text = f"{why}: they contradict; lower `{inner}` or raise `{outer}`"
+            yield Finding(("keys", name, "limits", inner), text)
+
+
+CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
+    something_to_do,
+    listeners,
+    reachable,
+    not_ourselves,
+    trunks,
+    sources,
+    pbxes,
+    numbers,
+    limits,
+)
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """Every fault between values."""
+    for check in CHECKS:
+        yield from check(config)

@@ -1,0 +1,86 @@
+"""From a file to a `Config`: read, validate, cross-check, and name every fault at once."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from callgate.config import source
+from callgate.config.crosscheck import findings
+from callgate.config.faults import ConfigError, Fault
+from callgate.config.profiles import load_profile
+from callgate.config.schema import Config
+from callgate.config.source import Loc, locate
+from callgate.config.supported import not_yet
+from callgate.config.validate import validate
+from callgate.policy.profile import Limits, merge
+
+
+def _trunk_names(config: Config, declared: set[str]) -> tuple[Config, list[tuple[Loc, str]]]:
+    """The config with every key's trunk filled in, and the keys where that can't be done."""
+    wrong: list[tuple[Loc, str]] = []
+    keys = {}
+    for name, key in config.keys.items():
+        trunk = key.trunk or (next(iter(declared)) if len(declared) == 1 else "")
+        keys[name] = key.model_copy(update={"trunk": trunk})
+        if trunk in declared or not declared:
+            continue
+        near = difflib.get_close_matches(trunk, declared, n=1)
+        if not trunk:
+            wrong.append((("keys", name), f"which `trunk`? there are several: {', '.join(sorted(declared))}"))
+        elif near:
+            wrong.append((("keys", name, "trunk"), f"there is no trunk `{trunk}`, did you mean `{near[0]}`?"))
+        else:
+            known = ", ".join(f"`{one}`" for one in sorted(declared))
+            wrong.append((("keys", name, "trunk"), f"there is no trunk `{trunk}`; there is {known}"))
+    return config.model_copy(update={"keys": keys}), wrong
+
+
+def load_config(path: str | Path) -> Config:
+    """The config in a file, ready for use: paths absolute, secrets read, profiles loaded, trunks named.
+
+    Raises `ConfigError` with every fault, each with its line and its remedy.
+    """
+    path = Path(path)
+    file, base = str(path), path.absolute().parent
+    faults: list[Fault] = []
+    data = source.read(path, faults)
+    declared = set(data["trunks"]) if isinstance(data.get("trunks"), dict) else set()
+    config, wrong_parts = validate(Config, data, file, base, faults)
+    if config is None:
+        raise ConfigError(faults or [Fault(file, None, "", "can't be used")])
+
+    def fault(loc: Loc, text: str, other: Loc = ()) -> None:
+        line, dotted = locate(data, loc)
+        if other:
+            other_line, other_path = locate(data, other)
+            text = text.format(other=f"`{other_path}` (line {other_line})")
+        faults.append(Fault(file, line, dotted or str(loc[0]), text))
+
+    config, wrong = _trunk_names(config, declared)
+    for loc, text in wrong:
+        fault(loc, text)
+    config._path = path
+    for name, trunk in config.trunks.items():
+        try:
+            config._profiles[name] = load_profile(trunk.profile, base)
+        except ConfigError as error:
+            own = [one for one in error.faults if one.line is None and not one.path]
+            faults += [one for one in error.faults if one not in own]
+            for one in own:
+                fault(("trunks", name, "profile"), one.text)
+    for finding in findings(config):
+        # What looks missing because its faulty value was taken out is not a fault of its own.
+        if not any(finding.unless and part[: len(finding.unless)] == finding.unless for part in wrong_parts):
+            fault(finding.loc, finding.text, finding.other)
+    for loc, text in not_yet(config):
+        fault(loc, text)
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def effective_limits(config: Config, key_id: str) -> Limits:
+    """What a key is held to: its own limits over its trunk's contract. `KeyError` for an unknown key."""
+    key = config.keys[key_id]
+    return merge(key.limits.by_hand, config.profiles[key.trunk])

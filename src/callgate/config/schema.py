@@ -1,0 +1,323 @@
+"""Every key of the config file: its type, its default, its range. `docs/reference/config.md` explains them.
+
+The schema knows features to come, so that a config written for them is refused as "not supported yet"
+(`config.supported`) and never as a typing error. What one value can't tell alone is in `config.crosscheck`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+from callgate.config.values import (
+    Advertise,
+    Count,
+    FilePath,
+    HostPort,
+    Id,
+    Listen,
+    ListenUri,
+    Network,
+    Number,
+    Numbers,
+    Ops,
+    Pbx,
+    Peer,
+    Seconds,
+    Secret,
+    SomeSeconds,
+    Text,
+)
+from callgate.policy.profile import LIMIT_FIELDS, Profile
+
+Algorithm = Literal["SHA-256", "SHA-512-256", "MD5"]
+Some = Annotated[int, Field(ge=1, le=1_000_000)]
+Mode = Literal["enforce", "shadow"]
+AT_MOST = Field(max_length=100)
+"""Listeners and gateways travel by their place, in one octet of our Via branch and Record-Route."""
+TrunkName = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+"""Empty: the only trunk there is; `load_config` fills it in."""
+
+
+class Section(BaseModel):
+    """A mapping of the file. Unknown keys are faults; `key:` with nothing behind it is the default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_the_default(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        empty = {
+            name
+            for name, value in data.items()
+            if value is None
+            and name in cls.model_fields
+            and cls.model_fields[name].default_factory is not None
+        }
+        return {name: value for name, value in data.items() if name not in empty} if empty else data
+
+
+def _section(kind: type[Section]) -> Any:
+    return Field(default_factory=kind)
+
+
+def _list(*items: Any) -> Any:
+    return Field(default_factory=lambda: items)
+
+
+class Listener(Section):
+    """One address to listen on; `advertise` is what others reach it by, where that differs."""
+
+    uri: Listen
+    advertise: Advertise | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: Any) -> Any:
+        return {"uri": data} if isinstance(data, str | ListenUri) else data
+
+    @property
+    def sent_by(self) -> HostPort:
+        """Host and port for our Via and Record-Route."""
+        if self.advertise is None:
+            return HostPort(self.uri.host, self.uri.port)
+        return HostPort(self.advertise.host, self.advertise.port or self.uri.port)
+
+
+class Tls(Section):
+    certificate: FilePath
+    private_key: FilePath
+    ca: FilePath | None = None
+    verify_client: Literal["none", "optional", "required"] = "none"
+    handshake_seconds: SomeSeconds = 5
+    max_half_open_per_source: Some = 64
+
+
+class DigestThrottle(Section):
+    failures: Some = 10
+    per_seconds: SomeSeconds = 10
+    block_seconds: Seconds = 60
+
+
+class Digest(Section):
+    realm: Text = "callgate"
+    algorithms: tuple[Algorithm, ...] = _list("SHA-256")
+    nonce_seconds: SomeSeconds = 300
+    secret: Secret | None = None
+    throttle: DigestThrottle = _section(DigestThrottle)
+
+
+class Probe(Section):
+    interval_seconds: SomeSeconds = 300
+    misses: Some = 3
+    gap_seconds: SomeSeconds = 10
+
+
+class Dns(Section):
+    servers: tuple[Text, ...] = _list()
+    timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 2000
+    stale_seconds: Seconds = 3600
+
+
+class AdminToken(Section):
+    name: Text
+    role: Literal["view", "operate"]
+    token: Secret
+
+
+class Admin(Section):
+    tokens: tuple[AdminToken, ...] = _list()
+
+
+class Webhook(Section):
+    url: Secret
+    secret: Secret
+    events: tuple[Text, ...] = _list("cdr", "call.missed", "alert")
+    keys: tuple[Id, ...] = _list()
+    allow_private: bool = False
+    timeout_seconds: SomeSeconds = 5
+    retry_max_seconds: SomeSeconds = 30
+    give_up_hours: SomeSeconds = 72
+
+
+class Hep(Section):
+    server: Text
+    capture_id: Annotated[int, Field(ge=0, le=4_294_967_295)]
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    full_numbers: bool = False
+
+
+class Credentials(Section):
+    username: Text
+    password: Secret
+    realm: Text | None = None
+
+
+class Register(Section):
+    aor: Text
+    expires: Some = 3600
+
+
+class TrunkTls(Section):
+    ca: FilePath | None = None
+    certificate: FilePath | None = None
+    private_key: FilePath | None = None
+    name: Text | None = None
+
+
+class Health(Section):
+    interval_seconds: SomeSeconds = 30
+    timeout_seconds: SomeSeconds = 4
+    down_after: Some = 3
+    up_after: Some = 2
+
+
+class Limits(Section):
+    """Limits set by hand. A field that is not named comes from the profile; null is "no limit"."""
+
+    outbound_cps: Count | None = None
+    on_rate_exceeded: Literal["reject", "queue"] = "reject"
+    queue_seconds: Seconds = 2.0
+    inbound_calls: Count | None = None
+    forwarded_calls: Count | None = None
+    lines: Count | None = None
+    outbound_calls: Count | None = None
+    calls: Count | None = None
+    recordings: Count | None = None
+    on_recordings_exceeded: Literal["reject", "unrecorded"] = "reject"
+    max_call_seconds: SomeSeconds | None = None
+    redial_gap_seconds: Seconds | None = None
+
+    @property
+    def by_hand(self) -> dict[str, Any]:
+        """The fields that the file names, and only those."""
+        return {name: getattr(self, name) for name in LIMIT_FIELDS if name in self.model_fields_set}
+
+
+class Trunk(Section):
+    """One carrier contract: where its calls go, and what it asks."""
+
+    gateways: Annotated[tuple[Peer, ...], AT_MOST]
+    sources: tuple[Network, ...] = _list()
+    profile: Text = "standard"
+    numbering: Literal["japan", "any"] = "japan"
+    emergency_route: Peer | None = None
+    credentials: Credentials | None = None
+    register_: Register | None = Field(default=None, alias="register")
+    tls: TrunkTls | None = None
+    health: Health = _section(Health)
+    try_seconds: Annotated[float, Field(gt=0, le=32, allow_inf_nan=False)] = 4
+    retry_after_max: Seconds = 300
+    upstream_503: Literal["500", "pass"] = "500"
+    limits: Limits = _section(Limits)
+
+
+class DigestUser(Section):
+    username: Text
+    password: Secret | None = None
+    ha1: dict[Algorithm, Secret] | None = None
+
+
+class SecretHeader(Section):
+    name: Text
+    value: Secret
+
+
+class KeyNumber(Section):
+    """A DID of a key, or a range of them, with a route of its own if need be."""
+
+    number: Number
+    route: Text | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: Any) -> Any:
+        return {"number": data} if isinstance(data, str | Numbers) else data
+
+
+class Key(Section):
+    """One customer of the gate: who it is, where its PBX is, which contract it stands under."""
+
+    sources: tuple[Network, ...] = _list()
+    digest: tuple[DigestUser, ...] | None = None
+    require: tuple[Literal["source", "digest", "tls", "header"], ...] = _list()
+    tls_names: tuple[Text, ...] = _list()
+    secret_header: SecretHeader | None = None
+    pbx: Pbx | None = None
+    numbers: tuple[KeyNumber, ...] = _list()
+    trunk: TrunkName = ""
+    recorders: tuple[Network, ...] = _list()
+    mode: Mode = "enforce"
+    limits: Limits = _section(Limits)
+
+
+class Config(Section):
+    """The whole file, checked. Made by `load_config`."""
+
+    listen: Annotated[tuple[Listener, ...], AT_MOST] = Field(
+        default_factory=lambda: tuple(
+            Listener(uri=ListenUri.parse(uri)) for uri in ("udp://127.0.0.1:5060", "tcp://127.0.0.1:5060")
+        )
+    )
+    tls: Tls | None = None
+    digest: Digest = _section(Digest)
+    ops: Ops = HostPort("127.0.0.1", 9060)
+    database: Secret = SecretStr("sqlite:///callgate.db")
+    store: Secret = SecretStr("memory")
+    state_dir: FilePath | None = Field(default=Path("state"), validate_default=True)
+    secret: Secret | None = None
+    probe: Probe = _section(Probe)
+    drain_seconds: Seconds = 30
+    dns: Dns = _section(Dns)
+    admin: Admin = _section(Admin)
+    webhooks: tuple[Webhook, ...] = _list()
+    hep: Hep | None = None
+    mode: Mode = "enforce"
+    log: Log = _section(Log)
+    trunks: dict[Id, Trunk] = Field(default_factory=dict)
+    keys: dict[Id, Key] = Field(default_factory=dict)
+
+    _path: Path = PrivateAttr(default=Path())
+    _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
+
+    @field_validator("database")
+    @classmethod
+    def _known_database(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("must be `sqlite:///FILE` or `postgresql://…`")
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _known_store(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text != "memory" and not text.startswith(("redis://", "rediss://")):
+            raise ValueError("must be `memory` or `redis://…`")
+        return value
+
+    @property
+    def path(self) -> Path:
+        """The file that this was read from."""
+        return self._path
+
+    @property
+    def profiles(self) -> Mapping[str, Profile]:
+        """Trunk → its contract."""
+        return self._profiles

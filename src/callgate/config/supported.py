@@ -1,0 +1,120 @@
+"""What a config may name and no step has built yet: refused, never ignored.
+
+ONE table. Who builds a feature deletes its row; nothing else here changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from callgate.config.schema import Config, Listener
+from callgate.config.values import SipPeer
+
+Judge = Callable[[Any, Any], bool]
+"""(value, default) → does the value ask for something that isn't built?"""
+
+
+def differs(value: Any, default: Any) -> bool:
+    """Anything but the default, and not null."""
+    return value is not None and value != default
+
+
+def _listens_on_tls(value: Any, default: Any) -> bool:
+    return isinstance(value, Listener) and value.uri.transport == "tls"
+
+
+def _over_tls(value: Any, default: Any) -> bool:
+    return isinstance(value, SipPeer) and value.transport == "tls"
+
+
+def _by_name(value: Any, default: Any) -> bool:
+    return isinstance(value, SipPeer) and value.is_name
+
+
+def _registered(value: Any, default: Any) -> bool:
+    return bool(value == "registered")
+
+
+class Row(NamedTuple):
+    """`pattern`: a dotted path, `*` for every key or item. `step`: the one that builds it."""
+
+    pattern: str
+    step: int
+    what: str
+    used: Judge = differs
+
+
+NOT_YET: tuple[Row, ...] = (
+    Row("listen.*", 2, "a TLS listener", _listens_on_tls),
+    Row("tls", 2, "`tls`"),
+    Row("digest", 2, "a `digest` section other than the default"),
+    Row("database", 5, "a database other than the default"),
+    Row("store", 4, "a store other than `memory`"),
+    Row("probe", 2, "a `probe` section other than the default"),
+    Row("dns", 2, "a `dns` section other than the default"),
+    Row("admin", 5, "`admin`"),
+    Row("webhooks", 5, "`webhooks`"),
+    Row("hep", 5, "`hep`"),
+    Row("mode", 4, "mode `shadow`"),
+    Row("trunks.*.gateways.*", 2, "a gateway over TLS", _over_tls),
+    Row("trunks.*.gateways.*", 2, "a gateway by name (write its IP address)", _by_name),
+    Row("trunks.*.emergency_route", 3, "`emergency_route`"),
+    Row("trunks.*.credentials", 2, "`credentials`"),
+    Row("trunks.*.register", 2, "`register`"),
+    Row("trunks.*.tls", 2, "`tls` of a trunk"),
+    Row("trunks.*.health", 2, "a `health` section other than the default"),
+    Row("trunks.*.retry_after_max", 2, "a `retry_after_max` other than the default"),
+    Row("trunks.*.limits", 4, "limits of a trunk"),
+    Row("keys.*.digest", 2, "`digest` users"),
+    Row("keys.*.require", 2, "`require`"),
+    Row("keys.*.tls_names", 2, "`tls_names`"),
+    Row("keys.*.secret_header", 2, "`secret_header`"),
+    Row("keys.*.pbx", 2, "a PBX that is `registered`", _registered),
+    Row("keys.*.pbx", 2, "a PBX over TLS", _over_tls),
+    Row("keys.*.pbx", 2, "a PBX by name (write its IP address)", _by_name),
+    Row("keys.*.numbers.*.route", 4, "a `route` of a number"),
+    Row("keys.*.recorders", 4, "`recorders`"),
+    Row("keys.*.mode", 4, "mode `shadow`"),
+    Row("keys.*.limits.on_rate_exceeded", 4, "`queue`"),
+    Row("keys.*.limits.queue_seconds", 4, "a `queue_seconds` other than the profile's"),
+    Row("keys.*.limits.forwarded_calls", 4, "a `forwarded_calls` other than the profile's"),
+    Row("keys.*.limits.lines", 4, "a `lines` other than the profile's"),
+    Row("keys.*.limits.recordings", 4, "a `recordings` other than the profile's"),
+    Row("keys.*.limits.on_recordings_exceeded", 4, "an `on_recordings_exceeded` other than the profile's"),
+    Row("keys.*.limits.redial_gap_seconds", 3, "`redial_gap_seconds`"),
+)
+
+Found = tuple[tuple[str | int, ...], Any, Any]
+
+
+def _walk(value: Any, parts: list[str], loc: tuple[str | int, ...], default: Any) -> Iterator[Found]:
+    """(place, value, schema default) of everything that a pattern names."""
+    if not parts:
+        yield loc, value, default
+        return
+    head, rest = parts[0], parts[1:]
+    if head == "*":
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _walk(one, rest, (*loc, key), None)
+    elif isinstance(value, BaseModel):
+        for name, info in type(value).model_fields.items():
+            if (info.alias or name) == head:
+                fallback = info.get_default(call_default_factory=True)
+                yield from _walk(getattr(value, name), rest, (*loc, head), fallback)
+
+
+def not_yet(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """(place, words) of everything in the config that is not built yet."""
+    for pattern, step, what, used in NOT_YET:
+        for loc, value, default in _walk(config, pattern.split("."), (), None):
+            if pattern.startswith("keys.*.limits."):
+                key, name = config.keys[str(loc[1])], str(loc[3])
+                if name not in key.limits.by_hand:
+                    continue
+                profile = config.profiles.get(key.trunk)
+                default = profile.limits.get(name, default) if profile else default
+            if used(value, default):
+                yield loc, f"{what}: not supported yet (step {step}); leave it out"

@@ -1,0 +1,143 @@
+"""Validation against the schema: every fault at once, in the words of a config file, with its line."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from callgate.config.faults import Fault
+from callgate.config.source import Items, Loc, locate
+
+Model = TypeVar("Model", bound=BaseModel)
+
+WORDS: Mapping[str, str] = {
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of a sensible size",
+    "int_type": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be a number",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "literal_error": "must be {expected}",
+    "string_type": "must be text",
+    "string_too_short": "must not be empty",
+    "dict_type": "must be a mapping (`name: value` lines)",
+    "model_type": "must be a mapping (`name: value` lines)",
+    "model_attributes_type": "must be a mapping (`name: value` lines)",
+    "tuple_type": "must be a list, such as [one, two]",
+    "list_type": "must be a list, such as [one, two]",
+    "too_long": "must hold at most {max_length}",
+}
+"""pydantic's error types in the words of a config file. None shows the value: it could be a secret."""
+
+
+def _sections(annotation: Any, repeated: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
+    """(section, is it one of many?) of each section in an annotation: `tuple[X, ...] | None` holds many X."""
+    origin = typing.get_origin(annotation)
+    if origin is not None:
+        many = repeated or origin in (tuple, dict)
+        for inner in typing.get_args(annotation):
+            yield from _sections(inner, many)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, repeated
+
+
+def schema_keys(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str]]:
+    """(section, key) of every key there is: ("", "listen"), ("keys.*", "pbx"), …"""
+    for field_name, info in model.model_fields.items():
+        name = info.alias or field_name
+        yield path, name
+        under = f"{path}.{name}" if path else name
+        for section, repeated in _sections(info.annotation):
+            yield from schema_keys(section, f"{under}.*" if repeated else under)
+
+
+def _section_of(model: type[BaseModel], loc: Loc) -> str:
+    """The schema's name for a place: ("keys", "acme", "limits") is `keys.*.limits`."""
+    known = {f"{section}.{key}".lstrip(".") for section, key in schema_keys(model)}
+    path = ""
+    for part in loc:
+        exact = f"{path}.{part}".lstrip(".")
+        path = exact if exact in known else f"{path}.*".lstrip(".")
+    return path
+
+
+def _unknown_key(model: type[BaseModel], loc: Loc) -> str:
+    key, section = str(loc[-1]), _section_of(model, loc[:-1])
+    places: dict[str, list[str]] = {}
+    for where, name in schema_keys(model):
+        places.setdefault(name, []).append(where)
+    here = [name for name, where in places.items() if section in where]
+    near = difflib.get_close_matches(key, here, n=1)
+    if near:
+        return f"unknown key `{key}`, did you mean `{near[0]}`?"
+    if key in places:
+        homes = " or ".join(f"`{where}`" if where else "the top level" for where in places[key][:3])
+        return f"unknown key `{key}` here; it belongs in {homes}"
+    return f"unknown key `{key}`; known here: {', '.join(here)}"
+
+
+def _words(model: type[BaseModel], error: Any) -> str:
+    """One of pydantic's errors, as a sentence with a remedy."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "missing":
+        return f"the key `{error['loc'][-1]}` is missing"
+    if kind == "extra_forbidden":
+        return _unknown_key(model, error["loc"])
+    if kind == "value_error":
+        return str(context["error"])
+    if kind in WORDS:
+        return WORDS[kind].format(**context)
+    return str(error["msg"])
+
+
+def _prune(data: Any, loc: Loc, missing: bool) -> None:
+    """Take the faulty part out, so that the rest can be checked further. What lacks a key goes whole."""
+    trail: list[tuple[Any, str | int]] = []
+    for part in loc[:-1] if missing else loc:
+        known = (
+            part in data if isinstance(data, dict) else isinstance(data, Items) and part in range(len(data))
+        )
+        if not known:
+            break
+        trail.append((data, part))
+        data = data[part]
+    if not trail:
+        return
+    holder, last = trail[-1]
+    if isinstance(holder, Items):
+        holder.drop(int(last))
+    else:
+        del holder[str(last)]
+
+
+def validate(
+    model: type[Model], data: Any, file: str, base: Path, faults: list[Fault]
+) -> tuple[Model | None, list[Loc]]:
+    """The data as a `model`, without its faulty parts, and where those were; each one is added to `faults`.
+
+    None where too little is left. `base` is the folder where relative paths start. `data` is pruned in place.
+    """
+    wrong: list[Loc] = []
+    for turn in range(20):  # taking a part out can leave its section incomplete: that goes too, and so on
+        try:
+            return model.model_validate(data, context={"base": base}), wrong
+        except ValidationError as invalid:
+            errors = invalid.errors(include_url=False, include_input=False)
+        wrong += [error["loc"] for error in errors]
+        for error in errors if turn == 0 else ():
+            line, path = locate(data, error["loc"])
+            faults.append(Fault(file, line, path, _words(model, error)))
+        # Backwards: taking an item out must not move the ones before it.
+        for error in reversed(errors):
+            _prune(data, error["loc"], error["type"] == "missing")
+    return None, wrong

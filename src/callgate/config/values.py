@@ -1,0 +1,365 @@
+"""The values that stand in a config, parsed: addresses, URIs, numbers, secrets, paths, times.
+
+Each parser takes the text of the file and returns a frozen value, or raises `ValueError` with what is wrong
+and a remedy. A value that can hold a secret is never put into a message.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, SecretStr, ValidationInfo
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?\Z"
+)
+PORTS = range(1, 65536)
+SIP_PORT, SIPS_PORT = 5060, 5061
+
+
+def shown(value: object) -> str:
+    """A value as a message may show it: short, and nothing that could hold a password."""
+    text = str(value)
+    if "@" in text:
+        return "this value"
+    return f"`{text[:60]}…`" if len(text) > 60 else f"`{text}`"
+
+
+def as_text(value: object, example: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"must be text, such as `{example}`")
+    return value.strip()
+
+
+def is_ip(host: str) -> bool:
+    """Is this host an IP address (an IPv6 one without its brackets)?"""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def split_host(text: str, what: str) -> tuple[str, int | None]:
+    """`host`, `host:port`, `[v6]` or `[v6]:port` → (host without brackets, port). Names pass, lower-cased."""
+    rest = text
+    if rest.startswith("["):
+        host, bracket, rest = rest[1:].partition("]")
+        if not bracket or not is_ip(host) or ":" not in host:
+            raise ValueError(f"{shown(text)} is no {what}: in brackets goes an IPv6 address, such as `[::1]`")
+        if rest and not rest.startswith(":"):
+            raise ValueError(f"{shown(text)} is no {what}: after `]` comes `:port` or nothing")
+        rest = rest[1:] if rest else rest
+        port_given = text.endswith("]") is False
+    else:
+        host, colon, rest = rest.partition(":")
+        port_given = bool(colon)
+        if ":" in rest and is_ip(text):
+            raise ValueError(f"an IPv6 address stands in brackets here: `[{text}]`")
+    port = None
+    if port_given:
+        if not (rest.isascii() and rest.isdigit() and len(rest) <= 5 and int(rest) in PORTS):
+            raise ValueError(f"{shown(text)} is no {what}: the port must be a number from 1 to 65535")
+        port = int(rest)
+    if is_ip(host):
+        return str(ipaddress.ip_address(host)), port
+    if re.fullmatch(r"[0-9.]+", host):
+        raise ValueError(f"{shown(host)} is no IP address")
+    if not HOST_NAME.match(host):
+        raise ValueError(f"{shown(text)} is no {what}: no host in it")
+    return host.lower(), port
+
+
+def join_host(host: str, port: int | None) -> str:
+    """The other way round: IPv6 in brackets."""
+    name = f"[{host}]" if ":" in host else host
+    return name if port is None else f"{name}:{port}"
+
+
+@dataclass(slots=True, frozen=True)
+class ListenUri:
+    """Where to listen: `udp://127.0.0.1:5060`. `host` is an IP address, without brackets."""
+
+    transport: Literal["udp", "tcp", "tls"]
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, value: object) -> ListenUri:
+        """Reads `udp://…`, `tcp://…`, `tls://…`; the port defaults to 5060 (tls: 5061)."""
+        text = as_text(value, "udp://127.0.0.1:5060")
+        scheme, mark, rest = text.partition("://")
+        transport = scheme.lower()
+        if not mark or transport not in ("udp", "tcp", "tls"):
+            raise ValueError(f"{shown(text)} is no listener: write udp://, tcp:// or tls:// and ADDRESS:PORT")
+        host, port = split_host(rest.removesuffix("/"), "listener")
+        if not is_ip(host):
+            raise ValueError(
+                f"{shown(text)} is no listener: it needs an IP address of this machine, not a name"
+            )
+        default = SIPS_PORT if transport == "tls" else SIP_PORT
+        return cls(transport, host, default if port is None else port)  # type: ignore[arg-type]
+
+    @property
+    def wildcard(self) -> bool:
+        """Listens on every address of the machine (0.0.0.0, ::)."""
+        return ipaddress.ip_address(self.host).is_unspecified
+
+    def __str__(self) -> str:
+        return f"{self.transport}://{join_host(self.host, self.port)}"
+
+
+@dataclass(slots=True, frozen=True)
+class HostPort:
+    """What a listener calls itself towards others: `sip.example.jp:5061`."""
+
+    host: str
+    port: int | None
+
+    @classmethod
+    def parse(cls, value: object) -> HostPort:
+        host, port = split_host(as_text(value, "sip.example.jp:5060"), "advertised address")
+        if is_ip(host) and ipaddress.ip_address(host).is_unspecified:
+            raise ValueError(f"{shown(value)} is no address that others can reach")
+        return cls(host, port)
+
+    def __str__(self) -> str:
+        return join_host(self.host, self.port)
+
+
+@dataclass(slots=True, frozen=True)
+class SipPeer:
+    """A gateway or a PBX: `sip:127.0.0.1:5080;transport=tcp`. `host` without brackets; no port means 5060."""
+
+    host: str
+    port: int
+    transport: Literal["udp", "tcp", "tls"]
+
+    @classmethod
+    def parse(cls, value: object) -> SipPeer:
+        text = as_text(value, "sip:192.0.2.10:5060")
+        scheme, colon, rest = text.partition(":")
+        if not colon or scheme.lower() not in ("sip", "sips"):
+            raise ValueError(f"{shown(text)} is no SIP address: write `sip:ADDRESS:PORT`")
+        if "@" in rest:
+            raise ValueError("a user part has no place here: write `sip:ADDRESS:PORT`")
+        address, *params = rest.split(";")
+        if "?" in rest:
+            raise ValueError(f"{shown(text)}: headers (`?…`) have no place here")
+        transport = "tls" if scheme.lower() == "sips" else "udp"
+        for param in params:
+            name, _, given = param.partition("=")
+            if name.lower() != "transport" or given.lower() not in ("udp", "tcp", "tls"):
+                raise ValueError(
+                    f"{shown(text)}: only `;transport=udp`, `tcp` or `tls` may follow the address"
+                )
+            transport = given.lower()
+        host, port = split_host(address, "SIP address")
+        if is_ip(host) and ipaddress.ip_address(host).is_unspecified:
+            raise ValueError(f"{shown(text)}: nobody answers at {host}; write the other side's address")
+        default = SIPS_PORT if transport == "tls" else SIP_PORT
+        return cls(host, default if port is None else port, transport)  # type: ignore[arg-type]
+
+    @property
+    def is_name(self) -> bool:
+        """Needs DNS (RFC 3263)."""
+        return not is_ip(self.host)
+
+    def __str__(self) -> str:
+        suffix = "" if self.transport == "udp" else f";transport={self.transport}"
+        return f"sip:{join_host(self.host, self.port)}{suffix}"
+
+
+def parse_pbx(value: object) -> SipPeer | Literal["registered"]:
+    """Where a key's inbound calls go: an address, or `registered`, the gate's own registrar."""
+    return "registered" if value == "registered" else SipPeer.parse(value)
+
+
+def parse_network(value: object) -> IPNetwork:
+    """An address or a network, `192.0.2.7` or `192.0.2.0/24`."""
+    text = as_text(value, "192.0.2.0/24")
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        wide = ipaddress.ip_interface(text)
+    except ValueError:
+        raise ValueError(f"{shown(text)} is no address or network; write it like `192.0.2.0/24`") from None
+    raise ValueError(f"{shown(text)} has bits behind its mask; write `{wide.network}` or `{wide.ip}`")
+
+
+def parse_ops(value: object) -> HostPort | None:
+    """`http://127.0.0.1:9060`, on loopback: what it serves is for this machine only. None: no ops process."""
+    if value is None:
+        return None
+    text = as_text(value, "http://127.0.0.1:9060")
+    scheme, mark, rest = text.partition("://")
+    if not mark or scheme.lower() != "http":
+        raise ValueError("must be `http://127.0.0.1:PORT`, or null for none")
+    host, port = split_host(rest.removesuffix("/"), "ops address")
+    host = "127.0.0.1" if host == "localhost" else host
+    if not is_ip(host) or not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(
+            f"{shown(text)} is not on loopback; write `http://127.0.0.1:PORT` (a proxy may stand before it)"
+        )
+    if port is None:
+        raise ValueError(f"{shown(text)} names no port; write `http://127.0.0.1:9060`")
+    return HostPort(host, port)
+
+
+SEPARATORS = str.maketrans("", "", " -().")
+RANGE = re.compile(r"(?P<stem>[^{}]*)\{(?P<first>\d+)-(?P<last>\d+)\}\Z")
+E164 = re.compile(r"\+[1-9]\d{6,14}\Z", re.ASCII)
+JAPAN = re.compile(r"\+81[1-9]\d{8,9}\Z", re.ASCII)
+
+
+def canonical_number(text: str) -> str:
+    """A phone number as +E.164; a national one of Japan (`0312345678`) becomes `+81…`."""
+    bare = text.translate(SEPARATORS)
+    full = "+81" + bare[1:] if bare.startswith("0") and not bare.startswith("00") else bare
+    if not E164.match(full) or (full.startswith("+81") and not JAPAN.match(full)):
+        raise ValueError(f"{shown(text)} is no phone number; write it as `+815012345678` or `05012345678`")
+    return full
+
+
+@dataclass(slots=True, frozen=True)
+class Numbers:
+    """One number, or a range of them: canonical (`+81…`), of the same length, both ends included."""
+
+    first: str
+    last: str
+
+    @classmethod
+    def parse(cls, value: object) -> Numbers:
+        """Reads `+815012345678`, `050-1234-5678` or a range `+8150123456{00-99}`."""
+        text = as_text(value, "+815012345678")
+        found = RANGE.match(text)
+        if found is None:
+            number = canonical_number(text)
+            return cls(number, number)
+        stem, first, last = found["stem"], found["first"], found["last"]
+        if len(first) != len(last) or first > last:
+            raise ValueError(
+                f"{shown(text)}: both ends of a range need as many digits, the smaller one first"
+            )
+        return cls(canonical_number(stem + first), canonical_number(stem + last))
+
+    def __contains__(self, number: object) -> bool:
+        """Is this canonical number one of them? Digits of one length sort as numbers do."""
+        return (
+            isinstance(number, str) and len(number) == len(self.first) and self.first <= number <= self.last
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        """Every number, in order."""
+        return (f"+{n}" for n in range(int(self.first), int(self.last) + 1))
+
+    def __len__(self) -> int:
+        return int(self.last) - int(self.first) + 1
+
+    def __str__(self) -> str:
+        return self.first if self.first == self.last else f"{self.first}…{self.last}"
+
+
+ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
+
+
+def parse_id(value: object) -> str:
+    """The name of a key or trunk: it becomes a metric label and stands in every record."""
+    text = str(value)
+    if not ID.match(text):
+        raise ValueError(
+            f"{shown(text)} can't be a name: a to z, 0 to 9, `-` and `_`, at most 63, no capital letters"
+        )
+    return text
+
+
+ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+MAX_SECRET_BYTES = 65536
+
+
+def resolve_secret(text: str, base: Path) -> str:
+    """A secret as written, from `${ENV_NAME}` or from `file:PATH` (its one line end at the end taken off)."""
+    whole = ENVIRONMENT.fullmatch(text)
+    if whole:
+        found = os.environ.get(whole[1])
+        if not found:
+            state = "not set" if found is None else "empty"
+            raise ValueError(f"the environment variable `{whole[1]}` is {state}; set it before the start")
+        return found
+    if ENVIRONMENT.search(text):
+        raise ValueError("`${…}` must be the whole value; put the full secret into the variable")
+    if not text.startswith("file:"):
+        return text
+    path = base / text.removeprefix("file:")
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError(f"`{path}` is not a file")
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_SECRET_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"`{path}` can't be read: {error.strerror}") from None
+    if len(raw) > MAX_SECRET_BYTES:
+        raise ValueError(f"`{path}` is larger than {MAX_SECRET_BYTES // 1024} KB; this can't be a secret")
+    try:
+        found = raw.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise ValueError(f"`{path}` is not UTF-8 text") from None
+    if not found:
+        raise ValueError(f"`{path}` is empty")
+    return found
+
+
+def _base(info: ValidationInfo) -> Path:
+    """The folder of the config file: relative paths start there."""
+    context: dict[str, Any] = info.context or {}
+    return Path(context.get("base", "."))
+
+
+def _secret(value: object, info: ValidationInfo) -> SecretStr:
+    if isinstance(value, SecretStr):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be text: the secret itself, `${ENV_NAME}` or `file:PATH`")
+    return SecretStr(resolve_secret(value, _base(info)))
+
+
+def _path(value: object, info: ValidationInfo) -> Path:
+    text = str(value) if isinstance(value, Path) else as_text(value, "./state")
+    if "\0" in text:
+        raise ValueError("a path can't hold a NUL character")
+    try:
+        return (_base(info) / Path(text).expanduser()).absolute()
+    except RuntimeError:
+        raise ValueError(f"{shown(text)}: there is no home directory for it; write the whole path") from None
+
+
+def _or_made(parse: Callable[[object], Any], *kinds: type) -> PlainValidator:
+    """The parser for a field, which also takes a value that is made already."""
+    return PlainValidator(lambda value: value if isinstance(value, kinds) else parse(value))
+
+
+Secret = Annotated[SecretStr, PlainValidator(_secret)]
+FilePath = Annotated[Path, PlainValidator(_path)]
+Listen = Annotated[ListenUri, _or_made(ListenUri.parse, ListenUri)]
+Advertise = Annotated[HostPort, _or_made(HostPort.parse, HostPort)]
+Ops = Annotated[HostPort | None, _or_made(parse_ops, HostPort)]
+Peer = Annotated[SipPeer, _or_made(SipPeer.parse, SipPeer)]
+Pbx = Annotated[SipPeer | Literal["registered"], _or_made(parse_pbx, SipPeer)]
+Network = Annotated[IPNetwork, _or_made(parse_network, ipaddress.IPv4Network, ipaddress.IPv6Network)]
+Number = Annotated[Numbers, _or_made(Numbers.parse, Numbers)]
+Id = Annotated[str, PlainValidator(parse_id)]
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
+SomeSeconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]

@@ -1,0 +1,203 @@
+"""The gate as a process part: sockets, store and log around one core."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import secrets
+import time
+from time import monotonic
+
+from callgate.config import Config
+from callgate.net.gauges import Gauges
+from callgate.net.log import Log
+from callgate.net.records import RecordLog
+from callgate.net.tcp import TcpListener
+from callgate.net.udp import UdpSocket
+from callgate.policy.claim import Claim
+from callgate.proxy.commands import Alert, Hangup, Record, Release, Renew, Send
+from callgate.proxy.core import Core
+from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.meters import Meters
+from callgate.proxy.peers import Directory
+from callgate.proxy.token import Signer
+from callgate.store.memory import MemoryStore
+
+CLOCK_SECONDS = 1.0
+"""How often the wall clock is compared with the monotonic one."""
+CLOCK_STEP = 0.05
+"""Seconds by which they may drift apart before the core is told."""
+
+
+class Gate:
+    """Binds the listeners and runs the core. `start` raises OSError when an address can't be bound."""
+
+    def __init__(self, config: Config, directory: Directory, secret: bytes, meters: Meters, log: Log) -> None:
+        started = monotonic()
+        self.config = config
+        self.directory = directory
+        self.log = log
+        self.meters = meters
+        self.core = Core(directory, Signer(secret), meters, secrets.randbits(62), started)
+        self.store = MemoryStore(started)
+        self.gauges = Gauges(directory, meters, self.store, self.core)
+        self.records = RecordLog(log, meters)
+        self._sockets: list[UdpSocket | TcpListener] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._working = False
+        self._failed = 0
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bind every listener and begin to work."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            for listener, section in zip(self.directory.listeners, self.config.listen, strict=True):
+                address = (section.uri.host, section.uri.port)
+                try:
+                    self._sockets.append(self._bind(listener, address))
+                except OSError as error:
+                    raise OSError(error.errno, f"can't listen on {section.uri}: {error.strerror}") from error
+        except OSError:
+            self.close()
+            raise
+        self.set_clock()
+        for bound in self._sockets:
+            bound.start(self._loop)
+        gc.collect()
+        gc.freeze()  # what is here now stays: a full collection need not look at it
+
+    def _bind(self, listener: Listener, address: tuple[str, int]) -> UdpSocket | TcpListener:
+        if listener.transport == b"UDP":
+            return UdpSocket(
+                listener, address, self.received, self.undelivered, self.delivered, self.turn_ends
+            )
+        return TcpListener(listener, address, self)
+
+    def close(self) -> None:
+        """Close every socket. Nothing is said to anybody."""
+        for bound in self._sockets:
+            bound.close()
+        self._sockets.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def drain(self) -> None:
+        """Refuse new calls from now on; those that are up go on."""
+        self.core.draining = True
+
+    @property
+    def listeners(self) -> int:
+        return len(self._sockets)
+
+    @property
+    def live_calls(self) -> int:
+        return self.core.live_calls
+
+    def set_clock(self) -> None:
+        """Tell the core the wall clock if it has stepped."""
+        now = monotonic()
+        offset = time.time() - now
+        if abs(offset - self.core.utc_offset) > CLOCK_STEP:
+            self.core.clock(offset, now)
+            self.records.utc_offset = offset
+
+    # -- what the sockets call ----------------------------------------------------------------------------
+
+    def received(self, data: bytes, flow: Flow, now: float) -> None:
+        try:
+            self.core.receive(data, flow, now)
+        except Exception as error:
+            # A fault of ours in one message must not end the others' calls; nothing of it is forwarded.
+            self._fault("receive", error)
+
+    def broken(self, head: bytes, flow: Flow, now: float) -> None:
+        self.core.broken(head, flow, now)
+
+    def undelivered(self, data: bytes) -> None:
+        self.core.unreachable(data, monotonic())
+
+    def delivered(self, claim_id: int, now: float) -> None:
+        self.store.sent(claim_id, now)
+        self.core.sent(claim_id, now)
+
+    def turn_ends(self) -> None:
+        """Carry out what the core wants, then set the timer."""
+        if self._working:
+            return
+        self._working = True
+        try:
+            core = self.core
+            while core.out:
+                for command in core.commands():
+                    kind = type(command)
+                    if kind is Send:
+                        self._send(command)  # type: ignore[arg-type]
+                    elif kind is Claim:
+                        now = monotonic()
+                        verdict = self.store.claim(command, now)  # type: ignore[arg-type]
+                        core.resume(command.id, verdict, now)  # type: ignore[union-attr]
+                    else:
+                        self._other(command)
+        except Exception as error:
+            self._fault("commands", error)
+        finally:
+            self._working = False
+        self._arm()
+
+    def _send(self, command: Send) -> None:
+        flow = command.flow
+        bound = self._sockets[flow.listener.index]
+        if type(bound) is UdpSocket:
+            bound.send(command.data, flow.host, flow.port, command.claim)
+        else:
+            bound.send(flow, command.data, command.claim)  # type: ignore[call-arg, arg-type]
+
+    def _other(self, command: object) -> None:
+        match command:
+            case Release():
+                self.store.release(command.claim_id, monotonic())
+            case Renew():
+                self.store.renew(command.claim_id, command.lease, monotonic())
+            case Record():
+                self.gauges.touched(command.record.key)
+                self.records.call(command.record)
+            case Alert():
+                self.records.alert(command)
+            case Hangup():
+                bound = self._sockets[command.flow.listener.index]
+                if isinstance(bound, TcpListener):
+                    bound.hang_up(command.flow)
+
+    # -- time ---------------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """One timer for everything: moved when the core's next deadline comes before it."""
+        due = self.core.next_deadline
+        if due >= self._timer_at or self._loop is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self._loop.call_later(max(0.0, due - monotonic()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._timer_at = float("inf")
+        try:
+            self.core.tick(monotonic())
+        except Exception as error:
+            self._fault("tick", error)
+        self.turn_ends()
+
+    def _fault(self, where: str, error: Exception) -> None:
+        """A bug. Said once in full for every hundred, so that it can't flood the log either."""
+        self._failed += 1
+        self.core.counts.rejected("internal error")
+        if self._failed % 100 == 1:
+            self.log.error(
+                "internal error", where=where, error=repr(error), count=self._failed, exc_info=error
+            )

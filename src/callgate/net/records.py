@@ -1,0 +1,73 @@
+"""What is said about calls and alerts: one log line each (records in a database come later)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from callgate.net.log import Log
+from callgate.proxy.commands import Alert
+from callgate.proxy.meters import Meters
+from callgate.proxy.record import CallRecord
+
+ADVICE = {
+    "K-X1+EMG": "give the PBX another route for emergency calls: this trunk can't carry them",
+    "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
+}
+"""What to do about an alert, by rule."""
+
+
+class RecordLog:
+    """`utc_offset` turns the gate's monotonic times into UTC."""
+
+    def __init__(self, log: Log, meters: Meters) -> None:
+        self._log = log
+        self._meters = meters
+        self.utc_offset = 0.0
+
+    def call(self, record: CallRecord) -> None:
+        """The line of a call that has ended: the fields of its record that are known."""
+        fields: dict[str, Any] = {
+            "id": f"{record.id:016x}",
+            "call_id": record.call_id,
+            "key": record.key,
+            "trunk": record.trunk,
+            "gateway": record.gateway,
+            "direction": record.direction,
+            "raw": record.raw,
+            "canonical": record.canonical,
+            "caller_raw": record.caller_raw,
+            "class": record.number_class,
+            "invite_at": self._utc(record.invite_at),
+            "answer_at": self._utc(record.answer_at),
+            "end_at": self._utc(record.end_at),
+            "final_code": record.final_code,
+            "ended_by": record.ended_by,
+            "outcome": record.outcome,
+            "verdict": record.verdict,
+            "attempts": record.attempts,
+        }
+        if record.rule:
+            fields |= {"rule": record.rule, "value": record.value, "limit": record.limit}
+        if record.reason:
+            fields["reason"] = record.reason
+        self._log.info("call", **fields)
+
+    def alert(self, alert: Alert) -> None:
+        """The line of an alert: the fields that its event will have."""
+        self._log.warning(
+            "alert.raised",
+            rule=alert.rule,
+            severity=alert.severity,
+            key=alert.key,
+            text=alert.text,
+            value=alert.value,
+            limit=alert.limit,
+            advice=ADVICE.get(alert.rule, ""),
+        )
+
+    def _utc(self, at: float | None) -> str | None:
+        if at is None:
+            return None
+        moment = datetime.fromtimestamp(at + self.utc_offset, UTC)
+        return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

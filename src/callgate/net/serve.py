@@ -1,0 +1,180 @@
+"""`callgate run`: the life of the gate process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import Any
+
+import callgate
+from callgate.config import Config, ConfigError, HostPort
+from callgate.net import log as logging
+from callgate.net.gate import CLOCK_SECONDS, Gate
+from callgate.net.ops_child import OpsChild
+from callgate.net.shared import Shared
+from callgate.net.wiring import directory_of, listeners_of, secret_of
+from callgate.proxy.meters import Meters
+
+BEAT = 0.25
+"""Seconds between two heartbeats of the loop."""
+
+
+def run(config: Config) -> int:
+    """Run the gate until it is told to stop; the exit code."""
+    shared = Shared()
+    meters = shared.meters
+    lost = meters.series("log_lines_lost_total")
+
+    def count_lost(count: int) -> None:
+        meters.values[lost] += count
+
+    logging.configure(config.log.level, config.log.full_numbers, on_lost=count_lost)
+    try:
+        runner = _runner()
+        return runner(_serve(config, shared, meters))
+    finally:
+        logging.close()
+
+
+def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
+    """uvloop where it can be had; plain asyncio does the same, slower."""
+    try:
+        import uvloop
+    except ImportError:
+        logging.get_logger().warning("uvloop is not installed: running on asyncio, which takes more CPU")
+        return asyncio.run
+    return lambda main: uvloop.run(main)
+
+
+async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
+    log = logging.get_logger()
+    try:
+        listeners = listeners_of(config)
+        directory = directory_of(config, listeners)
+        gate = Gate(config, directory, secret_of(config), meters, log)
+        gate.start()
+    except ConfigError as error:
+        for fault in error.faults:
+            log.error("config fault", fault=str(fault))
+            print(fault, file=sys.stderr)
+        return 2
+    except OSError as error:
+        log.error("callgate can't start", error=str(error))
+        print(f"callgate can't start: {error}", file=sys.stderr)
+        return 1
+    shared.listeners(gate.listeners)
+    meters.set("build_info", callgate.__version__, sys.version.split()[0], value=1.0)
+    meters.set("start_time_seconds", value=time.time())
+    stop = asyncio.Event()
+    signals = _Signals(stop)
+    beat = asyncio.create_task(_beat(gate, shared, meters), name="beat")
+    ops = _ops(config, shared, gate, meters, log)
+    try:
+        if ops is not None and not await ops.start():
+            log.error("ops does not answer yet; calls are served all the same")
+            ready = asyncio.create_task(_ready_later(ops, shared, config, log), name="ops ready")
+        else:
+            ready = None
+            _say_ready(shared, config, log)
+        await stop.wait()
+        if ready is not None:
+            ready.cancel()
+        shared.state("draining")
+        await _drain(gate, config.drain_seconds, signals, log)
+    finally:
+        beat.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beat
+        gate.close()
+        if ops is not None:
+            await ops.stop()
+    log.info("callgate stopped", calls_abandoned=gate.live_calls)
+    return 0
+
+
+def _say_ready(shared: Shared, config: Config, log: logging.Log) -> None:
+    shared.state("ready")
+    log.info(
+        "callgate ready",
+        version=callgate.__version__,
+        listen=[str(section.uri) for section in config.listen],
+        ops=str(config.ops) if config.ops else None,
+        keys=len(config.keys),
+        trunks=len(config.trunks),
+    )
+    for trunk, profile in config.profiles.items():
+        for rule, text in profile.not_enforced_yet:
+            log.warning("not enforced yet", trunk=trunk, profile=profile.name, rule=rule, text=text)
+
+
+async def _ready_later(ops: OpsChild, shared: Shared, config: Config, log: logging.Log) -> None:
+    while not await ops.wait_ready(60.0):
+        pass
+    _say_ready(shared, config, log)
+
+
+class _Signals:
+    """SIGTERM and SIGINT: the first stops, the second stops now."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self.now = asyncio.Event()
+        self._stop = stop
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._heard)
+
+    def _heard(self) -> None:
+        if self._stop.is_set():
+            self.now.set()
+        self._stop.set()
+
+
+async def _beat(gate: Gate, shared: Shared, meters: Meters) -> None:
+    """The loop's pulse: /healthz lives by it, gauges are read at it, and its delay is the loop's lag."""
+    due = monotonic()
+    clock_at = due
+    lag = meters.series("loop_lag_seconds")
+    while True:
+        due += BEAT
+        await asyncio.sleep(max(0.0, due - monotonic()))
+        now = monotonic()
+        meters.values[lag] = now - due
+        due = max(due, now - BEAT)
+        shared.beat(now)
+        gate.gauges.refresh(now)
+        if now >= clock_at:
+            clock_at = now + CLOCK_SECONDS
+            gate.set_clock()
+
+
+def _ops(config: Config, shared: Shared, gate: Gate, meters: Meters, log: logging.Log) -> OpsChild | None:
+    if config.ops is None:
+        return None
+    shared.beat(monotonic())
+    address: HostPort = config.ops
+    ops = OpsChild(f"http://{address}", shared.fds)
+
+    def changed(event: str, fields: dict[str, Any]) -> None:
+        level = log.info if event == "ops ready" else log.warning
+        level(event, **fields)
+        if event == "ops ready":
+            meters.set("ops_restarts_total", value=float(fields["restarts"]))
+
+    ops.on_change(changed)
+    return ops
+
+
+async def _drain(gate: Gate, seconds: float, signals: _Signals, log: logging.Log) -> None:
+    """Refuse new calls and let those that are up end, for `seconds` at most."""
+    gate.drain()
+    log.info("callgate draining", calls=gate.live_calls, seconds=seconds)
+    until = monotonic() + seconds
+    while gate.live_calls and monotonic() < until and not signals.now.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(0.1, max(0.0, until - monotonic()))):
+                await signals.now.wait()

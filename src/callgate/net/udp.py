@@ -1,0 +1,168 @@
+"""UDP listeners: raw non-blocking sockets under the event loop.
+
+An asyncio transport hides when the kernel took a datagram, and drops ICMP errors of a socket that is not connected.
+The gate needs both: a token counts from the moment its INVITE was handed over, and an unreachable gateway is to
+be left at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import select
+import socket
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+from callgate.proxy.flow import Flow, Listener
+
+BATCH = 64
+"""Datagrams read before other work gets its turn."""
+RECEIVE_BUFFER = 4 << 20
+FLOWS_MAX = 16_384
+_IP_RECVERR, _IPV6_RECVERR, _MSG_ERRQUEUE = 11, 25, 0x2000
+
+Received = Callable[[bytes, Flow, float], None]
+
+
+class UdpSocket:
+    """One bound socket. `received(data, flow, now)` gets every datagram, `undelivered(data)` the beginning of what
+    ICMP brought back, `delivered(claim_id, now)` hears of copies of initial INVITEs that the kernel has taken."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        address: tuple[str, int],
+        received: Received,
+        undelivered: Callable[[bytes], None],
+        delivered: Callable[[int, float], None],
+        turn_ends: Callable[[], None],
+    ) -> None:
+        self.listener = listener
+        self._received = received
+        self._undelivered = undelivered
+        self._delivered = delivered
+        self._turn_ends = turn_ends
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self._socket.setblocking(False)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, RECEIVE_BUFFER)
+            if family == socket.AF_INET6:
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            with contextlib.suppress(OSError):  # not Linux
+                if family == socket.AF_INET6:
+                    self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+                else:
+                    self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+            self._socket.bind(address)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._buffer = bytearray(65_536)
+        self._view = memoryview(self._buffer)
+        self._flows: dict[tuple[str, int], Flow] = {}
+        self._unsent: deque[tuple[bytes, tuple[str, int], int]] = deque()
+        self._watch: select.epoll | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to read."""
+        self._loop = loop
+        if hasattr(select, "epoll"):
+            # libuv gives up a descriptor that reports an error, and ICMP is an error to a socket: so the loop
+            # watches an epoll that watches the socket, which is only ever readable.
+            self._watch = select.epoll()
+            self._watch.register(self._socket.fileno(), select.EPOLLIN)
+            loop.add_reader(self._watch.fileno(), self._readable)
+        else:
+            loop.add_reader(self._socket.fileno(), self._readable)
+
+    def close(self) -> None:
+        if self._loop is not None:
+            watched = self._watch if self._watch is not None else self._socket
+            self._loop.remove_reader(watched.fileno())
+            if self._unsent:
+                self._loop.remove_writer(self._socket.fileno())
+            self._loop = None
+        if self._watch is not None:
+            self._watch.close()
+        self._socket.close()
+
+    def _readable(self) -> None:
+        receive, view, buffer = self._socket.recvfrom_into, self._view, self._buffer
+        flows, received = self._flows, self._received
+        for _ in range(BATCH):
+            try:
+                count, address = receive(view)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._take_errors()
+                continue
+            source = address[:2]
+            flow = flows.get(source)
+            if flow is None:
+                if len(flows) >= FLOWS_MAX:
+                    flows.clear()
+                flow = flows[source] = Flow(self.listener, source[0].partition("%")[0], source[1])
+            received(bytes(buffer[:count]), flow, monotonic())
+            self._turn_ends()
+
+    def _take_errors(self) -> None:
+        """What ICMP said, with the datagrams that it said it of."""
+        for _ in range(BATCH):
+            try:
+                data, _, _, _ = self._socket.recvmsg(65_535, 512, _MSG_ERRQUEUE)
+            except OSError:
+                break
+            self._undelivered(data)
+        self._turn_ends()
+
+    def send(self, data: bytes, host: str, port: int, claim: int) -> None:
+        if self._unsent:
+            self._unsent.append((data, (host, port), claim))
+            return
+        self._send(data, (host, port), claim)
+
+    def _send(self, data: bytes, address: tuple[str, int], claim: int) -> bool:
+        """False when the kernel takes no more now: the datagram waits."""
+        try:
+            self._socket.sendto(data, address)
+        except BlockingIOError:
+            self._unsent.appendleft((data, address, claim))
+            if len(self._unsent) == 1 and self._loop is not None:
+                self._loop.add_writer(self._socket.fileno(), self._writable)
+            return False
+        except OSError as error:
+            # An earlier datagram's ICMP error is reported by the next call, whatever that does: ask again.
+            if error.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EMSGSIZE):
+                self._loop_soon(self._take_errors)
+            try:
+                self._socket.sendto(data, address)
+            except OSError:
+                self._loop_soon(self._undelivered_later, data)
+                return True
+        if claim:
+            self._delivered(claim, monotonic())
+        return True
+
+    def _undelivered_later(self, data: bytes) -> None:
+        self._undelivered(data)
+        self._turn_ends()
+
+    def _loop_soon(self, call: Callable[..., None], *arguments: object) -> None:
+        if self._loop is not None:
+            self._loop.call_soon(call, *arguments)
+
+    def _writable(self) -> None:
+        while self._unsent:
+            data, address, claim = self._unsent.popleft()
+            if not self._send(data, address, claim):
+                return
+        if self._loop is not None:
+            self._loop.remove_writer(self._socket.fileno())
+        self._turn_ends()

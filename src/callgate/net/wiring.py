@@ -1,0 +1,169 @@
+"""From the config to what the core works with."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+from callgate.config import Config, ConfigError, Fault, SipPeer, effective_limits
+from callgate.policy.claim import Members, Part, Window
+from callgate.policy.dial import DialRules
+from callgate.policy.profile import RULE, Limits
+from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
+from callgate.sip.uri import parse_uri
+
+SECRET_FILE = "secret"
+
+
+def listeners_of(config: Config) -> list[Listener]:
+    """The gate's listeners as the core sees them. One that listens on every address without an `advertise` calls
+    itself by the address that the machine reaches its first gateway from."""
+    found = []
+    for index, section in enumerate(config.listen):
+        uri, named = section.uri, section.sent_by
+        host = named.host
+        if uri.wildcard and section.advertise is None:
+            host = _own_address(config, 6 if ":" in uri.host else 4) or uri.host
+        found.append(Listener(index, uri.transport.upper().encode(), host, named.port or uri.port))
+    return found
+
+
+def _own_address(config: Config, family: int) -> str | None:
+    """The address this machine has towards its first gateway. No packet is sent."""
+    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+    for trunk in config.trunks.values():
+        for gateway in trunk.gateways:
+            if (":" in gateway.host) == (family == 6):
+                with socket.socket(kind, socket.SOCK_DGRAM) as probe:
+                    try:
+                        probe.connect((gateway.host, gateway.port))
+                        return str(probe.getsockname()[0])
+                    except OSError:
+                        continue
+    return None
+
+
+def directory_of(config: Config, listeners: list[Listener]) -> Directory:
+    """Keys, trunks and who has which address and number. Raises ConfigError where a peer can't be reached from
+    any listener."""
+    faults: list[Fault] = []
+    trunks: dict[str, Trunk] = {}
+    dial: dict[str, DialRules] = {}
+    for name, section in config.trunks.items():
+        numbers = config.profiles[name].numbers
+        dial[name] = DialRules(numbers, section.numbering)
+        trunk = Trunk(
+            name,
+            any_number=section.numbering == "any",
+            try_seconds=section.try_seconds,
+            upstream_503=section.upstream_503,
+            networks=section.sources,
+        )
+        for index, peer in enumerate(section.gateways):
+            flow = flow_to(peer, listeners)
+            if flow is None:
+                faults.append(_unreachable(config, f"trunks.{name}.gateways[{index}]", peer))
+                continue
+            uri = parse_uri(str(peer).encode())
+            trunk.gateways.append(Gateway(index, uri, flow, trunk))
+        trunks[name] = trunk
+    keys: dict[str, Key] = {}
+    numbers_of = Numbers()
+    for key_id, key_section in config.keys.items():
+        limits = effective_limits(config, key_id)
+        outbound, inbound, attempt = parts_of(key_id, limits)
+        pbx = key_section.pbx
+        flow = None
+        if isinstance(pbx, SipPeer):
+            flow = flow_to(pbx, listeners)
+            if flow is None:
+                faults.append(_unreachable(config, f"keys.{key_id}.pbx", pbx))
+        key = Key(
+            key_id,
+            trunks[key_section.trunk],
+            dial[key_section.trunk],
+            outbound=outbound,
+            inbound=inbound,
+            attempt=attempt,
+            networks=key_section.sources,
+            pbx=flow,
+            pbx_uri=parse_uri(str(pbx).encode()) if flow is not None else None,
+            max_call_seconds=limits.max_call_seconds,
+        )
+        keys[key_id] = key
+        for number in key_section.numbers:
+            numbers_of.add(number.number.first, number.number.last, key)
+    if faults:
+        raise ConfigError(faults)
+    return Directory(listeners, trunks.values(), keys.values(), numbers_of)
+
+
+def _unreachable(config: Config, path: str, peer: SipPeer) -> Fault:
+    family = "IPv6" if ":" in peer.host else "IPv4"
+    return Fault(
+        file=str(config.path),
+        line=None,
+        path=path,
+        text=f"{peer} can't be reached: add a {peer.transport}:// listener with an {family} address to `listen`",
+    )
+
+
+def flow_to(peer: SipPeer, listeners: Iterable[Listener]) -> Flow | None:
+    """How a configured peer is reached: by the first listener of its transport and address family."""
+    family = 6 if ":" in peer.host else 4
+    for listener in listeners:
+        if listener.transport == peer.transport.upper().encode() and listener.family == family:
+            return Flow(listener, peer.host, peer.port)
+    return None
+
+
+def parts_of(key_id: str, limits: Limits) -> tuple[tuple[Part, ...], tuple[Part, ...], tuple[Part, ...]]:
+    """What an outbound call, an inbound call and a further attempt claim. The rate comes first: it is the rule
+    that a carrier suspends for."""
+
+    def members(field: str, value: int | None) -> tuple[Part, ...]:
+        return () if value is None else (Members(RULE[field], f"{key_id}/{field}", value),)
+
+    rate: tuple[Part, ...] = ()
+    if limits.outbound_cps is not None:
+        rate = (Window(RULE["outbound_cps"], f"{key_id}/outbound_cps", limits.outbound_cps),)
+    calls = members("calls", limits.calls)
+    outbound = rate + members("outbound_calls", limits.outbound_calls) + calls
+    inbound = members("inbound_calls", limits.inbound_calls) + calls
+    return outbound, inbound, rate
+
+
+def secret_of(config: Config) -> bytes:
+    """What signs our Via and Record-Route: the config's, else one made once in `state_dir`, else a new one at
+    every start (then the dialogs of an earlier start can't be verified). OSError where it can't be kept."""
+    if config.secret is not None:
+        return config.secret.get_secret_value().encode()
+    if config.state_dir is None:
+        return secrets.token_bytes(32)
+    config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = config.state_dir / SECRET_FILE
+    try:
+        kept = path.read_bytes()
+    except FileNotFoundError:
+        kept = b""
+    if len(kept) >= 16:
+        return kept
+    return _make_secret(path)
+
+
+def _make_secret(path: Path) -> bytes:
+    """Written beside and moved into place, so that a crash leaves either none or a whole one."""
+    made = secrets.token_hex(32).encode()
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, made)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(beside, path)
+    return made

@@ -1,0 +1,213 @@
+"""A Request-URI or a typed string taken apart, and judged: the two ways into this room."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from callgate.numbers.classes import RANK
+from callgate.numbers.number import Number, Reading
+from callgate.numbers.plan import JAPAN, Plan
+from callgate.numbers.text import Text, behind_disguise, clean, decode, show
+from callgate.numbers.walk import MAX_DIGITS, Walk, read_digits
+
+SCHEME = re.compile(rb"(sips?|tel|urn):", re.IGNORECASE)
+ANY_SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:")
+NESTED = re.compile(r"(?:(?:sips?|tel|urn):)+", re.IGNORECASE)
+SOS_URN = re.compile(r"urn:service:sos(?:\.[a-z0-9.-]+)?", re.IGNORECASE)
+SOS_USER = re.compile(r"sos(?:\.[a-z0-9-]+)*", re.IGNORECASE)
+GLOBAL_CONTEXT = re.compile(r"\+[0-9]{1,15}")
+DOMAIN_CONTEXT = re.compile(
+    r"(?=.{1,253}$)(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.?"
+)
+
+
+def read_uri(uri: bytes, plan: Plan = JAPAN) -> Number:
+    """Judge a whole Request-URI: sip, sips, tel or urn (RFC 3261 §19.1, RFC 3966, RFC 5031).
+
+    Never raises: what can't be read comes back as class `invalid`, a name as `sip_uri`.
+    """
+    # The live path: sip:0312345678@host
+    if uri[:4] == b"sip:" and (at := uri.find(b"@", 4)) > 0:
+        user = uri[4:at]
+        if user.isdigit() and len(user) <= MAX_DIGITS and uri.find(b"@", at + 1) < 0:
+            text = user.decode("ascii")
+            return read_digits(text, plan, text)
+    return _judge_uri(uri, plan, typed=False)
+
+
+def read_dialled(text: bytes | str, plan: Plan = JAPAN) -> Number:
+    """Judge what a person typed: bare digits in any spelling, or a URI. Never raises."""
+    raw = text if isinstance(text, bytes) else _bytes(text)
+    if raw.isdigit() and len(raw) <= MAX_DIGITS:
+        digits = raw.decode("ascii")
+        return read_digits(digits, plan, digits)
+    stripped = raw.strip(b" \t")
+    if ANY_SCHEME.match(stripped) or b"@" in stripped:
+        found = _judge_uri(stripped, plan, typed=True)
+    else:
+        found = _judge_user(stripped, plan)
+    return replace(found, dialled=show(raw))
+
+
+def _bytes(text: str) -> bytes:
+    """The bytes of `text`; a command's arguments carry those that are no UTF-8 as lone surrogates."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _invalid(raw: bytes, note: str, plan: Plan, suspect: str = "") -> Number:
+    """Unreadable. If an emergency number shows through in `suspect`, the reading says so."""
+    walk = Walk(plan)
+    if 0 < len(suspect) <= MAX_DIGITS:
+        walk.aside(suspect, exact_only=True)
+    return Number(show(raw), "", "invalid", readings=tuple(walk.readings), note=note)
+
+
+def _judge_uri(raw: bytes, plan: Plan, typed: bool) -> Number:
+    scheme = SCHEME.match(raw)
+    if scheme is None:
+        if typed and b"@" in raw and not ANY_SCHEME.match(raw):
+            return _judge_sip(raw, raw, plan, typed)
+        return _invalid(raw, "not a sip, sips, tel or urn URI", plan)
+    name, rest = scheme[1].lower(), raw[scheme.end() :]
+    if name == b"urn":
+        return _judge_urn(raw, plan)
+    if name == b"tel":
+        found = _judge_user(rest, plan)
+        return replace(found, dialled=show(raw), steps=("tel: URI", *found.steps))
+    return _judge_sip(raw, rest, plan, typed)
+
+
+def _judge_urn(raw: bytes, plan: Plan) -> Number:
+    text = decode(raw)
+    if isinstance(text, Text):
+        return _invalid(raw, text.note, plan)
+    canonical = text.lower()
+    if SOS_URN.fullmatch(canonical):
+        return Number(show(raw), canonical, "emergency", readings=(Reading(canonical, "emergency"),))
+    if canonical.startswith("urn:service:") and canonical.isprintable():
+        return Number(show(raw), canonical, "service_urn", readings=(Reading(canonical, "service_urn"),))
+    return _invalid(raw, "not a service URN", plan)
+
+
+def _judge_sip(raw: bytes, rest: bytes, plan: Plan, typed: bool) -> Number:
+    user, at, host = rest.partition(b"@")
+    if not at:
+        # No user part: the host stands where a number might. Typed by a person it is one; in a request it
+        # could only be forwarded without a user, so that nothing but what is forbidden counts.
+        where = re.split(rb"[:;?]", rest, maxsplit=1)[0]
+        found = _judge_user(where, plan, sip=True, named=True)
+        if typed or found.cls in RANK or found.emergency:
+            return replace(found, dialled=show(raw))
+        return Number(show(raw), show(where), "sip_uri", readings=(Reading(show(where), "sip_uri"),))
+    if b"@" in host:
+        return _refused(_judge_user(user, plan, sip=True), show(user), "more than one @")
+    return _judge_user(user, plan, sip=True, named=b";user=phone" not in host.lower())
+
+
+def _refused(found: Number, dialled: str, note: str) -> Number:
+    """A number that stands where none may: what is forbidden in it stays so, anything else is unreadable.
+
+    An emergency number is only a suspect here: nobody could say where the call would go.
+    """
+    if found.cls in RANK:
+        cls = "emergency_suspect" if found.cls == "emergency" else found.cls
+        return replace(found, dialled=dialled, cls=cls)
+    return Number(dialled, "", "invalid", None, found.steps, found.readings, note)
+
+
+def _judge_user(raw: bytes, plan: Plan, sip: bool = False, named: bool = False) -> Number:
+    """A user part (`sip`: it may have a password; `named`: it may be a name), or the number of a tel URI."""
+    if raw[:1] == b"+" and raw[1:].isdigit() and len(raw) <= MAX_DIGITS:
+        digits = raw.decode("ascii")
+        return read_digits(digits, plan, digits)
+    whole = decode(raw)
+    if isinstance(whole, Text):
+        return _invalid(raw, whole.note, plan)
+    if nested := NESTED.match(whole):
+        return _judge_nested(raw, whole, nested.end(), plan)
+    # Parameters are found before the escapes are taken out: an escaped ; or : belongs to the name.
+    first, *params = raw.split(b";")
+    steps: list[str] = []
+    if sip and b":" in first:
+        first = first.partition(b":")[0]
+        steps.append("password left out")
+    text = decode(first)
+    if isinstance(text, Text):
+        return _invalid(raw, text.note, plan)
+    if SOS_USER.fullmatch(text.strip()):
+        return Number(show(raw), text.strip().lower(), "emergency", readings=(Reading(text, "emergency"),))
+    cleaned = clean(text)
+    if cleaned.kind:
+        if named and _is_name(text, cleaned.kind):
+            return Number(show(raw), text, "sip_uri", readings=(Reading(text, "sip_uri"),))
+        return _invalid(raw, cleaned.note, plan, behind_disguise(text))
+    found = _with_params(cleaned.digits, params, raw, plan, steps)
+    return replace(found, steps=(*steps, *cleaned.steps, *found.steps)) if steps or cleaned.steps else found
+
+
+def _judge_nested(raw: bytes, whole: str, end: int, plan: Plan) -> Number:
+    """A URI as the user part of another: unreadable, but for what is forbidden in it."""
+    note = "a URI inside another"
+    if SOS_URN.fullmatch(whole.partition("@")[0]):
+        return Number(show(raw), "", "invalid", readings=(Reading(whole, "emergency_suspect"),), note=note)
+    inner = clean(re.split("[@;]", whole[end:], maxsplit=1)[0])
+    return _refused(read_digits(inner.digits, plan, show(raw)), show(raw), note)
+
+
+def _is_name(text: str, kind: str) -> bool:
+    return kind == "letters" and text.isprintable() and any(char.isalpha() for char in text)
+
+
+def _with_params(digits: str, params: list[bytes], raw: bytes, plan: Plan, steps: list[str]) -> Number:
+    """Apply `phone-context`, leave the others out (isub, postd, ext, cpc ...), RFC 3966 §3 and §5.1.5."""
+    dialled = show(raw)
+    if not params:
+        return read_digits(digits, plan, dialled)
+    contexts: set[str] = set()
+    for param in params:
+        name, _, value = param.partition(b"=")
+        plain_name, plain_value = decode(name), decode(value)
+        if isinstance(plain_name, Text) or isinstance(plain_value, Text):
+            return _refused(read_digits(digits, plan, dialled), dialled, "a parameter that can not be read")
+        if plain_name.strip().lower() == "phone-context":
+            contexts.add(plain_value.strip().lower())
+    before = read_digits(digits, plan, dialled)
+    if not contexts:
+        steps.append("parameters left out")
+        return before
+    if len(contexts) > 1:
+        return _refused(before, dialled, "more than one phone-context")
+    context = contexts.pop()
+    plus = clean(context).digits if context[:1] == "+" else ""
+    if digits[:1] == "+":
+        agrees = digits.startswith(plus) if plus else bool(DOMAIN_CONTEXT.fullmatch(context))
+        return before if agrees else _refused(before, dialled, "phone-context contradicts a number with +")
+    if not plus and DOMAIN_CONTEXT.fullmatch(context):
+        steps.append("phone-context is a domain: private number")
+        if before.cls in RANK:
+            return before
+        return Number(dialled, digits, "private", None, before.steps, before.readings)
+    if not GLOBAL_CONTEXT.fullmatch(plus):
+        return _refused(before, dialled, "phone-context is neither + and digits nor a domain")
+    steps.append(f"phone-context {plus} put in front")
+    return _joined(before, read_digits(plus + digits, plan, dialled), plus, plan)
+
+
+def _joined(before: Number, after: Number, plus: str, plan: Plan) -> Number:
+    """The number with its context in front; what it was before counts as a reading."""
+    if before.cls in RANK and not (after.cls in RANK and RANK[after.cls] <= RANK[before.cls]):
+        return replace(before, readings=before.readings + after.readings)
+    after = replace(after, readings=before.readings + after.readings)
+    abroad = not plus.startswith("+" + plan.country_code)
+    whole = before.canonical.startswith("+")
+    if whole and not abroad and after.cls == "invalid":
+        # 184 0312345678 behind +81: the context only says what the number says itself.
+        return before
+    if whole and abroad and after.cls not in RANK:
+        # 0312345678 is whole without its context: what a carrier makes of it nobody knows.
+        return _refused(after, after.dialled, f"phone-context {plus} contradicts a whole number")
+    return after

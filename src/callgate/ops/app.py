@@ -1,0 +1,100 @@
+"""What ops answers over HTTP."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from callgate import __version__
+from callgate.ops.render import Page
+from callgate.ops.view import View
+
+HEARTBEAT_SECONDS: Final = 3.0
+"""The gate beats several times a second; older than this, its loop does not turn."""
+
+
+class Health(BaseModel):
+    """Body of /healthz."""
+
+    status: str
+    heartbeat_age_seconds: float
+
+
+class Part(BaseModel):
+    """Something the gate works with: what kind it is, and whether it answers."""
+
+    kind: str
+    state: str
+
+
+class Readiness(BaseModel):
+    """Body of /readyz. `store` and `database` are told and never decide the status: calls go on without."""
+
+    status: str
+    state: str
+    listeners: int
+    store: Part
+    database: Part
+
+
+def readiness(view: View, store: str, database: str) -> tuple[bool, Readiness]:
+    """Whether the gate takes new calls. `store` and `database` are kinds (`memory`, `none`, …)."""
+    ready = view.listeners > 0 and view.state != "draining"
+    return ready, Readiness(
+        status="ready" if ready else "not ready",
+        state=view.state,
+        listeners=view.listeners,
+        store=Part(kind=store, state="up" if view.store_up else "down"),
+        database=Part(kind=database, state=_database_state(view, database)),
+    )
+
+
+def _database_state(view: View, kind: str) -> str:
+    if kind == "none":
+        return "none"
+    return "up" if view.database_up else "down"
+
+
+def make_app(view: View, page: Page, store: str, database: str) -> FastAPI:
+    """The application: four paths that need no token, and 404 for all else."""
+    app = FastAPI(
+        title="CallGate",
+        version=__version__,
+        description="The control plane of a CallGate gate.",
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+
+    @app.get("/healthz", response_model=Health, responses={503: {"model": Health}})
+    async def healthz() -> JSONResponse:
+        """200 while the gate's loop turns."""
+        age = view.age
+        alive = age < HEARTBEAT_SECONDS
+        body = Health(status="ok" if alive else "stalled", heartbeat_age_seconds=round(age, 3))
+        return JSONResponse(body.model_dump(), 200 if alive else 503)
+
+    @app.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
+    async def readyz() -> JSONResponse:
+        """503 only while the gate drains or has no listener."""
+        ready, body = readiness(view, store, database)
+        return JSONResponse(body.model_dump(), 200 if ready else 503)
+
+    # Not async: a page of many keys takes a while, and /healthz must not wait for it.
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}},
+    )
+    def metrics(request: Request) -> Response:
+        """The metrics, in the text format of Prometheus or in OpenMetrics."""
+        body, headers = page.render(
+            request.headers.get("accept", ""), request.headers.get("accept-encoding", "")
+        )
+        return Response(body, headers=headers)
+
+    return app

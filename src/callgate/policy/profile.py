@@ -1,0 +1,154 @@
+"""The contract as data: a profile, the limits it holds, and what a key sets by hand merged into it.
+
+Pure: the files are read in `config.profiles`. A rule's id is the same whatever the profile (`RULE`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Literal
+
+RULE: Mapping[str, str] = MappingProxyType(
+    {
+        "outbound_cps": "V1",
+        "inbound_calls": "V3",
+        "forwarded_calls": "V4",
+        "lines": "V4",
+        "recordings": "I1",
+        "calls": "K6",
+        "outbound_calls": "C2",
+        "max_call_seconds": "C1",
+        "redial_gap_seconds": "K4",
+    }
+)
+"""Limit field → the id of its rule."""
+
+NOT_ENFORCED: Mapping[str, tuple[int, str]] = MappingProxyType(
+    {
+        "forwarded_calls": (4, "forwarded calls up at once"),
+        "lines": (4, "lines: inbound legs + forwarded outbound legs"),
+        "recordings": (4, "calls recorded at once"),
+        "redial_gap_seconds": (3, "least time between two calls to the same number"),
+    }
+)
+"""Limits that a profile may hold and nothing enforces yet: (the step that builds it, what it limits)."""
+
+ALWAYS_BLOCKED: Mapping[str, str] = MappingProxyType(
+    {"emergency": "K-X1+EMG", "foreign_emergency": "K-X1+EMG", "emergency_suspect": "EMG-SUSPECT"}
+)
+"""Classes that every profile blocks: a trunk that can't carry an emergency call must never swallow one."""
+
+NESTED: tuple[tuple[str, int, str], ...] = (
+    ("inbound_calls", 1, "lines"),
+    ("forwarded_calls", 2, "lines"),
+    ("inbound_calls", 1, "calls"),
+    ("outbound_calls", 1, "calls"),
+)
+"""(inner, how many of the outer each one of the inner takes, outer): the inner can't exceed its share of the
+outer. A forwarded call holds two lines (V4)."""
+
+
+@dataclass(slots=True, frozen=True)
+class Limits:
+    """What one key is held to. A limit of None means no limit; 0 means none allowed.
+
+    `outbound_cps` is new calls in any window of one second, `*_seconds` are seconds, all else is calls (or
+    lines) up at once. `origin` says for each field where its value comes from: `key`, `profile standard` or
+    `lowered to fit lines 10`.
+    """
+
+    outbound_cps: int | None = None
+    on_rate_exceeded: Literal["reject", "queue"] = "reject"
+    queue_seconds: float = 2.0
+    inbound_calls: int | None = None
+    forwarded_calls: int | None = None
+    lines: int | None = None
+    outbound_calls: int | None = None
+    calls: int | None = None
+    recordings: int | None = None
+    on_recordings_exceeded: Literal["reject", "unrecorded"] = "reject"
+    max_call_seconds: float | None = None
+    redial_gap_seconds: float | None = None
+    origin: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def not_enforced_yet(self) -> list[tuple[str, str]]:
+        """(rule, text) of every limit here that nothing enforces yet."""
+        return _not_enforced({name: getattr(self, name) for name in NOT_ENFORCED})
+
+
+def _not_enforced(limits: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (RULE[name], f"{text}: {limits[name]} (step {step})")
+        for name, (step, text) in NOT_ENFORCED.items()
+        if limits.get(name) is not None
+    ]
+
+
+LIMIT_FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Limits) if f.name != "origin")
+
+
+@dataclass(slots=True, frozen=True)
+class NumberRules:
+    """Verdicts by number class: class → id of the rule that blocks (or allows) it.
+
+    `default` is for a class in neither; `default_rule` is the rule it then stands on (K-D), if any.
+    """
+
+    blocked: Mapping[str, str]
+    allowed: Mapping[str, str] = field(default_factory=dict)
+    default: Literal["allow", "block"] = "allow"
+    default_rule: str = ""
+
+    def verdict(self, number_class: str) -> tuple[bool, str]:
+        """(may it be dialled, the rule that says so; empty where it is the plain default)."""
+        rule = self.blocked.get(number_class)
+        if rule is not None:
+            return False, rule
+        rule = self.allowed.get(number_class)
+        if rule is not None:
+            return True, rule
+        return self.default == "allow", self.default_rule
+
+
+@dataclass(slots=True, frozen=True)
+class Profile:
+    """A carrier's contract. `limits` holds only the fields that the profile names."""
+
+    name: str
+    title: str
+    limits: Mapping[str, Any]
+    numbers: NumberRules
+
+    @property
+    def not_enforced_yet(self) -> list[tuple[str, str]]:
+        """(rule, text) of every limit that the profile holds and nothing enforces yet."""
+        return _not_enforced(self.limits)
+
+
+def contradictions(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(inner, outer, why) of every two of these limits that can't both be meant."""
+    found = []
+    for inner, each, outer in NESTED:
+        small, large = values.get(inner), values.get(outer)
+        if small is not None and large is not None and small * each > large:
+            taken = f"{small} × {each} = {small * each}" if each > 1 else f"{small}"
+            found.append((inner, outer, f"`{inner}` {small} takes {taken} of `{outer}`, which is {large}"))
+    return found
+
+
+def merge(by_hand: Mapping[str, Any], profile: Profile) -> Limits:
+    """The limits of a key: what it sets by hand, else the profile's, lowered to fit what is set by hand.
+
+    `by_hand` holds only fields that the key names (None: no limit), free of `contradictions`.
+    """
+    values: dict[str, Any] = {**profile.limits, **by_hand}
+    origin = {name: "key" if name in by_hand else f"profile {profile.name}" for name in LIMIT_FIELDS}
+    for inner, each, outer in NESTED:
+        small, large = values.get(inner), by_hand.get(outer)
+        if large is not None and inner not in by_hand and small is not None and small * each > large:
+            values[inner] = large // each
+            origin[inner] = f"lowered to fit {outer} {large}"
+    return Limits(**values, origin=MappingProxyType(origin))

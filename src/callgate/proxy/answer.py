@@ -1,0 +1,127 @@
+"""Answers that the gate gives itself (RFC 3261 §8.2.6), and why a call was refused."""
+
+from __future__ import annotations
+
+from callgate.sip.message import CALL_ID, CSEQ, FROM, TIMESTAMP, TO, VIA, Message, wire
+
+PHRASES = {
+    100: b"Trying",
+    200: b"OK",
+    400: b"Bad Request",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    416: b"Unsupported URI Scheme",
+    420: b"Bad Extension",
+    480: b"Temporarily Unavailable",
+    481: b"Call/Transaction Does Not Exist",
+    482: b"Loop Detected",
+    483: b"Too Many Hops",
+    484: b"Address Incomplete",
+    486: b"Busy Here",
+    487: b"Request Terminated",
+    488: b"Not Acceptable Here",
+    500: b"Server Internal Error",
+    501: b"Not Implemented",
+    503: b"Service Unavailable",
+    505: b"Version Not Supported",
+    513: b"Message Too Large",
+}
+
+
+class Refusal:
+    """Why a call does not pass: the rule, the value it would have reached, the limit; a text for people.
+
+    `code` answers the PBX; a call of the trunk gets `inbound_code`. `shown` is False where the other side is to
+    learn nothing (strangers).
+    """
+
+    __slots__ = ("code", "inbound_code", "limit", "rule", "shown", "text", "value")
+
+    def __init__(
+        self,
+        rule: str,
+        text: str,
+        code: int,
+        inbound_code: int = 0,
+        value: int = 0,
+        limit: int = 0,
+        shown: bool = True,
+    ) -> None:
+        self.rule = rule
+        self.text = text
+        self.code = code
+        self.inbound_code = inbound_code or code
+        self.value = value
+        self.limit = limit
+        self.shown = shown
+
+    def headers(self) -> list[bytes]:
+        """What tells a PBX why. The trunk is never shown these."""
+        if not self.shown:
+            return []
+        count = f" {self.value}/{self.limit}" if self.limit or self.value else ""
+        unit = " per second" if self.rule == "V1" else ""
+        text = f"{self.rule} {self.text}{count}{unit}".strip().replace("\\", "").replace('"', "'")
+        verdict = f"X-CallGate-Verdict: rule={self.rule}"
+        if count:
+            verdict += f";value={self.value};limit={self.limit}"
+        return [
+            b'Warning: 399 callgate "%b"' % text.encode("ascii", "replace"),
+            verdict.encode("ascii", "replace"),
+        ]
+
+
+LIMITS = {
+    "V1": "rate",
+    "V3": "inbound calls",
+    "V4": "lines",
+    "C2": "outbound calls",
+    "K6": "calls",
+    "store": "no verdict of the store in time",
+}
+"""What a limit's rule is called in a Warning."""
+
+
+def refused_by_limit(rule: str, value: int, limit: int) -> Refusal:
+    """Limits refuse outbound calls with 503 and without Retry-After (with it, RFC 3261 §21.5.4 stops the whole
+    PBX), inbound ones with 486."""
+    return Refusal(rule, LIMITS.get(rule, "limit"), 503, 486, value, limit)
+
+
+NO_KEY = Refusal("no-key", "unknown source", 403, shown=False)
+DRAINING = Refusal("drain", "the gate is going down", 503)
+NO_DIALOG = Refusal("", "", 481, shown=False)
+
+
+def reply(
+    request: Message, code: int, to_tag: bytes = b"", extra: list[bytes] | None = None, phrase: bytes = b""
+) -> bytes:
+    """A response to `request` with its Via, From, To, Call-ID and CSeq; `to_tag` is added where To has none.
+
+    Headers that are missing from a malformed request are left out.
+    """
+    lines = [b"SIP/2.0 %d %b" % (code, phrase or PHRASES.get(code, b"Answer"))]
+    source = request.lines
+    lines.extend([source[i] for i in request.places(VIA)])
+    at = request.at
+    for slot in (FROM, TO, CALL_ID, CSEQ):
+        i = at.get(slot)
+        if i is not None:
+            lines.append(source[i])
+            if slot == TO and to_tag and not _tagged(request):
+                lines[-1] += b";tag=" + to_tag
+    if code == 100 and TIMESTAMP in at:
+        lines.append(source[at[TIMESTAMP]])  # RFC 3261 §8.2.6.1
+    if extra:
+        lines += extra
+    lines.append(b"Content-Length: 0")
+    return wire(lines, b"")
+
+
+def _tagged(request: Message) -> bool:
+    try:
+        return bool(request.to_tag)
+    except ValueError:
+        return True  # can't be read: leave it alone

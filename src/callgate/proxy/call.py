@@ -1,0 +1,581 @@
+"""One call: an INVITE that would open a dialog, from its arrival to its last line given back.
+
+    ASKING ──claim──▸ TRYING ──2xx──▸ UP ──BYE…──▸ OVER
+       └── refused, cancelled, 3xx–6xx, no gateway left ──▸ OVER
+
+A call is the user of its server transaction and of every client transaction it tries: it is the response context
+of RFC 3261 §16.7 for attempts that follow each other, trunk gateways for an outbound call, the PBX for an
+inbound one. Whatever it holds is given back in `end`, and only there.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from callgate.policy.claim import Claim, Verdict
+from callgate.policy.ledger import MARGIN
+from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
+from callgate.proxy.commands import Record, Release, Renew
+from callgate.proxy.dialog import Side
+from callgate.proxy.flow import Flow
+from callgate.proxy.forward import Routes, request_out, response_out
+from callgate.proxy.peers import Gateway, Key
+from callgate.proxy.record import CallRecord
+from callgate.proxy.token import INBOUND, OUTBOUND, Token
+from callgate.proxy.transactions import (
+    AnyClient,
+    AnyServer,
+    InviteClientTransaction,
+)
+from callgate.sip.message import FROM, RECORD_ROUTE, TO, Message
+from callgate.sip.transaction import LIFE, NEVER, State
+
+if TYPE_CHECKING:
+    from callgate.proxy.core import Core
+
+TIMER_C = 181.0
+"""Seconds without a final answer since the last 101–199 (RFC 3261 §16.6 step 11: more than 3 minutes)."""
+ASK_SECONDS = 0.2
+"""How long the store may think."""
+SETUP_LEASE = 900.0
+"""Seconds a call that nobody has answered may hold its lines; renewed while it rings."""
+NO_ACK = 2 * LIFE
+"""Seconds after the answer when a call whose ACK never came is over: its callee gave up after 64*T1 and repeated
+its BYE as long again (RFC 3261 §13.3.1.4)."""
+LINGER = 40.0
+"""Seconds an ended call is remembered, for what comes late."""
+SPARE = 60.0
+"""Seconds that a lease outlasts the longest call, so that the call's own end comes first."""
+
+OUTCOMES = {486: "busy", 600: "busy", 487: "cancelled", 408: "no_answer", 480: "no_answer", 404: "not_found"}
+OUTCOMES |= {484: "not_found", 604: "not_found"}
+
+
+class Phase(IntEnum):
+    ASKING = 0
+    TRYING = 1
+    UP = 2
+    OVER = 3
+
+
+class Call:
+    """`leg` is the number of the call, unique over restarts, and the id of its claim.
+
+    `caller` and `callee` are the sides of the dialog; `forks` further callees with To tags of their own (RFC 3261
+    §12.1.2). `to_line` is the To of the answer.
+    """
+
+    __slots__ = (
+        "acked",
+        "attempts",
+        "best",
+        "call_id",
+        "callee",
+        "caller",
+        "cancel_reason",
+        "cancelled",
+        "claims",
+        "copies",
+        "core",
+        "direction",
+        "due",
+        "forks",
+        "from_line",
+        "gateway",
+        "hops",
+        "key",
+        "leg",
+        "phase",
+        "proceeding",
+        "record",
+        "request",
+        "routes",
+        "server",
+        "slot",
+        "timed_out",
+        "to_line",
+        "tokens",
+        "uri",
+    )
+
+    def __init__(
+        self,
+        core: Core,
+        leg: int,
+        key: Key,
+        direction: int,
+        request: Message,
+        server: AnyServer,
+        flow: Flow,
+        now: float,
+    ) -> None:
+        self.core = core
+        self.leg = leg
+        self.key = key
+        self.direction = direction
+        self.request: Message | None = request
+        self.server: AnyServer | None = server
+        self.call_id = request.call_id
+        self.phase = Phase.ASKING
+        self.caller = Side(request.from_tag, flow)
+        self.callee: Side | None = None
+        self.forks: list[Side] | None = None
+        self.from_line = b""
+        self.to_line = b""
+        self.proceeding = False  # the current attempt has had a provisional answer
+        self.timed_out = False
+        self.tokens: list[bytes] = []  # one per attempt
+        self.gateway = -1  # place of the current gateway
+        self.attempts: list[InviteClientTransaction] = []
+        self.copies: dict[
+            int, InviteClientTransaction | None
+        ] = {}  # claims asked for: a copy's, or an attempt's
+        self.claims: list[int] = []  # granted: all to be released
+        self.best: tuple[int, Message] | None = None
+        self.cancelled = False
+        self.cancel_reason: list[bytes] = []
+        self.acked = False
+        self.routes: Routes | None = None
+        self.uri = b""
+        self.hops = 0
+        self.due = NEVER
+        self.slot = 0
+        self.record = CallRecord(
+            leg, self.call_id.decode("utf-8", "replace"), ("outbound", "inbound")[direction], now
+        )
+        self.record.key = key.id
+        self.record.trunk = key.trunk.name
+        server.user = self
+
+    # -- admission ---------------------------------------------------------------------------------------
+
+    def ask(self, now: float) -> None:
+        """Claim everything that the call needs, at once."""
+        server, request = self.server, self.request
+        assert server is not None and request is not None
+        core = self.core
+        if core.draining:
+            self.refuse(DRAINING, now)
+            return
+        core.layer.respond(server, 100, reply(request, 100), now)
+        parts = self.key.outbound if self.direction == OUTBOUND else self.key.inbound
+        core.ask(self, Claim(self.leg, parts, now + ASK_SECONDS, SETUP_LEASE), now)
+
+    def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:
+        """The store has answered, or has not in time."""
+        if claim_id != self.leg:
+            self._on_token(claim_id, verdict, now)
+        elif self.phase is not Phase.ASKING:
+            if verdict.granted:
+                self.core.out.append(Release(claim_id))
+        elif verdict.granted:
+            self.claims.append(claim_id)
+            self.phase = Phase.TRYING
+            self.core.counts.call_up(self.key, self.direction)
+            self._attempt(claim_id, now)
+        else:
+            self.refuse(refused_by_limit(verdict.rule, verdict.value, verdict.limit), now)
+
+    def refuse(self, refusal: Refusal, now: float) -> None:
+        """Answer the call with what the gate decided, and say why to a PBX."""
+        inbound = self.direction == INBOUND
+        record = self.record
+        record.verdict, record.outcome = "refused", "refused"
+        record.rule, record.value, record.limit = refusal.rule, refusal.value, refusal.limit
+        record.reason = refusal.text
+        self._answer(
+            refusal.inbound_code if inbound else refusal.code, [] if inbound else refusal.headers(), now
+        )
+
+    # -- attempts ----------------------------------------------------------------------------------------
+
+    def _attempt(self, claim_id: int, now: float) -> None:
+        """Send the INVITE to the next gateway, or to the PBX, under a claim that was granted."""
+        core, key, request = self.core, self.key, self.request
+        assert request is not None and self.routes is not None
+        self.gateway += 1
+        gateway: Gateway | None = None
+        if self.direction == OUTBOUND:
+            gateway = key.trunk.gateways[self.gateway]
+            flow, uri = gateway.flow, core.trunk_uri(self.uri, gateway, key)
+            self.record.gateway = gateway.name
+            near, far = self.caller.flow, flow
+        else:
+            assert key.pbx is not None
+            flow, uri = key.pbx, self.uri
+            near, far = flow, self.caller.flow
+        self.record.attempts += 1
+        self.record.sent_at = self.record.sent_at or now
+        text = core.signer.make(
+            Token(
+                self.direction,
+                key.tag,
+                self.leg,
+                near.listener.index,
+                far.listener.index,
+                max(0, self.gateway),
+                near.host,
+                near.port,
+            ),
+            self.call_id,
+            self.caller.tag,
+        )
+        core.by_token[text] = self
+        self.tokens.append(text)
+        branch, via = core.branch(flow.listener, text)
+        here, there = self.caller.flow.listener, flow.listener
+        record_route = b"%b%b>" % (there.record_route, text)
+        if here is not there:  # RFC 5658: one for each side
+            record_route += b"\r\n%b%b>" % (here.record_route, text)
+        data = request_out(
+            request, uri, via, record_route, self.routes.edits, self.hops, stream=there.reliable
+        )
+        client = InviteClientTransaction(core.layer, branch, data, flow, self, now)
+        if self.direction == OUTBOUND:
+            client.claim = claim_id
+            core.sent_at[claim_id] = NEVER
+            if self._next_gateway():
+                self._wake(now + key.trunk.try_seconds)
+        self.attempts.append(client)
+        self.proceeding = False
+        core.counts.sent(b"INVITE")
+        core.layer.send(client, now)
+
+    def _next_gateway(self) -> bool:
+        return self.direction == OUTBOUND and self.gateway + 1 < len(self.key.trunk.gateways)
+
+    def on_repeat(self, client: AnyClient, now: float) -> None:
+        """Another copy of an unanswered INVITE is due. While its token is out it goes at once; when the token
+        has come back, the copy may be the first to arrive, so it needs one of its own, before any new call."""
+        assert isinstance(client, InviteClientTransaction)
+        core = self.core
+        back_at = core.sent_at.get(client.claim, NEVER) + self.key.token_seconds + MARGIN
+        if not self.key.attempt or now < back_at:
+            core.layer.repeat(client)
+        else:
+            self._ask_token(client, now)
+
+    def _ask_token(self, client: InviteClientTransaction | None, now: float) -> None:
+        """Claim a token for a copy, or (None) for the attempt at the next gateway."""
+        claim = Claim(self.core.next_id(), self.key.attempt, now + ASK_SECONDS, SETUP_LEASE)
+        self.copies[claim.id] = client
+        self.core.ask(self, claim, now)
+
+    def _on_token(self, claim_id: int, verdict: Verdict, now: float) -> None:
+        core = self.core
+        client = self.copies.pop(claim_id, None)
+        wanted = (
+            self.phase is Phase.TRYING and not self.cancelled and self.server is not None
+            if client is None
+            else client.state is State.CALLING and bool(client.claim) and client.rtx_at != NEVER
+        )
+        if not wanted:
+            if verdict.granted:
+                core.out.append(Release(claim_id))
+            return
+        if verdict.granted:
+            self.claims.append(claim_id)
+            if client is None:
+                self._attempt(claim_id, now)
+            else:
+                core.sent_at.pop(client.claim, None)
+                client.claim = claim_id
+                core.sent_at[claim_id] = NEVER
+                core.layer.repeat(client)
+        elif client is None:
+            self._conclude(now)  # a refusing key ends with the last gateway's answer
+        else:
+            core.wait(self.key, verdict.free_at, self, client, now)
+
+    def retry_copy(self, client: InviteClientTransaction, now: float) -> None:
+        """A token may be free for a copy that had to wait."""
+        if client.state is State.CALLING and client.claim and client.rtx_at != NEVER:
+            self._ask_token(client, now)
+
+    # -- answers -----------------------------------------------------------------------------------------
+
+    def on_response(self, client: AnyClient, response: Message, now: float) -> None:
+        assert isinstance(client, InviteClientTransaction)
+        code = response.code
+        if client.claim:
+            self._no_more_copies(client)
+        if code < 200:
+            self._on_provisional(client, response, now)
+        elif code < 300:
+            self._on_success(client, response, now)
+        else:
+            self._gateway_seen(client, code != 503)
+            self._on_failure(client, response, now)
+
+    def _on_provisional(self, client: InviteClientTransaction, response: Message, now: float) -> None:
+        if self.cancelled or self.phase is not Phase.TRYING or client is not self.attempts[-1]:
+            self._cancel(client, now)  # it was held back until now (RFC 3261 §9.1)
+        elif response.code > 100 or not self.proceeding:
+            self.proceeding = True
+            self._wake(now + TIMER_C)
+            if response.code > 100 and self.record.ringing_at is None:
+                self.record.ringing_at = now
+            if response.code > 100 and now - self.record.invite_at > SETUP_LEASE / 3:
+                core = self.core
+                core.out.append(Renew(self.leg, SETUP_LEASE))
+        if response.code > 100 and self.server is not None and self.phase is Phase.TRYING:
+            self._side(response, client.flow)
+            self._pass_on(response, now)
+
+    def _on_success(self, client: InviteClientTransaction, response: Message, now: float) -> None:
+        """Every 2xx goes up at once, also one that comes after a CANCEL or from a gateway that was left
+        (RFC 3261 §16.7 step 5): the call exists."""
+        side = self._side(response, client.flow)
+        if self.phase is Phase.TRYING:
+            core = self.core
+            self.phase = Phase.UP
+            self.callee = side
+            self._gateway_seen(client, True)
+            self.record.answer_at = now
+            self.record.final_code = response.code
+            request = self.request
+            assert request is not None
+            self.from_line = request.lines[request.at[FROM]]
+            self.to_line = b"To: " + response.value(TO)
+            self.request = None
+            self.routes = None
+            self.best = None
+            longest = self.key.max_call_seconds
+            core.out.append(Renew(self.leg, NEVER if longest is None else longest + SPARE))
+            self._wake(now + min(NO_ACK, longest or NO_ACK))
+            for other in self.attempts:
+                if other is not client:
+                    self._cancel(other, now)
+            self.attempts.clear()
+        self._pass_on(response, now)
+
+    def _on_failure(self, client: InviteClientTransaction, response: Message, now: float) -> None:
+        if self.phase is not Phase.TRYING:
+            return
+        self._keep_best(response.code, response)
+        if client is not self.attempts[-1]:
+            return  # a gateway that was left before; the current one decides
+        if response.code == 503 and not self.cancelled and self._next_gateway():
+            self._ask_token(None, now)
+        else:
+            self._conclude(now)
+
+    def on_timeout(self, client: AnyClient, now: float) -> None:
+        """Timer B, or no final answer to a CANCEL."""
+        self.timed_out = True
+        self.on_failed(client, now)
+
+    def on_failed(self, client: AnyClient, now: float) -> None:
+        """ICMP, or a connection that can't be had: as if the gateway had answered 503 (RFC 3261 §16.9)."""
+        assert isinstance(client, InviteClientTransaction)
+        self._no_more_copies(client)
+        self._gateway_seen(client, False)
+        if self.phase is not Phase.TRYING or client is not self.attempts[-1]:
+            return
+        if not self.cancelled and self._next_gateway():
+            self._ask_token(None, now)
+        else:
+            self._conclude(now)
+
+    def _gateway_seen(self, client: AnyClient, well: bool) -> None:
+        if self.direction == OUTBOUND:
+            self.core.counts.gateway(self.key.trunk, client.flow, well)
+
+    def _keep_best(self, code: int, response: Message) -> None:
+        """RFC 3261 §16.7 step 6: a 6xx first, else the lowest class, in it what the caller can act on."""
+        if self.best is None or _rank(code) < _rank(self.best[0]):
+            self.best = (code, response)
+
+    def _conclude(self, now: float) -> None:
+        """No attempt is left: pass on the best final answer, or make one."""
+        if self.best is not None:
+            code, response = self.best
+            mapped = 500 if code == 503 and self.key.trunk.upstream_503 == "500" else 0
+            for client in self.attempts:
+                self._cancel(client, now)
+            self._finish(mapped or code, now)
+            self._pass_on(response, now, mapped)
+        elif self.cancelled:
+            self._answer(487, [], now)
+        elif self.timed_out:
+            self._answer(408, [], now)
+        else:
+            self._answer(503, [], now)
+
+    def _answer(self, code: int, headers: list[bytes], now: float) -> None:
+        """End the call with a final answer of the gate's own."""
+        server = self.server
+        assert server is not None
+        request = server.request
+        for client in self.attempts:
+            self._cancel(client, now)
+        self._finish(code, now)
+        if request is not None:
+            tag = self.core.answer_tag(request)
+            self.core.layer.respond(server, code, reply(request, code, tag, headers), now)
+
+    def _finish(self, code: int, now: float) -> None:
+        record = self.record
+        record.final_code = code
+        if record.outcome != "refused":
+            record.outcome = "cancelled" if self.cancelled else OUTCOMES.get(code, "failed")
+            record.ended_by = "caller" if self.cancelled else "callee" if self.best else "gate"
+        else:
+            record.ended_by = "gate"
+        self.end(now)
+
+    def _pass_on(self, response: Message, now: float, code: int = 0) -> None:
+        server = self.server
+        if server is None:
+            return
+        data = response_out(response, stream=server.flow.listener.reliable, code=code)
+        if data is None:
+            self.core.counts.rejected("no Via left")
+            return
+        self.core.layer.respond(server, code or response.code, data, now)
+
+    def _side(self, response: Message, flow: Flow) -> Side | None:
+        """The callee that a 101–2xx comes from, made at its first (RFC 3261 §12.1.2)."""
+        tag = response.to_tag
+        if not tag:
+            return self.callee
+        side = self.side_of(tag)
+        if side is None:
+            side = Side(tag, flow)
+            if self.callee is None:
+                self.callee = side
+            else:
+                self.forks = self.forks or []
+                if len(self.forks) >= 16:
+                    return side
+                self.forks.append(side)
+        side.learn_contact(response)
+        if RECORD_ROUTE in response.at:
+            side.routes = self._beyond(response)
+        return side
+
+    def _beyond(self, response: Message) -> tuple[bytes, ...]:
+        """The Record-Route values that were put above ours: what lies between us and the callee, nearest first."""
+        values = response.values(RECORD_ROUTE)
+        ours = next((n for n, v in enumerate(values) if b";lr;cg=" in v), len(values))
+        return tuple(reversed(values[:ours]))
+
+    def side_of(self, tag: bytes) -> Side | None:
+        """The callee with that tag."""
+        if self.callee is not None and self.callee.tag == tag:
+            return self.callee
+        for side in self.forks or ():
+            if side.tag == tag:
+                return side
+        return None
+
+    # -- giving up ---------------------------------------------------------------------------------------
+
+    def on_cancel(self, server: AnyServer, cancel: Message, now: float) -> None:
+        """The caller gave up. A 2xx that is on its way still wins (RFC 3261 §9.1)."""
+        if self.phase is Phase.UP or self.phase is Phase.OVER or self.cancelled:
+            return
+        self.cancelled = True
+        self.cancel_reason = [cancel.lines[i] for i in cancel.find(b"reason")]  # RFC 3326 §2
+        live = [c for c in self.attempts if c.state <= State.PROCEEDING]
+        if not live:
+            self._answer(487, [], now)  # nothing was sent, or a further attempt waits for a token
+            return
+        for client in live:
+            self._cancel(client, now)
+
+    def _cancel(self, client: InviteClientTransaction, now: float) -> None:
+        """Cancel an attempt: at once when it has had a provisional answer, else when that comes."""
+        if client.state is State.PROCEEDING and client.end_at == NEVER:
+            self.core.counts.sent(b"CANCEL")
+            self.core.layer.cancel(client, self.cancel_reason, now)
+            self.core.layer.end_by(client, now + LIFE)
+        elif client.state is State.CALLING and (self.phase >= Phase.UP or client is not self.attempts[-1]):
+            self._leave(client)
+
+    def _leave(self, client: InviteClientTransaction) -> None:
+        """Send a silent gateway no more copies, but go on listening to it."""
+        self._no_more_copies(client)
+        self.core.layer.abandon(client)
+
+    def _no_more_copies(self, client: AnyClient) -> None:
+        self.core.sent_at.pop(client.claim, None)
+        client.claim = 0
+
+    def on_unacknowledged(self, server: AnyServer, now: float) -> None:
+        """Timer H: the caller never acknowledged a failure. What the call held went when that was sent."""
+        self.server = None
+
+    def expire(self, now: float) -> None:
+        """The call's own timer: Timer C and silent gateways before the answer, then the missing ACK and the
+        longest call."""
+        self.due = NEVER
+        if self.phase is Phase.TRYING:
+            client = self.attempts[-1]
+            if client.state is State.CALLING and self._next_gateway():
+                self._leave(client)
+                self.timed_out = True
+                self._gateway_seen(client, False)
+                if not self.cancelled:
+                    self._ask_token(None, now)
+            elif client.state is State.PROCEEDING:
+                self._cancel(client, now)  # Timer C (RFC 3261 §16.8)
+        elif self.phase is Phase.UP:
+            self._expire_up(now)
+        elif self.phase is Phase.OVER:
+            self.core.forget(self)
+
+    def _expire_up(self, now: float) -> None:
+        answered, longest = self.record.answer_at, self.key.max_call_seconds
+        assert answered is not None
+        until = NEVER if longest is None else answered + longest
+        if now >= until:
+            self.record.rule = "C1"
+            self.record.reason = f"max_call_seconds {longest:g} reached"
+            self.core.hang_up(self, now)
+        elif not self.acked and now >= answered + NO_ACK:
+            self.record.reason = "the answer was never acknowledged"
+            self.end(now, "caller")
+        elif not self.acked:
+            self._wake(min(until, answered + NO_ACK))
+        elif longest is not None:
+            self._wake(until)
+
+    def _wake(self, due: float) -> None:
+        self.due = due
+        self.core.wheel.add(self)
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def end(self, now: float, ended_by: str = "") -> None:
+        """Give back all that the call holds. Whatever ends a call comes here; the second time is nothing."""
+        if self.phase is Phase.OVER:
+            return
+        core, record = self.core, self.record
+        if self.phase is not Phase.ASKING:
+            core.counts.call_down(self.key, self.direction)
+        self.phase = Phase.OVER
+        for client in self.attempts:
+            self._no_more_copies(client)
+        for claim_id in self.claims:
+            core.out.append(Release(claim_id))
+        self.claims.clear()
+        record.end_at = now
+        if record.answer_at is not None:
+            record.outcome = "answered"
+        record.ended_by = ended_by or record.ended_by
+        core.counts.ended(record)
+        core.out.append(Record(record))
+        self.request = None
+        self.routes = None
+        self._wake(now + LINGER)
+
+
+def _rank(code: int) -> tuple[int, int]:
+    """RFC 3261 §16.7 step 6; a 503 comes last."""
+    if code >= 600:
+        return 0, 0
+    if code == 503:
+        return 9, 0
+    return code // 100, 0 if code in (401, 407, 415, 420, 484) else 1

@@ -1,0 +1,76 @@
+"""What the core asks its shell to do. The shell carries them out in order."""
+
+from __future__ import annotations
+
+from callgate.policy.claim import Claim
+from callgate.proxy.flow import Flow
+from callgate.proxy.record import CallRecord
+
+
+class Send:
+    """Put `data` on the wire. `claim` is not 0 for a copy of an initial INVITE that has not been answered: then
+    the shell calls `store.sent` and `core.sent` with it once the kernel has taken the last byte, and never writes
+    it to a stream that still holds unsent bytes."""
+
+    __slots__ = ("claim", "data", "flow")
+
+    def __init__(self, flow: Flow, data: bytes, claim: int = 0) -> None:
+        self.flow = flow
+        self.data = data
+        self.claim = claim
+
+
+class Release:
+    """Give back what a claim holds (`Store.release`)."""
+
+    __slots__ = ("claim_id",)
+
+    def __init__(self, claim_id: int) -> None:
+        self.claim_id = claim_id
+
+
+class Renew:
+    """The call lives: its claim's lease ends `lease` seconds from now (`Store.renew`)."""
+
+    __slots__ = ("claim_id", "lease")
+
+    def __init__(self, claim_id: int, lease: float) -> None:
+        self.claim_id = claim_id
+        self.lease = lease
+
+
+class Record:
+    """A call has ended: keep its record."""
+
+    __slots__ = ("record",)
+
+    def __init__(self, record: CallRecord) -> None:
+        self.record = record
+
+
+class Alert:
+    """Something a person should know: the fields of an `alert.raised` event."""
+
+    __slots__ = ("key", "limit", "rule", "severity", "text", "value")
+
+    def __init__(
+        self, rule: str, severity: str, key: str, text: str, value: object = None, limit: object = None
+    ) -> None:
+        self.rule = rule
+        self.severity = severity
+        self.key = key
+        self.text = text
+        self.value = value
+        self.limit = limit
+
+
+class Hangup:
+    """Close a stream that can't be read any more, after what was sent to it."""
+
+    __slots__ = ("flow",)
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+
+
+Command = Send | Claim | Release | Renew | Record | Alert | Hangup

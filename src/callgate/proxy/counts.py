@@ -1,0 +1,93 @@
+"""What the core counts, kept as indexes into `Meters.values` so that counting is one addition."""
+
+from __future__ import annotations
+
+from callgate.proxy.flow import Flow
+from callgate.proxy.meters import DIRECTIONS, Meters
+from callgate.proxy.peers import Directory, Key, Trunk
+from callgate.proxy.record import CallRecord
+
+
+class Counts:
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+        self._values = meters.values
+        self._received: dict[tuple[bytes, int], int] = {}
+        self._sent: dict[tuple[bytes, int], int] = {}
+        self._active: dict[tuple[str, int], int] = {}
+        self._added = meters.histogram("setup_added_seconds")
+
+    def prepare(self, directory: Directory) -> None:
+        """Every series of a key and a gateway exists from the start, with 0."""
+        series, values = self._meters.series, self._values
+        for key in directory.keys.values():
+            rules = {part.rule for part in (*key.outbound, *key.inbound)}
+            self._meters.declare_key(key.id, sorted(rules))
+            for n, direction in enumerate(DIRECTIONS):
+                self._active[key.id, n] = series("calls_active", key.id, direction)
+        for trunk in directory.trunks.values():
+            for gateway in trunk.gateways:
+                gateway.up_series = series("trunk_up", trunk.name, gateway.name)
+                values[gateway.up_series] = 1.0 if gateway.up else 0.0
+
+    def received(self, method: bytes, code: int) -> None:
+        i = self._received.get((method, code))
+        if i is None:
+            i = self._received[method, code] = self._message("in", method, code)
+        self._values[i] += 1.0
+
+    def sent(self, method: bytes, code: int = 0) -> None:
+        i = self._sent.get((method, code))
+        if i is None:
+            i = self._sent[method, code] = self._message("out", method, code)
+        self._values[i] += 1.0
+
+    def _message(self, direction: str, method: bytes, code: int) -> int:
+        if len(self._received) + len(self._sent) > 2000:
+            method = b"other"  # methods are what strangers like to write
+        return self._meters.series(
+            "sip_messages_total", direction, method.decode("ascii", "replace"), str(code) if code else ""
+        )
+
+    def rejected(self, reason: str) -> None:
+        self._values[self._meters.series("rejected_messages_total", reason)] += 1.0
+
+    def retransmissions(self, total: int) -> None:
+        self._values[self._meters.series("retransmissions_total")] = float(total)
+
+    def call_up(self, key: Key, direction: int) -> None:
+        self._values[self._series_active(key, direction)] += 1.0
+
+    def call_down(self, key: Key, direction: int) -> None:
+        self._values[self._series_active(key, direction)] -= 1.0
+
+    def _series_active(self, key: Key, direction: int) -> int:
+        i = self._active.get((key.id, direction))
+        if i is None:
+            i = self._active[key.id, direction] = self._meters.series(
+                "calls_active", key.id, DIRECTIONS[direction]
+            )
+        return i
+
+    def ended(self, record: CallRecord) -> None:
+        rule = record.rule if record.outcome == "refused" else ""
+        i = self._meters.series("calls_total", record.key, record.direction, record.outcome, rule)
+        self._values[i] += 1.0
+
+    def emergency(self, key: Key, verdict: str) -> None:
+        self._values[self._meters.series("emergency_calls_total", key.id, verdict)] += 1.0
+
+    def alert(self, rule: str, severity: str) -> None:
+        self._values[self._meters.series("alerts_total", rule, severity)] += 1.0
+
+    def added(self, seconds: float) -> None:
+        """What the gate added to the set-up of a call."""
+        self._added.observe(seconds)
+
+    def gateway(self, trunk: Trunk, flow: Flow, well: bool) -> None:
+        """An attempt has shown that a gateway answers, or that it does not."""
+        for gateway in trunk.gateways:
+            if gateway.flow is flow and gateway.up is not well:
+                gateway.up = well
+                if gateway.up_series >= 0:
+                    self._values[gateway.up_series] = 1.0 if well else 0.0

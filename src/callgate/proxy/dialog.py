@@ -1,0 +1,125 @@
+"""The two sides of a call as the gate sees them (RFC 3261 §12): enough to route what passes inside the dialog
+and, when the gate is told to end the call, to send both sides a BYE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from callgate.proxy.flow import Flow
+from callgate.proxy.peers import Directory, Peer
+from callgate.sip.errors import Malformed
+from callgate.sip.fields import parse_name_addr
+from callgate.sip.message import CONTACT, Message
+from callgate.sip.uri import Uri, parse_uri
+
+
+class Side:
+    """One end of a dialog.
+
+    `tag` is its tag; `contact` its remote target (a URI), empty while unknown; `routes` what lies between us and
+    it, nearest first (name-addrs as written); `cseq` the highest CSeq it has used; `flow` how its messages reach
+    us.
+    """
+
+    __slots__ = ("contact", "cseq", "flow", "hop", "hop_uri", "routes", "tag")
+
+    def __init__(self, tag: bytes, flow: Flow) -> None:
+        self.tag = tag
+        self.flow = flow
+        self.contact = b""
+        self.routes: tuple[bytes, ...] = ()
+        self.cseq = 0
+        self.hop: Flow | None = None  # where `hop_uri` leads
+        self.hop_uri = b""
+
+    def learn_contact(self, message: Message) -> None:
+        """The Contact of a request or response that sets the remote target (RFC 3261 §12.2)."""
+        if CONTACT not in message.at:
+            return
+        try:
+            uri = parse_name_addr(message.values(CONTACT)[0]).uri
+            parse_uri(uri)
+        except (Malformed, IndexError):
+            return  # left to the endpoints; the target known so far stays
+        self.contact = uri
+
+    def next_hop(self, target: bytes, directory: Directory, peer: Peer) -> Flow:
+        """Where a request to this side goes whose next hop by RFC 3261 §16.6 step 7 is the URI `target`.
+
+        Only to an address that belongs to this side: the one its messages come from, the target or route that
+        it gave in the dialog itself, or another address of the same peer. Any other host, and every name, is
+        answered with the path its messages came by: a request can't use a dialog to reach a third party.
+        """
+        if target == self.hop_uri and self.hop is not None:
+            return self.hop
+        hop = self._resolve(target, directory, peer)
+        self.hop_uri, self.hop = target, hop
+        return hop
+
+    def _resolve(self, target: bytes, directory: Directory, peer: Peer) -> Flow:
+        try:
+            uri = parse_uri(target)
+        except Malformed:
+            return self.flow
+        flow = self.flow
+        host = uri.bare_host
+        if not _is_address(host):
+            return flow
+        transport = (uri.param(b"transport") or (b"UDP" if uri.scheme == b"sip" else b"TLS")).upper()
+        if flow.listener.reliable and host == flow.host:
+            # A stream that the peer opened carries requests back to it; its target is where to go without it.
+            return Flow(flow.listener, flow.host, flow.port, flow.connection, (host, uri.default_port))
+        if (host, uri.default_port) == (flow.host, flow.port) and transport == flow.listener.transport:
+            return flow
+        if not (host == flow.host or self._gave(uri) or _same(directory, host, uri.default_port, peer, flow)):
+            return flow
+        listener = directory.listener_for(transport, host, flow.listener)
+        if listener is None:
+            return flow
+        return Flow(listener, host, uri.default_port)
+
+    def gave_host(self, host: str) -> bool:
+        """Whether this side has named an address as its target or on its route."""
+        for raw in (self.contact, *_uris(self.routes)):
+            try:
+                if parse_uri(raw).bare_host == host:
+                    return True
+            except Malformed:
+                continue
+        return False
+
+    def _gave(self, uri: Uri) -> bool:
+        given = [self.contact, *_uris(self.routes)]
+        for raw in given:
+            try:
+                own = parse_uri(raw)
+            except Malformed:
+                continue
+            if own.host == uri.host and own.default_port == uri.default_port:
+                return True
+        return False
+
+
+def _same(directory: Directory, host: str, port: int, peer: Peer, like: Flow) -> bool:
+    """Whether an address belongs to the peer too."""
+    other = directory.identify(Flow(like.listener, host, port))
+    return (other.key is not None and other.key is peer.key) or (
+        other.trunk is not None and other.key is None and other.trunk is peer.trunk
+    )
+
+
+def _uris(routes: Iterable[bytes]) -> Iterable[bytes]:
+    for route in routes:
+        try:
+            yield parse_name_addr(route).uri
+        except Malformed:
+            continue
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

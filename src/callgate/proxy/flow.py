@@ -1,0 +1,68 @@
+"""Where messages come from and go to."""
+
+from __future__ import annotations
+
+
+class Listener:
+    """One socket of the gate, as the core knows it.
+
+    `index` is its place in the config, `transport` b"UDP" or b"TCP", `host` and `port` what the gate tells
+    others (Via, Record-Route); `family` 4 or 6.
+    """
+
+    __slots__ = ("family", "host", "index", "port", "record_route", "reliable", "sent_by", "transport", "via")
+
+    def __init__(self, index: int, transport: bytes, host: str, port: int) -> None:
+        self.index = index
+        self.transport = transport
+        self.family = 6 if ":" in host else 4
+        self.host = host
+        self.port = port
+        self.reliable = transport != b"UDP"
+        bracketed = f"[{host}]" if self.family == 6 else host
+        self.sent_by = f"{bracketed}:{port}".encode("ascii")
+        self.via = b"Via: SIP/2.0/%b %b;branch=z9hG4bK" % (transport, self.sent_by)
+        suffix = b"" if transport == b"UDP" else b";transport=" + transport.lower()
+        self.record_route = b"Record-Route: <sip:%b%b;lr;cg=" % (self.sent_by, suffix)
+
+
+class Flow:
+    """A path to one peer: the gate's listener, the peer's address and, on streams, the connection.
+
+    `connection` is 0 for UDP and for a stream that is still to be opened; `fallback` is the address where a
+    response goes when its connection is gone (RFC 3261 §18.2.2). `peer` is who that is (`peers.Peer`), found
+    once per flow and config.
+    """
+
+    __slots__ = ("connection", "fallback", "generation", "host", "listener", "peer", "port")
+
+    def __init__(
+        self,
+        listener: Listener,
+        host: str,
+        port: int,
+        connection: int = 0,
+        fallback: tuple[str, int] | None = None,
+    ) -> None:
+        self.listener = listener
+        self.host = host
+        self.port = port
+        self.connection = connection
+        self.fallback = fallback
+        self.peer: object = None
+        self.generation = -1  # of the directory that `peer` was looked up in
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Flow)
+            and self.listener is other.listener
+            and self.host == other.host
+            and self.port == other.port
+            and self.connection == other.connection
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.listener.index, self.host, self.port, self.connection))
+
+    def __repr__(self) -> str:
+        return f"{self.listener.transport.decode().lower()}:{self.host}:{self.port}"

@@ -1,0 +1,188 @@
+"""What changes in a message on its way through (RFC 3261 §16.6, §16.7): nothing that no rule names.
+
+A message leaves as a copy of its lines. An insertion is written into the line it goes before, so that no line
+moves; a line that goes is left out when the copy is joined.
+"""
+
+from __future__ import annotations
+
+import re
+
+from callgate.proxy.flow import Flow
+from callgate.proxy.peers import Directory
+from callgate.sip.errors import Malformed
+from callgate.sip.fields import parse_name_addr, split_list
+from callgate.sip.message import (
+    CONTENT_LENGTH,
+    MAX_FORWARDS,
+    RECORD_ROUTE,
+    ROUTE,
+    TO,
+    VIA,
+    Message,
+    header_value,
+    wire,
+)
+from callgate.sip.uri import Uri, parse_uri
+
+_RECEIVED = re.compile(rb';[ \t]*+received[ \t]*+=[^;,"]*+', re.IGNORECASE)
+_RPORT = re.compile(rb';[ \t]*+rport(?:[ \t]*+=[^;,"]*+)?+(?=;|\Z)', re.IGNORECASE)
+
+
+def stamp(request: Message, flow: Flow) -> None:
+    """Write where a request really came from into its top Via (RFC 3261 §18.2.1, RFC 3581 §4). What the client
+    claimed there itself is overwritten."""
+    via = request.via
+    if not via.rport and via.host.strip(b"[]") == flow.host.encode("ascii") and b"eceived" not in via.params:
+        return
+    text = _RECEIVED.sub(b"", via.text)
+    if via.rport:
+        text = _RPORT.sub(b"", text) + b";rport=%d" % flow.port
+    i = request.at[VIA]
+    name = request.lines[i].partition(b":")[0]
+    value = b"%b: %b;received=%b" % (name, text, flow.host.encode("ascii"))
+    request.lines[i] = value + b", " + via.rest if via.rest else value
+
+
+def reply_flow(request: Message, flow: Flow) -> Flow:
+    """Where the responses to a request go: the connection it came by, else its source address, with the port of
+    its Via unless it asked for `rport` (RFC 3261 §18.2.2, RFC 3581 §4). Never where a Via's host or `maddr`
+    points: that would let a stranger aim our answers at others."""
+    via = request.via
+    port = via.port or 5060
+    if flow.connection:
+        return Flow(flow.listener, flow.host, flow.port, flow.connection, (flow.host, port))
+    if via.rport or port == flow.port:
+        return flow
+    return Flow(flow.listener, flow.host, port)
+
+
+class Routes:
+    """The Route of a request once our own values are off (RFC 3261 §16.4).
+
+    `token` is the one that our Record-Route carried, empty if there was none; `edits` are the lines that change
+    (None: the line goes); `next` is the first value that is left, as written, empty if none.
+    """
+
+    __slots__ = ("edits", "next", "token")
+
+    def __init__(self) -> None:
+        self.token = b""
+        self.edits: dict[int, bytes | None] = {}
+        self.next = b""
+
+
+_NO_ROUTES = Routes()
+
+
+def take_own_routes(request: Message, directory: Directory) -> Routes:
+    """Take off the values on top of Route that name us: one, or two after a double Record-Route (RFC 5658).
+    Raises Malformed."""
+    if ROUTE not in request.at:
+        return _NO_ROUTES
+    routes = Routes()
+    for i in request.places(ROUTE):
+        values = kept = split_list(header_value(request.lines[i]))
+        while kept:
+            uri = parse_uri(parse_name_addr(kept[0]).uri)
+            if not directory.is_own(uri.bare_host, uri.default_port):
+                break
+            routes.token = routes.token or uri.param(b"cg") or b""
+            kept = kept[1:]
+        if len(kept) != len(values):
+            routes.edits[i] = b"Route: " + b", ".join(kept) if kept else None
+        if kept:
+            routes.next = kept[0]
+            break
+    return routes
+
+
+def own_uri(uri: Uri, directory: Directory) -> bool:
+    """Whether a Request-URI is one that we put into a Record-Route: then a strict router upstream has moved the
+    real one to the end of Route (RFC 3261 §16.4)."""
+    return (
+        bool(uri.host) and uri.param(b"cg") is not None and directory.is_own(uri.bare_host, uri.default_port)
+    )
+
+
+def max_forwards(request: Message) -> int:
+    """Max-Forwards, 70 + 1 where it is absent so that 70 leaves. Raises Malformed beyond 0..255."""
+    value = request.value(MAX_FORWARDS)
+    if not value:
+        if MAX_FORWARDS in request.at:
+            raise Malformed("Max-Forwards is empty")
+        return 71
+    if not value.isdigit() or len(value) > 3 or int(value) > 255:
+        raise Malformed("Max-Forwards is not a number from 0 to 255")
+    return int(value)
+
+
+def request_out(
+    request: Message,
+    uri: bytes,
+    via: bytes,
+    record_route: bytes,
+    edits: dict[int, bytes | None],
+    hops: int,
+    *,
+    stream: bool,
+) -> bytes:
+    """The request as it is forwarded: `uri` for its Request-URI, `via` (a whole line) on top, `record_route`
+    (lines, or empty) above the others, `hops` what Max-Forwards was, `edits` from `take_own_routes`.
+    RFC 3261 §16.6."""
+    at = request.at
+    lines: list[bytes | None] = [*request.lines]
+    lines[0] = b"%b %b SIP/2.0" % (request.method, uri)
+    for i, edit in edits.items():
+        lines[i] = edit
+    top = at[VIA]
+    lines[top] = b"%b\r\n%b" % (via, request.lines[top])
+    here = at.get(MAX_FORWARDS)
+    if here is not None:
+        lines[here] = b"Max-Forwards: %d" % (hops - 1)
+    else:
+        record_route = record_route and record_route + b"\r\n"
+        record_route += b"Max-Forwards: %d" % (hops - 1)
+    if record_route:
+        here = at.get(RECORD_ROUTE) or at[TO]
+        lines[here] = b"%b\r\n%b" % (record_route, request.lines[here])
+    if stream and CONTENT_LENGTH not in at:
+        lines.append(b"Content-Length: %d" % len(request.body))  # §16.6 step 9
+    if edits:
+        return wire([line for line in lines if line is not None], request.body)
+    return wire(lines, request.body)  # type: ignore[arg-type]
+
+
+def response_out(response: Message, *, stream: bool, code: int = 0) -> bytes | None:
+    """The response without our Via (RFC 3261 §16.7 step 3); None when there was no other. `code` replaces the
+    status (a lone 503 becomes a 500, §16.7 step 6)."""
+    lines = response.lines[:]
+    at = response.at
+    if code:
+        lines[0] = b"SIP/2.0 %d Server Internal Error" % code
+    top = at[VIA]
+    rest = response.via.rest
+    if rest:
+        lines[top] = b"Via: " + rest
+    elif response.repeated is not None and VIA in response.repeated:
+        del lines[top]
+    else:
+        return None
+    if stream and CONTENT_LENGTH not in at:
+        lines.append(b"Content-Length: %d" % len(response.body))
+    return wire(lines, response.body)
+
+
+def swap_strict(uri: bytes, routes: Routes, request: Message) -> bytes:
+    """RFC 3261 §16.6 step 6: the first Route left has no `lr`, so it becomes the Request-URI and the Request-URI
+    goes to the end of Route. Changes `routes.edits`; the new Request-URI."""
+    first = parse_name_addr(routes.next).uri
+    places = [i for i in request.places(ROUTE) if routes.edits.get(i, b"") is not None]
+    values: list[bytes] = []
+    for i in places:
+        line = routes.edits.get(i) or request.lines[i]
+        values += split_list(header_value(line))
+        routes.edits[i] = None
+    values = [*values[1:], b"<%b>" % uri]
+    routes.edits[places[0]] = b"Route: " + b", ".join(values)
+    return first

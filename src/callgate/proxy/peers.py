@@ -1,0 +1,243 @@
+"""Who is who: keys with their PBXes and numbers, trunks with their gateways.
+
+A `Directory` is made from the config and replaced as a whole by a reload; live calls keep the objects they
+began with.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from callgate.policy.claim import Part, Window
+from callgate.policy.dial import DialRules
+from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.token import key_tag
+from callgate.sip.uri import Uri
+
+Network = IPv4Network | IPv6Network
+
+
+class Gateway:
+    """One address of a trunk. `index` is its place in the config, `flow` how it is reached."""
+
+    __slots__ = ("flow", "host", "index", "name", "port", "trunk", "up", "up_series", "uri")
+
+    def __init__(self, index: int, uri: Uri, flow: Flow, trunk: Trunk) -> None:
+        self.index = index
+        self.uri = uri
+        self.flow = flow
+        self.host = flow.host
+        self.port = flow.port
+        self.trunk = trunk
+        self.name = uri.raw.decode("ascii", "replace")
+        self.up = True
+        self.up_series = -1
+
+
+class Trunk:
+    """A carrier. `any_number`: numbering is `any`, so any Request-URI goes (emergency is judged all the same)."""
+
+    __slots__ = ("any_number", "gateways", "name", "networks", "try_seconds", "upstream_503")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        any_number: bool = False,
+        try_seconds: float = 4.0,
+        upstream_503: str = "500",
+        networks: Iterable[Network] = (),
+    ) -> None:
+        self.name = name
+        self.gateways: list[Gateway] = []
+        self.any_number = any_number
+        self.try_seconds = try_seconds
+        self.upstream_503 = upstream_503
+        self.networks = list(networks)
+
+
+class Key:
+    """One customer of the contract: who may call, where its inbound calls go, what it may hold.
+
+    `outbound` and `inbound` are the limits that a call of that direction claims, `attempt` those that every
+    further attempt claims (a failover is a new call to the carrier). `max_call_seconds` may be None.
+    """
+
+    __slots__ = (
+        "attempt",
+        "dial",
+        "id",
+        "inbound",
+        "max_call_seconds",
+        "networks",
+        "outbound",
+        "pbx",
+        "pbx_uri",
+        "tag",
+        "token_seconds",
+        "trunk",
+    )
+
+    def __init__(
+        self,
+        id: str,
+        trunk: Trunk,
+        dial: DialRules,
+        *,
+        outbound: tuple[Part, ...] = (),
+        inbound: tuple[Part, ...] = (),
+        attempt: tuple[Part, ...] = (),
+        networks: Iterable[Network] = (),
+        pbx: Flow | None = None,
+        pbx_uri: Uri | None = None,
+        max_call_seconds: float | None = None,
+    ) -> None:
+        self.id = id
+        self.tag = key_tag(id)
+        self.trunk = trunk
+        self.dial = dial
+        self.outbound = outbound
+        self.inbound = inbound
+        self.attempt = attempt
+        self.token_seconds = max((p.period for p in attempt if isinstance(p, Window)), default=0.0)
+        self.networks = list(networks)
+        self.pbx = pbx
+        self.pbx_uri = pbx_uri
+        self.max_call_seconds = max_call_seconds
+
+
+class Peer:
+    """Who sends from an address: a trunk (`key` is None), a key, or nobody we know (both None)."""
+
+    __slots__ = ("gateway", "key", "trunk")
+
+    def __init__(
+        self, key: Key | None = None, trunk: Trunk | None = None, gateway: Gateway | None = None
+    ) -> None:
+        self.key = key
+        self.trunk = trunk
+        self.gateway = gateway
+
+
+STRANGER = Peer()
+
+
+class Numbers:
+    """Whose DID a number is. Ranges are kept as ranges: a look-up costs the same for one number and a million."""
+
+    def __init__(self) -> None:
+        self._single: dict[str, Key] = {}
+        self._first: list[tuple[int, str]] = []  # sorted: (length, first number) of each range
+        self._ranges: dict[tuple[int, str], tuple[str, Key]] = {}
+
+    def add(self, first: str, last: str, key: Key) -> None:
+        """Numbers of equal length, canonical; ranges do not overlap (the config sees to that)."""
+        if first == last:
+            self._single[first] = key
+            return
+        start = (len(first), first)
+        insort(self._first, start)
+        self._ranges[start] = (last, key)
+
+    def get(self, canonical: str) -> Key | None:
+        key = self._single.get(canonical)
+        if key is not None or not self._first:
+            return key
+        at = bisect_right(self._first, (len(canonical), canonical)) - 1
+        if at < 0:
+            return None
+        start = self._first[at]
+        last, key = self._ranges[start]
+        return key if start[0] == len(canonical) and canonical <= last else None
+
+
+class Directory:
+    """All keys and trunks, and who has which address, number and listener."""
+
+    _generations = 0
+
+    def __init__(
+        self,
+        listeners: list[Listener],
+        trunks: Iterable[Trunk],
+        keys: Iterable[Key],
+        numbers: Numbers,
+        own: Iterable[tuple[str, int]] = (),
+    ) -> None:
+        Directory._generations += 1
+        self.generation = Directory._generations
+        self.listeners = listeners
+        self.trunks = {t.name: t for t in trunks}
+        self.keys = {k.id: k for k in keys}
+        self.key_of_tag = {k.tag: k for k in self.keys.values()}
+        self.numbers = numbers
+        # The addresses that name the gate itself, as (host in lower case, port).
+        self.own = {(x.host, x.port) for x in listeners} | set(own)
+        self._gateways: dict[tuple[str, int], Peer] = {}
+        self._networks: list[
+            tuple[int, int, dict[int, Peer]]
+        ] = []  # (version, prefix length) → network → peer
+        tables: dict[tuple[int, int], dict[int, Peer]] = {}
+
+        def put(network: Network, peer: Peer) -> None:
+            table = tables.setdefault((network.version, network.prefixlen), {})
+            table.setdefault(int(network.network_address), peer)
+
+        # A key's sources come before the trunk's of the same length: only a gateway's exact address is the
+        # trunk even where a key holds it too.
+        for key in self.keys.values():
+            for network in key.networks:
+                put(network, Peer(key=key))
+        for trunk in self.trunks.values():
+            for network in trunk.networks:
+                put(network, Peer(trunk=trunk))
+            for gateway in trunk.gateways:
+                self._gateways.setdefault((gateway.host, gateway.port), Peer(trunk=trunk, gateway=gateway))
+                address = ip_address(gateway.host)
+                put(_host(address.version, int(address)), Peer(trunk=trunk, gateway=gateway))
+        for (version, length), table in sorted(tables.items(), reverse=True):
+            self._networks.append((version, length, table))
+
+    def identify(self, flow: Flow) -> Peer:
+        """Who is at the other end of a flow. Looked up once per flow and config."""
+        if flow.generation == self.generation:
+            return flow.peer  # type: ignore[return-value]
+        peer = self._gateways.get((flow.host, flow.port)) or self._longest(flow.host)
+        flow.peer = peer
+        flow.generation = self.generation
+        return peer
+
+    def _longest(self, host: str) -> Peer:
+        address = ip_address(host)
+        version, number = address.version, int(address)
+        bits = 32 if version == 4 else 128
+        for of_version, length, table in self._networks:
+            if of_version == version:
+                peer = table.get(number >> (bits - length) << (bits - length))
+                if peer is not None:
+                    return peer
+        return STRANGER
+
+    def is_own(self, host: str, port: int) -> bool:
+        """Whether a URI's host and port name the gate."""
+        return (host, port) in self.own
+
+    def listener_for(self, transport: bytes, host: str, like: Listener | None = None) -> Listener | None:
+        """The listener to reach `host` from over `transport`: `like` itself where that fits, else the first."""
+        family = 6 if ":" in host else 4
+        if like is not None and like.transport == transport and like.family == family:
+            return like
+        for listener in self.listeners:
+            if listener.transport == transport and listener.family == family:
+                return listener
+        return None
+
+    def key_of_number(self, canonical: str) -> Key | None:
+        """Whose DID this is."""
+        return self.numbers.get(canonical)
+
+
+def _host(version: int, number: int) -> Network:
+    return IPv4Network((number, 32)) if version == 4 else IPv6Network((number, 128))

@@ -1,0 +1,61 @@
+"""What is kept of one call (the fields of a CDR that have meaning already)."""
+
+from __future__ import annotations
+
+
+class CallRecord:
+    """Times are monotonic seconds of the gate, None where it did not happen; the shell turns them into
+    wall-clock time. `raw` and `canonical` are the dialled number, `caller_raw` is who called."""
+
+    __slots__ = (
+        "answer_at",
+        "attempts",
+        "call_id",
+        "caller_raw",
+        "canonical",
+        "direction",
+        "end_at",
+        "ended_by",
+        "final_code",
+        "gateway",
+        "id",
+        "invite_at",
+        "key",
+        "limit",
+        "number_class",
+        "outcome",
+        "raw",
+        "reason",
+        "ringing_at",
+        "rule",
+        "sent_at",
+        "trunk",
+        "value",
+        "verdict",
+    )
+
+    def __init__(self, id: int, call_id: str, direction: str, invite_at: float) -> None:
+        self.id = id
+        self.call_id = call_id
+        self.direction = direction
+        self.invite_at = invite_at
+        self.key = ""
+        self.trunk = ""
+        self.gateway = ""
+        self.raw = ""
+        self.canonical = ""
+        self.caller_raw = ""
+        self.number_class = ""
+        self.sent_at: float | None = None
+        self.ringing_at: float | None = None
+        self.answer_at: float | None = None
+        self.end_at: float | None = None
+        self.final_code = 0
+        self.ended_by = ""
+        self.outcome = ""
+        self.verdict = "passed"
+        self.rule = ""
+        self.value = 0
+        self.limit = 0
+        self.reason = ""
+        self.attempts = 0

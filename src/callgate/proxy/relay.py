@@ -1,0 +1,179 @@
+"""Every request but the INVITE that opens a call: inside a dialog (re-INVITE, UPDATE, BYE, …) and outside
+(MESSAGE, SUBSCRIBE, …). One server transaction, one client transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from callgate.proxy.answer import reply
+from callgate.proxy.dialog import Side
+from callgate.proxy.flow import Flow
+from callgate.proxy.forward import response_out
+from callgate.proxy.transactions import (
+    AnyClient,
+    AnyServer,
+    InviteClientTransaction,
+)
+from callgate.sip.message import Message
+from callgate.sip.transaction import LIFE, NEVER, State
+
+if TYPE_CHECKING:
+    from callgate.proxy.call import Call
+    from callgate.proxy.core import Core
+
+TIMER_C = 181.0
+
+REFRESHES = frozenset((b"INVITE", b"UPDATE"))
+"""Requests that may set a new remote target (RFC 3261 §12.2, RFC 3311 §5.1)."""
+
+
+class Relay:
+    """`call` is None outside a dialog, and inside one that is known only by its token. `sender` and `receiver`
+    are its sides; `from_pbx` tells which of them is the PBX."""
+
+    __slots__ = (
+        "call",
+        "cancel_reason",
+        "cancelled",
+        "client",
+        "core",
+        "due",
+        "from_pbx",
+        "method",
+        "receiver",
+        "request",
+        "sender",
+        "server",
+        "slot",
+    )
+
+    def __init__(
+        self,
+        core: Core,
+        request: Message,
+        server: AnyServer,
+        call: Call | None,
+        sender: Side | None,
+        receiver: Side | None,
+        from_pbx: bool,
+    ) -> None:
+        self.core = core
+        self.method = request.method
+        self.request: Message | None = request if request.method in REFRESHES else None
+        self.server: AnyServer | None = server
+        self.client: AnyClient | None = None
+        self.call = call
+        self.sender = sender
+        self.receiver = receiver
+        self.from_pbx = from_pbx
+        self.cancelled = False
+        self.cancel_reason: list[bytes] = []
+        self.due = NEVER
+        self.slot = 0
+        server.user = self
+
+    def start(self, data: bytes, branch: bytes, flow: Flow, now: float) -> None:
+        core = self.core
+        core.counts.sent(self.method)
+        client: AnyClient
+        if self.method == b"INVITE":
+            server = self.server
+            assert server is not None and server.request is not None
+            core.layer.respond(server, 100, reply(server.request, 100), now)
+            client = InviteClientTransaction(core.layer, branch, data, flow, self, now)
+        else:
+            client = core.layer.other_client(branch, data, flow, self, now)
+        self.client = client
+        core.layer.send(client, now)
+
+    def on_response(self, client: AnyClient, response: Message, now: float) -> None:
+        code, server = response.code, self.server
+        if code < 200:
+            if self.method == b"INVITE":
+                if self.cancelled:
+                    self._cancel(now)
+                else:
+                    self.due = now + TIMER_C
+                    self.core.wheel.add(self)
+            if code == 100 or server is None or self.method != b"INVITE":
+                return  # RFC 3261 §16.7 step 5; RFC 4320 §4.1: no other 1xx to a non-INVITE
+        elif self.call is not None:
+            self._dialog_heard(code, response, now)
+        if server is None:
+            return
+        data = response_out(response, stream=server.flow.listener.reliable)
+        if data is None:
+            self.core.counts.rejected("no Via left")
+            return
+        self.core.counts.sent(self.method, code)
+        self.core.layer.respond(server, code, data, now)
+        if code >= 200:
+            self.due = NEVER
+
+    def _dialog_heard(self, code: int, response: Message, now: float) -> None:
+        """What a final answer says about the call."""
+        call = self.call
+        assert call is not None
+        if self.method == b"BYE":
+            # The carrier counts the line until it has answered; a challenge means that it will be asked again.
+            if code not in (401, 407):
+                call.end(now, self._ended_by())
+        elif code == 481 or (code == 408 and self.method == b"INVITE"):
+            call.record.reason = f"{code} to a {self.method.decode('ascii', 'replace')} (RFC 5057)"
+            call.end(now, self._ended_by())
+        elif code < 300 and self.method in REFRESHES:
+            if self.request is not None and self.sender is not None:
+                self.sender.learn_contact(self.request)
+                self.request = None
+            if self.receiver is not None:
+                self.receiver.learn_contact(response)
+
+    def _ended_by(self) -> str:
+        call = self.call
+        return "caller" if call is not None and self.sender is call.caller else "callee"
+
+    def on_timeout(self, client: AnyClient, now: float) -> None:
+        call = self.call
+        if call is not None and self.method in (b"BYE", b"INVITE"):
+            call.record.reason = f"no answer to a {self.method.decode()}"
+            call.end(now, self._ended_by())
+        if self.method == b"INVITE":
+            self._answer(408 if not self.cancelled else 487, now)
+        # RFC 4320 §4.2: a non-INVITE is never answered with a 408; its client has given up already.
+
+    def on_failed(self, client: AnyClient, now: float) -> None:
+        if self.call is not None and self.method == b"BYE":
+            self.call.record.reason = "a BYE could not be delivered"
+            self.call.end(now, self._ended_by())
+        self._answer(503, now)
+
+    def on_repeat(self, client: AnyClient, now: float) -> None:
+        raise AssertionError("only initial INVITEs carry a claim")
+
+    def _answer(self, code: int, now: float) -> None:
+        server = self.server
+        if server is not None and server.request is not None:
+            request = server.request
+            data = reply(request, code, self.core.answer_tag(request))
+            self.core.layer.respond(server, code, data, now)
+
+    def on_cancel(self, server: AnyServer, cancel: Message, now: float) -> None:
+        if self.method == b"INVITE" and not self.cancelled:
+            self.cancelled = True
+            self.cancel_reason = [cancel.lines[i] for i in cancel.find(b"reason")]
+            self._cancel(now)
+
+    def _cancel(self, now: float) -> None:
+        client = self.client
+        if isinstance(client, InviteClientTransaction) and client.state is State.PROCEEDING:
+            if client.end_at == NEVER:
+                self.core.layer.cancel(client, self.cancel_reason, now)
+                self.core.layer.end_by(client, now + LIFE)
+
+    def on_unacknowledged(self, server: AnyServer, now: float) -> None:
+        self.server = None
+
+    def expire(self, now: float) -> None:
+        """Timer C of a re-INVITE."""
+        self.due = NEVER
+        self._cancel(now)

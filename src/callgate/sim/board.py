@@ -1,0 +1,159 @@
+"""Where a demo stands, and how it ended: numbers only, drawn by `view`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from callgate.sim.carrier import Carrier
+from callgate.sim.meter import SECOND, Breach, Contract, exact_window
+from callgate.sim.pbx import Pbx
+
+ENOUGH = 0.97
+"""The share of the allowed calls that has to get through."""
+STEP = SECOND // 2
+"""One mark of the history, nanoseconds."""
+
+
+@dataclass(slots=True)
+class Refused:
+    """What one rule kept from the carrier. `value` and `limit` are those of the latest refusal, as the gate
+    said them; `code` is its answer."""
+
+    rule: str
+    count: int = 0
+    code: int = 0
+    value: str = ""
+    limit: str = ""
+
+
+@dataclass(slots=True)
+class Board:
+    """Everything that the live view shows."""
+
+    elapsed: float
+    seconds: float
+    phase: str
+    gated: bool
+    contract: Contract
+    offered: int = 0
+    """Outbound calls placed, forbidden ones among them."""
+    passed: int = 0
+    """Of those: taken on by the carrier."""
+    pending: int = 0
+    """Outbound calls without a final answer yet."""
+    inbound_offered: int = 0
+    inbound_passed: int = 0
+    refused: list[Refused] = field(default_factory=list)
+    suspended_answers: int = 0
+    """Requests that a suspending carrier has turned away."""
+    outbound_up: int = 0
+    inbound_up: int = 0
+    window: int = 0
+    """Calls that the carrier saw within the last second."""
+    worst: int = 0
+    """The most it saw in any window of one second."""
+    history: list[int] = field(default_factory=list)
+    """The fullest window that began in each half second."""
+    breaches: int = 0
+    first: Breach | None = None
+
+
+def refusals(pbx: Pbx, carrier: Carrier) -> list[Refused]:
+    """Refused by the gate, per rule: outbound as its verdict says, inbound what the PBX never saw."""
+    rules: dict[str, Refused] = {}
+    for told in pbx.told:
+        if told.rule:
+            row = rules.setdefault(told.rule, Refused(told.rule))
+            row.count += 1
+            row.code, row.value, row.limit = told.code, told.value, told.limit
+    # Towards the trunk the gate gives no reason; with no other limit on inbound calls in the demo, it is V3.
+    kept_out = [c for c in carrier.inbound if c.code >= 300 and c.call_id not in pbx.received]
+    if kept_out:
+        limit = carrier.opinion.contract.inbound_calls
+        rules["V3"] = Refused("V3", len(kept_out), kept_out[-1].code, str(limit + 1), str(limit))
+    return sorted(rules.values(), key=lambda row: (-row.count, row.rule))
+
+
+def look(
+    pbx: Pbx, carrier: Carrier, *, now: int, elapsed: float, seconds: float, phase: str, gated: bool
+) -> Board:
+    """The board of this moment. `now`: nanoseconds of the wall clock, which the carrier's stamps are in."""
+    opinion = carrier.opinion
+    return Board(
+        elapsed=elapsed,
+        seconds=seconds,
+        phase=phase,
+        gated=gated,
+        contract=opinion.contract,
+        offered=len(pbx.told),
+        passed=len(carrier.taken),
+        pending=sum(not told.code for told in pbx.told),
+        inbound_offered=carrier.brought,
+        inbound_passed=len(pbx.received),
+        refused=refusals(pbx, carrier),
+        suspended_answers=carrier.refused,
+        outbound_up=carrier.outbound_up,
+        inbound_up=carrier.inbound_up,
+        window=opinion.meter.within(now),
+        worst=opinion.meter.worst,
+        history=opinion.meter.history(opinion.began, now, STEP) if opinion.began else [],
+        breaches=opinion.count,
+        first=opinion.breaches[0] if opinion.breaches else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a demo ended."""
+
+    gated: bool
+    seconds: float
+    offered: int
+    forbidden: int
+    inbound_offered: int
+    passed: int
+    """Allowed calls that arrived on the other side, both directions."""
+    allowed: int
+    """What an exact window of 1 s + 30 ms passes of the same outbound offers, and the inbound calls that came
+    while fewer than the limit were up."""
+    refused: tuple[Refused, ...]
+    breaches: int
+    first: Breach | None
+    worst: int
+    unanswered: int
+    suspended_answers: int
+    faults: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """passed / allowed; 0 where nothing was allowed, since that shows nothing."""
+        return self.passed / self.allowed if self.allowed else 0.0
+
+    @property
+    def ok(self) -> bool:
+        return not self.breaches and self.share >= ENOUGH and not self.unanswered
+
+
+def summarise(pbx: Pbx, carrier: Carrier, *, seconds: float, gated: bool) -> Summary:
+    """Add up a demo that is over."""
+    opinion = carrier.opinion
+    ordinary = [told for told in pbx.told if not told.offer.forbidden]
+    out = sum(told.call_id in carrier.taken for told in ordinary)
+    inbound = sum(call.call_id in pbx.received for call in carrier.inbound)
+    limit = opinion.contract.calls_per_second
+    return Summary(
+        gated=gated,
+        seconds=seconds,
+        offered=len(ordinary),
+        forbidden=len(pbx.told) - len(ordinary),
+        inbound_offered=carrier.brought,
+        passed=out + inbound,
+        allowed=exact_window((told.sent_at for told in ordinary), limit) + carrier.allowed,
+        refused=tuple(refusals(pbx, carrier)),
+        breaches=opinion.count,
+        first=opinion.breaches[0] if opinion.breaches else None,
+        worst=opinion.meter.worst,
+        unanswered=sum(told.code in (0, 408) for told in pbx.told),
+        suspended_answers=carrier.refused,
+        faults=tuple(pbx.traffic.faults + carrier.traffic.faults),
+    )

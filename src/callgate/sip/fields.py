@@ -1,0 +1,150 @@
+"""Header values: lists, name-addr, Via, parameters (RFC 3261 §25.1).
+
+Regular expressions here are possessive or anchored so that no input makes them try twice.
+"""
+
+from __future__ import annotations
+
+import re
+
+from callgate.sip.errors import Malformed
+
+COOKIE = b"z9hG4bK"
+"""Begins every RFC 3261 branch (§8.1.1.7)."""
+
+_FOLD = re.compile(rb"[ \t]*+\r\n[ \t]++")
+_ITEM = re.compile(rb'(?:[^,"<]++|"(?:[^"\\]++|\\.)*+"|<[^>]*+>)++', re.DOTALL)
+_QUOTED = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_NAME_ADDR = re.compile(rb'[ \t]*+(?:"((?:[^"\\]++|\\.)*+)"|([^"<]*+))[ \t]*+<([^>]*+)>(.*+)\Z', re.DOTALL)
+_TAG = re.compile(rb";[ \t]*+[tT][aA][gG][ \t]*+=[ \t]*+([A-Za-z0-9\-.!%*_+`'~]++)[ \t]*+(?=;|\Z)")
+_PLAIN_TAG = re.compile(rb">;tag=([A-Za-z0-9\-.!%*_+`'~]++)\Z")
+_PARAM = re.compile(
+    rb';[ \t]*+([A-Za-z0-9\-.!%*_+`\'~]++)(?:[ \t]*+=[ \t]*+("(?:[^"\\]++|\\.)*+"|[^;,"]*+))?', re.DOTALL
+)
+_VIA = re.compile(
+    rb"SIP[ \t]*+/[ \t]*+2\.0[ \t]*+/[ \t]*+([A-Za-z0-9\-.!%*_+`'~]++)[ \t]++"
+    rb"(\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9\-._]++|[0-9A-Fa-f]*+:[0-9A-Fa-f:.]*+)(?:[ \t]*+:[ \t]*+([0-9]{1,5}+))?[ \t]*+"
+    rb'((?:;(?:[^,"]++|"(?:[^"\\]++|\\.)*+")*+)?)',
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def unfold(value: bytes) -> bytes:
+    """A folded value on one line (RFC 3261 §7.3.1)."""
+    return _FOLD.sub(b" ", value)
+
+
+def split_list(value: bytes) -> list[bytes]:
+    """A comma list's values, trimmed; never split inside quotes or <> (RFC 3261 §7.3.1)."""
+    if b"," not in value:
+        return [value]
+    items = [item.strip(b" \t") for item in _ITEM.findall(value)]
+    return [item for item in items if item]
+
+
+class NameAddr:
+    """`"display" <uri>;params` or `uri;params` (RFC 3261 §20.10): each part as it was written."""
+
+    __slots__ = ("display", "params", "uri")
+
+    def __init__(self, display: bytes, uri: bytes, params: bytes) -> None:
+        self.display = display
+        self.uri = uri
+        self.params = params
+
+    def param(self, name: bytes) -> bytes | None:
+        return param(self.params, name)
+
+
+def parse_name_addr(value: bytes) -> NameAddr:
+    """Raises Malformed."""
+    found = _NAME_ADDR.match(value)
+    if found is not None:
+        return NameAddr(found[1] if found[1] is not None else found[2].strip(b" \t"), found[3], found[4])
+    if b"<" in value or b'"' in value:
+        raise Malformed("an address whose quotes or brackets do not match")
+    # Without <> every parameter belongs to the header, not to the URI (§20.10).
+    uri, semicolon, rest = value.partition(b";")
+    return NameAddr(b"", uri.strip(b" \t"), semicolon + rest)
+
+
+def tag_of(value: bytes) -> bytes:
+    """The tag of a From or To value; empty when it has none. Raises Malformed where the value can't be read."""
+    found = _PLAIN_TAG.search(value)
+    if found is not None and value.count(b">") == 1:
+        return found[1]
+    params = parse_name_addr(value).params
+    if b'"' in params:
+        params = _QUOTED.sub(b"", params)
+    found = _TAG.search(params)
+    return found[1] if found is not None else b""
+
+
+def param(params: bytes, name: bytes) -> bytes | None:
+    """A parameter's value (unquoted), empty for a flag, None when absent; names compare without case."""
+    for found in _PARAM.finditer(params):
+        if found[1].lower() == name:
+            value = found[2]
+            if value is None:
+                return b""
+            value = value.strip(b" \t")
+            if value[:1] == b'"':
+                return re.sub(rb"\\(.)", rb"\1", value[1:-1], flags=re.DOTALL)
+            return value
+    return None
+
+
+def params_of(params: bytes) -> list[tuple[bytes, bytes | None]]:
+    """All parameters in order: (name in lower case, value as written or None for a flag)."""
+    return [(f[1].lower(), f[2].strip(b" \t") if f[2] is not None else None) for f in _PARAM.finditer(params)]
+
+
+class Via:
+    """One Via value (RFC 3261 §20.42). `text` is the value as written, `rest` what follows its comma;
+    `port` is 0 where none was written."""
+
+    __slots__ = ("branch", "host", "params", "port", "rest", "rport", "text", "transport")
+
+    text: bytes
+    transport: bytes
+    host: bytes
+    port: int
+    params: bytes
+    rest: bytes
+    branch: bytes
+    rport: bool
+
+    @property
+    def sent_by(self) -> bytes:
+        return b"%b:%d" % (self.host, self.port) if self.port else self.host
+
+
+def parse_via(value: bytes) -> Via:
+    """The first value of a Via line. Raises Malformed."""
+    found = _VIA.match(value)
+    if found is None:
+        raise Malformed("a Via that can't be read")
+    rest = value[found.end() :]
+    if rest and rest[:1] != b",":
+        raise Malformed("a Via that can't be read")
+    via = Via()
+    via.text = found[0].rstrip(b" \t")
+    transport, via.host, port, params = found.groups()
+    via.transport = transport.upper()
+    via.host = via.host.lower()
+    via.port = int(port) if port else 0
+    if via.port > 65535:
+        raise Malformed("a Via with a port above 65535")
+    via.params = params
+    via.rest = rest[1:].strip(b" \t")
+    branch = b""
+    via.rport = False
+    for name, given in params_of(params):
+        if name == b"branch":
+            if branch:
+                raise Malformed("a Via with two branches")
+            branch = given or b""
+        elif name == b"rport":
+            via.rport = True
+    via.branch = branch
+    return via

@@ -1,0 +1,344 @@
+"""A SIP message as a list of header lines (RFC 3261 §7).
+
+The proxy forwards what it was sent: so a message is its start line, its header lines exactly as they came
+(folding, case, blanks and order kept) and its body. Reading splits the head once, notes where the few headers
+stand that every message needs, and parses a value only when somebody asks. Writing joins the lines again:
+what nobody edited leaves byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from callgate.sip.errors import Malformed
+from callgate.sip.fields import Via, parse_via, split_list, tag_of, unfold
+
+(
+    VIA,
+    ROUTE,
+    RECORD_ROUTE,
+    MAX_FORWARDS,
+    CALL_ID,
+    CSEQ,
+    FROM,
+    TO,
+    CONTACT,
+    CONTENT_LENGTH,
+    PROXY_REQUIRE,
+    TIMESTAMP,
+) = range(1, 13)
+"""The headers whose place is noted while reading."""
+
+# RFC 3261 §7.3.1: names are case-insensitive; §20: the compact forms.
+_SLOTS = {
+    b"via": VIA,
+    b"v": VIA,
+    b"route": ROUTE,
+    b"record-route": RECORD_ROUTE,
+    b"max-forwards": MAX_FORWARDS,
+    b"call-id": CALL_ID,
+    b"i": CALL_ID,
+    b"cseq": CSEQ,
+    b"from": FROM,
+    b"f": FROM,
+    b"to": TO,
+    b"t": TO,
+    b"contact": CONTACT,
+    b"m": CONTACT,
+    b"content-length": CONTENT_LENGTH,
+    b"l": CONTENT_LENGTH,
+    b"proxy-require": PROXY_REQUIRE,
+    b"timestamp": TIMESTAMP,
+}
+OTHER_VERSION = "a SIP version other than 2.0"
+"""The fault that is answered with 505 instead of 400."""
+COMPACT = {
+    b"c": b"content-type",
+    b"e": b"content-encoding",
+    b"f": b"from",
+    b"i": b"call-id",
+    b"k": b"supported",
+    b"l": b"content-length",
+    b"m": b"contact",
+    b"o": b"event",
+    b"r": b"refer-to",
+    b"b": b"referred-by",
+    b"s": b"subject",
+    b"t": b"to",
+    b"u": b"allow-events",
+    b"v": b"via",
+    b"x": b"session-expires",
+    b"d": b"request-disposition",
+    b"j": b"reject-contact",
+    b"a": b"accept-contact",
+    b"y": b"identity",
+    b"n": b"identity-info",
+}
+"""Compact header names and what they stand for (the IANA registry of SIP header fields)."""
+
+# Spellings met so far, so that the usual ones cost one look-up. Bounded: names come from the network.
+_names: dict[bytes, int] = {}
+_NAMES_MAX = 4096
+_TOKEN = re.compile(rb"[A-Za-z0-9\-.!%*_+`'~]+\Z")
+_CSEQ = re.compile(rb"([0-9]{1,10})[ \t]+([A-Za-z0-9\-.!%*_+`'~]+)\Z")
+_SINGLE = ((CALL_ID, "Call-ID"), (CSEQ, "CSeq"), (FROM, "From"), (TO, "To"))
+
+
+def _slot(name: bytes) -> int:
+    """The slot of a header name as it was written, 0 for all others, -1 for what is no name at all."""
+    bare = name.rstrip(b" \t")
+    if _TOKEN.match(bare) is None:
+        return -1
+    slot = _SLOTS.get(bare.lower(), 0)
+    if len(_names) < _NAMES_MAX and len(name) < 64:
+        _names[name] = slot
+    return slot
+
+
+class Message:
+    """One request or response. `lines[0]` is the start line; the others are header lines, CRLF taken off,
+    a folded header being one line with its CRLFs inside.
+
+    `code` is 0 for a request, else the status; `method` and `uri` are those of a request (for a response,
+    `method` is the one in CSeq).
+    """
+
+    __slots__ = ("_via", "at", "body", "code", "faults", "lines", "method", "repeated", "uri")
+
+    lines: list[bytes]
+    at: dict[int, int]
+    repeated: set[int] | None
+    body: bytes
+    code: int
+    method: bytes
+    uri: bytes
+    faults: list[str]
+    _via: Via | None
+
+    def value(self, slot: int) -> bytes:
+        """The (first) value of a noted header, unfolded and trimmed; empty when it is absent."""
+        i = self.at.get(slot)
+        if i is None:
+            return b""
+        return _value(self.lines[i])
+
+    def places(self, slot: int) -> Iterator[int]:
+        """The line numbers of a noted header, in order."""
+        first = self.at.get(slot)
+        if first is None:
+            return
+        yield first
+        if self.repeated is None or slot not in self.repeated:
+            return
+        for i in range(first + 1, len(self.lines)):
+            name = self.lines[i].partition(b":")[0]
+            if (_names.get(name) or _slot(name)) == slot:
+                yield i
+
+    def values(self, slot: int) -> list[bytes]:
+        """Every value of a list header, over all its lines, split at commas (RFC 3261 §7.3.1)."""
+        return [v for i in self.places(slot) for v in split_list(_value(self.lines[i]))]
+
+    def find(self, name: bytes) -> list[int]:
+        """The line numbers of any header by its full name in lower case, whatever spelling was used."""
+        found = []
+        lines = self.lines
+        for i in range(1, len(lines)):
+            written = lines[i].partition(b":")[0].rstrip(b" \t").lower()
+            if written == name or COMPACT.get(written) == name:
+                found.append(i)
+        return found
+
+    def header(self, name: bytes) -> bytes:
+        """The first value of any header by its full name in lower case; empty when it is absent."""
+        for i in self.find(name):
+            return _value(self.lines[i])
+        return b""
+
+    @property
+    def via(self) -> Via:
+        """The top Via. Raises Malformed when it can't be read."""
+        via = self._via
+        if via is None:
+            via = self._via = parse_via(self.value(VIA))
+        return via
+
+    @property
+    def call_id(self) -> bytes:
+        return self.value(CALL_ID)
+
+    @property
+    def from_tag(self) -> bytes:
+        return tag_of(self.value(FROM))
+
+    @property
+    def to_tag(self) -> bytes:
+        return tag_of(self.value(TO))
+
+    @property
+    def cseq(self) -> tuple[int, bytes]:
+        """CSeq's number and method. Raises Malformed (RFC 3261 §20.16; number < 2**31, §8.1.1.5)."""
+        found = _CSEQ.match(self.value(CSEQ))
+        if found is None or (number := int(found[1])) >= 1 << 31:
+            raise Malformed("CSeq is not a number below 2**31 and a method")
+        return number, found[2]
+
+    @property
+    def first_line(self) -> bytes:
+        return self.lines[0]
+
+    def wire(self) -> bytes:
+        """The message as it goes on the wire."""
+        return wire(self.lines, self.body)
+
+
+def wire(lines: list[bytes], body: bytes) -> bytes:
+    """Start line, header lines and body as one message."""
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def _value(line: bytes) -> bytes:
+    value = line[line.index(b":") + 1 :]
+    if b"\n" in value:
+        value = unfold(value)
+    return value.strip(b" \t")
+
+
+def header_value(line: bytes) -> bytes:
+    """The value of one header line, unfolded and trimmed."""
+    return _value(line)
+
+
+def parse(data: bytes, *, stream: bool = False) -> Message:
+    """Read one message: a datagram, or what `framing` cut out of a stream.
+
+    Only what can't be read at all raises `Malformed`. A message whose head can be read, but which breaks a rule
+    of §8.1.1 or §18.3, comes back with `faults` (English sentences), so that a request can be answered with 400.
+    """
+    if data[:1] in b"\r\n":
+        data = data.lstrip(b"\r\n")  # RFC 3261 §7.5
+    end = data.find(b"\r\n\r\n")
+    message = Message()
+    faults: list[str] = []
+    message.faults = faults
+    if end < 0:
+        faults.append("the header does not end with an empty line")
+        head, body = data.rstrip(b"\r\n"), b""
+    else:
+        head, body = data[:end], data[end + 4 :]
+    lines = head.split(b"\r\n")
+    if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
+        faults.append("a bare CR or LF in the header")
+    if b"\r\n " in head or b"\r\n\t" in head:
+        lines = _join_folded(lines)
+    message.lines = lines
+    message.body = body
+    message._via = None
+    at: dict[int, int] = {}
+    message.at = at
+    repeated: set[int] | None = None
+    known = _names.get
+    for i, line in enumerate(lines):
+        if i:
+            name, colon, _ = line.partition(b":")
+            slot = known(name)
+            if slot is None:
+                slot = _slot(name)
+            if slot:
+                if slot < 0 or not colon:
+                    faults.append("a header line without a name")
+                elif slot not in at:
+                    at[slot] = i
+                elif repeated is None:
+                    repeated = {slot}
+                else:
+                    repeated.add(slot)
+            elif not colon:
+                faults.append("a header line without a colon")
+    message.repeated = repeated
+    _read_start(message, lines[0])
+    if CONTENT_LENGTH in at:
+        _cut_body(message, stream)
+    if repeated is not None or not at.keys() >= _NEEDED:
+        _check_single(message)
+    return message
+
+
+_NEEDED = frozenset((VIA, CALL_ID, CSEQ, FROM, TO))
+
+
+def _read_start(message: Message, start: bytes) -> None:
+    """Request-Line or Status-Line (RFC 3261 §7.1, §7.2)."""
+    if start[:4].upper() == b"SIP/":
+        version, _, rest = start.partition(b" ")
+        code = rest[:3]
+        if (
+            len(code) != 3
+            or not code.isdigit()
+            or rest[3:4] not in (b" ", b"")
+            or not b"100" <= code < b"700"
+        ):
+            raise Malformed("a status line that can't be read")
+        message.code = int(code)
+        message.uri = b""
+        message.method = message.cseq[1]
+        if version.upper() != b"SIP/2.0":
+            raise Malformed("a response of another SIP version")
+        return
+    message.code = 0
+    method, _, rest = start.partition(b" ")
+    uri, _, version = rest.rpartition(b" ")
+    if _TOKEN.match(method) is None or version[:4].upper() != b"SIP/":
+        raise Malformed("the start line is no SIP request and no SIP response")
+    message.method = method
+    message.uri = uri
+    if version.upper() != b"SIP/2.0":
+        message.faults.append(OTHER_VERSION)
+    if not uri or b" " in uri or b"\t" in uri or uri[:1] == b"<" or b"\0" in uri:
+        message.faults.append("a Request-URI that can't be read")
+
+
+def _join_folded(lines: list[bytes]) -> list[bytes]:
+    """Header lines with their continuation lines (RFC 3261 §7.3.1: a line that begins with a blank)."""
+    joined = lines[:1]
+    for line in lines[1:]:
+        if line[:1] in (b" ", b"\t") and len(joined) > 1:
+            joined[-1] += b"\r\n" + line
+        else:
+            joined.append(line)
+    return joined
+
+
+def _cut_body(message: Message, stream: bool) -> None:
+    """The body is Content-Length octets; more are dropped, fewer are a fault (RFC 3261 §18.3)."""
+    value = message.value(CONTENT_LENGTH)
+    if not value.isdigit() or len(value) > 10:
+        message.faults.append("Content-Length is no number")
+        return
+    length, have = int(value), len(message.body)
+    if length < have:
+        message.body = message.body[:length]
+    elif length > have:
+        message.faults.append("the body is shorter than Content-Length")
+
+
+def _check_single(message: Message) -> None:
+    """RFC 3261 §8.1.1: what every message has, and what it has once."""
+    repeated = message.repeated or ()
+    if VIA not in message.at:
+        message.faults.append("no Via")
+    for slot, name in _SINGLE:
+        if slot not in message.at:
+            message.faults.append(f"no {name}")
+        elif slot in repeated:
+            message.faults.append(f"more than one {name}")
+    for slot, name in ((CONTENT_LENGTH, "Content-Length"), (MAX_FORWARDS, "Max-Forwards")):
+        if slot in repeated:
+            message.faults.append(f"more than one {name}")
+
+
+for _spelling in _SLOTS:
+    for _written in (_spelling, _spelling.title(), _spelling.upper()):
+        _slot(_written)
+_names.update({b"Call-ID": CALL_ID, b"CSeq": CSEQ})

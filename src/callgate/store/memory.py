@@ -1,0 +1,248 @@
+"""The live limits of one gate, in its own memory (`policy.ledger.Store`)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+
+from callgate.policy.claim import GRANTED, NO_ANSWER, Claim, Distinct, Gap, Members, Verdict, Window
+from callgate.policy.ledger import MARGIN
+
+_OUT = float("inf")
+
+
+class _Tokens:
+    """The tokens that are out of one window: claim → when it comes back, `inf` until it was sent."""
+
+    __slots__ = ("back_at", "order")
+
+    def __init__(self) -> None:
+        self.back_at: dict[int, float] = {}
+        self.order: deque[tuple[float, int]] = deque()  # rising: an entry is appended at every send
+
+    def settle(self, now: float) -> int:
+        """Take back what is due; how many are still out."""
+        order, back_at = self.order, self.back_at
+        while order and order[0][0] <= now:
+            due, claim_id = order.popleft()
+            if back_at.get(claim_id) == due:  # else a later copy went out, or it came back already
+                del back_at[claim_id]
+        return len(back_at)
+
+    def next_free(self) -> float | None:
+        """When the first of the tokens comes back, None while none of them was sent."""
+        order, back_at = self.order, self.back_at
+        while order and back_at.get(order[0][1]) != order[0][0]:
+            order.popleft()
+        return order[0][0] if order else None
+
+
+class _Seen:
+    """When each member of a Distinct or Gap was last sent to; `inf` while that is still to come."""
+
+    __slots__ = ("last", "order")
+
+    def __init__(self) -> None:
+        self.last: dict[bytes, tuple[float, int]] = {}
+        self.order: deque[tuple[float, bytes]] = deque()
+
+    def forget(self, before: float) -> None:
+        while self.order and self.order[0][0] <= before:
+            at, member = self.order.popleft()
+            if self.last.get(member, (0.0, 0))[0] == at:
+                del self.last[member]
+
+
+class _Held:
+    """A granted claim."""
+
+    __slots__ = ("claim", "lease_end", "released", "sent")
+
+    def __init__(self, claim: Claim, lease_end: float) -> None:
+        self.claim = claim
+        self.lease_end = lease_end
+        self.sent = False
+        self.released = False
+
+
+class MemoryStore:
+    """`started` is when the process began: what an earlier one sent just before is unknown, so no token of a
+    window up to one second is free for one full window. `on_expired` hears of claims whose lease ran out.
+    """
+
+    def __init__(
+        self,
+        started: float,
+        margin: float = MARGIN,
+        on_expired: Callable[[int], None] | None = None,
+    ) -> None:
+        self._started = started
+        self._margin = margin
+        self._on_expired = on_expired
+        self._held: dict[int, _Held] = {}
+        self._windows: dict[str, _Tokens] = {}
+        self._sets: dict[str, int] = {}
+        self._seen: dict[str, _Seen] = {}
+        self._leases: list[tuple[float, int]] = []
+
+    def claim(self, claim: Claim, now: float) -> Verdict:
+        if claim.id in self._held:
+            return GRANTED
+        if now > claim.deadline:
+            return NO_ANSWER
+        if self._leases and self._leases[0][0] <= now:
+            self.expire(now)
+        if not claim.force:
+            for part in claim.parts:
+                refused = _CHECKS[type(part)](self, part, now)
+                if refused is not None:
+                    return refused
+        for part in claim.parts:
+            _TAKES[type(part)](self, part, claim.id, now)
+        self._held[claim.id] = _Held(claim, now + claim.lease)
+        self._watch(claim.id, now + claim.lease)
+        return GRANTED
+
+    def sent(self, claim_id: int, now: float) -> None:
+        held = self._held.get(claim_id)
+        if held is None:
+            return
+        held.sent = True
+        for part in held.claim.parts:
+            kind = type(part)
+            if kind is Window:
+                tokens = self._windows[part.name]
+                back = now + part.period + self._margin  # type: ignore[union-attr]
+                tokens.back_at[claim_id] = back
+                tokens.order.append((back, claim_id))
+            elif kind is Gap or kind is Distinct:
+                seen = self._seen[part.name]
+                seen.last[part.member] = (now, claim_id)  # type: ignore[union-attr]
+                seen.order.append((now, part.member))  # type: ignore[union-attr]
+
+    def renew(self, claim_id: int, lease: float, now: float) -> None:
+        held = self._held.get(claim_id)
+        if held is not None:
+            held.lease_end = now + lease
+            self._watch(claim_id, held.lease_end)
+
+    def release(self, claim_id: int, now: float) -> None:
+        held = self._held.pop(claim_id, None)
+        if held is None:
+            return
+        for part in held.claim.parts:
+            kind = type(part)
+            if kind is Members:
+                left = self._sets[part.name] - part.weight  # type: ignore[union-attr]
+                if left:
+                    self._sets[part.name] = left
+                else:
+                    del self._sets[part.name]
+            elif not held.sent:
+                if kind is Window:
+                    self._windows[part.name].back_at.pop(claim_id, None)
+                else:
+                    last = self._seen[part.name].last
+                    if last.get(part.member, (0.0, 0))[1] == claim_id:  # type: ignore[union-attr]
+                        del last[part.member]  # type: ignore[union-attr]
+
+    def used(self, name: str, now: float) -> int:
+        if self._leases and self._leases[0][0] <= now:
+            self.expire(now)
+        tokens = self._windows.get(name)
+        if tokens is not None:
+            return tokens.settle(now)
+        return self._sets.get(name, 0)
+
+    def _watch(self, claim_id: int, end: float) -> None:
+        """Look at a lease when it ends. What was released or renewed meanwhile stays in the heap until then,
+        but never more of it than of what is held."""
+        if end == _OUT:
+            return
+        leases = self._leases
+        if len(leases) > 2 * len(self._held) + 64:
+            leases[:] = [(h.lease_end, i) for i, h in self._held.items() if h.lease_end != _OUT]
+            heapify(leases)
+        heappush(leases, (end, claim_id))
+
+    def expire(self, now: float) -> None:
+        """Take back every claim whose lease has run out."""
+        leases = self._leases
+        while leases and leases[0][0] <= now:
+            end, claim_id = heappop(leases)
+            held = self._held.get(claim_id)
+            if held is not None and held.lease_end == end:
+                self.release(claim_id, now)
+                if self._on_expired is not None:
+                    self._on_expired(claim_id)
+
+    # -- one limit: may it be taken, and take it ------------------------------------------------------
+
+    def _check_window(self, part: Window, now: float) -> Verdict | None:
+        tokens = self._windows.get(part.name)
+        out = tokens.settle(now) if tokens is not None else 0
+        if part.limit is None:
+            return None
+        open_at = self._started + part.period + self._margin
+        if now < open_at and part.period <= 1.0:
+            return Verdict(False, part.rule, part.limit + 1, part.limit, open_at)
+        if out < part.limit:
+            return None
+        free_at = tokens.next_free() if tokens is not None and out == part.limit else None
+        return Verdict(False, part.rule, out + 1, part.limit, free_at)
+
+    def _take_window(self, part: Window, claim_id: int, now: float) -> None:
+        tokens = self._windows.get(part.name)
+        if tokens is None:
+            tokens = self._windows[part.name] = _Tokens()
+        tokens.back_at[claim_id] = _OUT
+
+    def _check_members(self, part: Members, now: float) -> Verdict | None:
+        would_be = self._sets.get(part.name, 0) + part.weight
+        if part.limit is None or would_be <= part.limit:
+            return None
+        return Verdict(False, part.rule, would_be, part.limit)
+
+    def _take_members(self, part: Members, claim_id: int, now: float) -> None:
+        self._sets[part.name] = self._sets.get(part.name, 0) + part.weight
+
+    def _recent(self, part: Distinct | Gap, now: float) -> _Seen:
+        seen = self._seen.get(part.name)
+        if seen is None:
+            seen = self._seen[part.name] = _Seen()
+        else:
+            seen.forget(now - part.period)
+        return seen
+
+    def _check_distinct(self, part: Distinct, now: float) -> Verdict | None:
+        last = self._recent(part, now).last
+        if part.limit is None or part.member in last or len(last) < part.limit:
+            return None
+        return Verdict(False, part.rule, len(last) + 1, part.limit)
+
+    def _check_gap(self, part: Gap, now: float) -> Verdict | None:
+        at = self._recent(part, now).last.get(part.member)
+        if at is None:
+            return None
+        free_at = at[0] + part.period if at[0] != _OUT else None
+        return Verdict(False, part.rule, int(now - at[0]) if free_at else 0, int(part.period), free_at)
+
+    def _take_seen(self, part: Distinct | Gap, claim_id: int, now: float) -> None:
+        last = self._recent(part, now).last
+        if part.member not in last:
+            last[part.member] = (_OUT, claim_id)
+
+
+_CHECKS: dict[type, Callable[..., Verdict | None]] = {
+    Window: MemoryStore._check_window,
+    Members: MemoryStore._check_members,
+    Distinct: MemoryStore._check_distinct,
+    Gap: MemoryStore._check_gap,
+}
+_TAKES: dict[type, Callable[..., None]] = {
+    Window: MemoryStore._take_window,
+    Members: MemoryStore._take_members,
+    Distinct: MemoryStore._take_seen,
+    Gap: MemoryStore._take_seen,
+}

@@ -1,0 +1,147 @@
+"""The HTTP side: a real ops process over real shared memory."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from tests.ops.support import serving
+
+from callgate.net.shared import Shared
+from callgate.ops.render import Page
+from callgate.ops.view import View
+from callgate.proxy.meters import ABSENT, METRICS
+
+
+def sample(page: str, name: str, **labels: str) -> float | None:
+    for family in parse_text(page):
+        for found in family.samples:
+            if found.name == name and found.labels == labels:
+                return found.value
+    return None
+
+
+async def test_metrics_show_what_the_gate_counts_at_once(shared: Shared) -> None:
+    meters = shared.meters
+    meters.declare_key("acme", ["V1"], {"rate_window_limit": 3})
+    async with serving(shared) as url, httpx.AsyncClient(base_url=url) as http:
+        page = (await http.get("/metrics")).text
+        assert sample(page, "callgate_rate_window_limit", key="acme") == 3
+        refused = {"key": "acme", "direction": "outbound", "outcome": "refused", "rule": "V1"}
+        assert sample(page, "callgate_calls_total", **refused) == 0
+        meters.values[meters.series("calls_total", "acme", "outbound", "refused", "V1")] += 5
+        meters.set("trunk_up", "carrier", "sip:127.0.0.1:5080", value=1)
+        meters.set("rate_window_limit", "acme", value=ABSENT)
+        meters.histogram("setup_added_seconds").observe(0.003)
+        page = (await http.get("/metrics")).text
+    assert sample(page, "callgate_calls_total", **refused) == 5
+    assert sample(page, "callgate_trunk_up", trunk="carrier", gateway="sip:127.0.0.1:5080") == 1
+    assert sample(page, "callgate_rate_window_limit", key="acme") is None
+    assert sample(page, "callgate_setup_added_seconds_bucket", le="0.002") == 0
+    assert sample(page, "callgate_setup_added_seconds_bucket", le="0.005") == 1
+    assert sample(page, "callgate_setup_added_seconds_bucket", le="+Inf") == 1
+    assert sample(page, "callgate_setup_added_seconds_count") == 1
+    assert sample(page, "callgate_setup_added_seconds_sum") == 0.003
+    assert (sample(page, "callgate_process_resident_memory_bytes") or 0) > 1_000_000
+
+
+async def test_metrics_come_in_the_format_that_is_asked_for(shared: Shared) -> None:
+    async with serving(shared) as url, httpx.AsyncClient(base_url=url) as http:
+        plain = await http.get("/metrics", headers={"Accept-Encoding": "identity"})
+        openmetrics = await http.get(
+            "/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"}
+        )
+    assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "content-encoding" not in plain.headers
+    assert openmetrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert openmetrics.headers["content-encoding"] == "gzip"
+    names = {family.name for family in parse_openmetrics(openmetrics.text)}
+    assert names >= {"callgate_" + name.removesuffix("_total") for name in METRICS}
+
+
+def test_2000_keys_make_a_page_that_parses_with_help_and_type_for_every_metric(shared: Shared) -> None:
+    for n in range(2000):
+        key = f"key-{n}"
+        shared.meters.declare_key(
+            key, ["V1", "V3", "K-X2"], {"rate_window_limit": n, "inbound_calls_limit": 100}
+        )
+        shared.meters.set("rate_window_used", key, value=n % 4)
+    view = View(*shared.fds)
+    body, _headers = Page(view, gate_pid=1).render("", "")
+    page = body.decode()
+    view.close()
+    families = {family.name: family for family in parse_text(page)}
+    for name, metric in METRICS.items():
+        full = "callgate_" + name
+        assert f"# HELP {full} " in page
+        assert f"# TYPE {full} {metric.kind}\n" in page
+        assert families[full.removesuffix("_total")].documentation == metric.help
+    limits = {s.labels["key"]: s.value for s in families["callgate_rate_window_limit"].samples}
+    assert limits == {f"key-{n}": float(n) for n in range(2000)}
+    assert len(families["callgate_calls"].samples) == 2000 * 2 * (6 + 3)
+
+
+@pytest.mark.parametrize("key", ['a"b', "back\\slash", "line\nend", "日本", "{}=,", "\x00\x7f"])
+def test_labels_come_out_as_they_went_in(shared: Shared, key: str) -> None:
+    shared.meters.set("rate_window_used", key, value=2)
+    view = View(*shared.fds)
+    body, _ = Page(view, gate_pid=1).render("", "")
+    view.close()
+    assert sample(body.decode(), "callgate_rate_window_used", key=key) == 2
+
+
+async def test_healthz_follows_the_heartbeat(shared: Shared) -> None:
+    async with serving(shared) as url, httpx.AsyncClient(base_url=url) as http:
+        shared.beat(time.monotonic() + 3600)
+        alive = await http.get("/healthz")
+        shared.beat(time.monotonic() - 3.5)
+        stalled = await http.get("/healthz")
+        shared.beat(time.monotonic() + 3600)
+        again = await http.get("/healthz")
+    assert (alive.status_code, alive.json()["status"]) == (200, "ok")
+    assert (stalled.status_code, stalled.json()["status"]) == (503, "stalled")
+    assert stalled.json()["heartbeat_age_seconds"] >= 3.5
+    assert again.status_code == 200
+
+
+async def test_readyz_is_503_only_while_draining_or_without_a_listener(shared: Shared) -> None:
+    table = [
+        ("starting", 0, 503),
+        ("starting", 1, 200),
+        ("ready", 2, 200),
+        ("ready", 0, 503),
+        ("draining", 2, 503),
+    ]
+    async with serving(shared) as url, httpx.AsyncClient(base_url=url) as http:
+        for state, listeners, status in table:
+            shared.state(state)
+            shared.listeners(listeners)
+            answer = await http.get("/readyz")
+            assert answer.status_code == status, (state, listeners)
+            assert answer.json() == {
+                "status": "ready" if status == 200 else "not ready",
+                "state": state,
+                "listeners": listeners,
+                "store": {"kind": "memory", "state": "up"},
+                "database": {"kind": "none", "state": "none"},
+            }
+        shared.state("ready")
+        shared.listeners(1)
+        shared.beat(time.monotonic() - 3600)
+        assert (await http.get("/readyz")).status_code == 200
+
+
+async def test_openapi_tells_the_paths_and_nothing_else_is_there(shared: Shared) -> None:
+    async with serving(shared) as url, httpx.AsyncClient(base_url=url) as http:
+        api = (await http.get("/openapi.json")).json()
+        nothing = [
+            (await http.get(path)).status_code
+            for path in ("/", "/docs", "/redoc", "/metrics/", "/api/v1/keys")
+        ]
+        posted = await http.post("/metrics", content=b"x")
+    assert set(api["paths"]) == {"/metrics", "/healthz", "/readyz"}
+    assert nothing == [404] * 5
+    assert posted.status_code == 405
