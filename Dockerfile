@@ -5,7 +5,9 @@
 # In the config mounted there set `state_dir: /var/lib/callgate`.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+# For the optional C scanner; without a compiler the program works the same, slower.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY src ./src
 RUN python -m venv /opt/callgate && /opt/callgate/bin/pip install --no-cache-dir ".[fast]"
 

@@ -30,13 +30,14 @@ def settings() -> dict[str, str]:
     """pip's settings, later sources over earlier ones: global, user, `PIP_CONFIG_FILE`, environment."""
     home = pathlib.Path.home()
     user = pathlib.Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    files = ["/etc/xdg/pip/pip.conf", "/etc/pip.conf", home / ".pip/pip.conf", user / "pip/pip.conf"]
-    files.append(pathlib.Path(sys.prefix) / "pip.conf")
+    files = [
+        pathlib.Path(folder, "pip.conf") for folder in ("/etc/xdg/pip", "/etc", home / ".pip", user / "pip")
+    ]
+    files.append(pathlib.Path(sys.prefix, "pip.conf"))
     if os.environ.get("PIP_CONFIG_FILE"):
-        files.append(os.environ["PIP_CONFIG_FILE"])
+        files.append(pathlib.Path(os.environ["PIP_CONFIG_FILE"]))
     parser = configparser.RawConfigParser()
-    for name in files:
-        parser.read(name, encoding="utf-8")
+    parser.read(files, encoding="utf-8")
     found: dict[str, str] = {}
     for section in ("global", "install"):
         if parser.has_section(section):

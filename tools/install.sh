@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv with the program in it; `install.sh dev` adds what the tests need.
-# Does nothing when the same was done before for this folder, this interpreter and this pyproject.toml.
+# Does nothing when the same was done before for this folder, this interpreter and the same things to build.
 # Environment: PYTHON (default python3), VENV (default .venv); pip reads its own settings as always.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -25,7 +25,10 @@ fi
 
 # A .venv copied along with the tree still points to the old place: hence the folder in the stamp.
 stamp=$venv/.callgate-install
-want="$PWD $("$python" -c 'import sys; print(sys.base_prefix, *sys.version_info[:2])') $(sha256sum <pyproject.toml)"
+to_build=$(find pyproject.toml setup.py src -maxdepth 3 \( -name pyproject.toml -o -name setup.py -o -name '*.c' \) | sort)
+interpreter=$("$python" -c 'import sys; print(sys.base_prefix, *sys.version_info[:2])')
+# shellcheck disable=SC2086  # file names of this tree, without blanks
+want="$PWD $interpreter $(cat $to_build | sha256sum)"
 if [ -x "$venv/bin/python" ] && [ -f "$stamp" ]; then
     done_extras=$(sed -n 2p "$stamp")
     if [ "$(sed -n 1p "$stamp")" = "$want" ] && case ",$done_extras," in *",$extras,"*) true ;; *) false ;; esac; then

@@ -1,10 +1,10 @@
-"""Promises: no decoration gets a forbidden number through, and none that keeps an allowed number costs a call."""
+"""Promises: no decoration gets a forbidden number through, or costs a call to an allowed one."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.numbers.support import KCT_NET, KX, STANDARD
 
 from callgate.numbers import EMERGENCY, JAPAN, read_dialled, read_uri
-from tests.numbers.support import KCT_NET, KX, STANDARD
 
 DIGIT = st.sampled_from("0123456789")
 
@@ -85,18 +85,15 @@ def wrapped(draw: st.DrawFn, number: str, contexts: list[str]) -> str:
     return form.format(user)
 
 
-PREFIXES = st.lists(
-    st.sampled_from(["184", "186", "+81", "01081", "0033", "1220077", "+810", "010810"]), max_size=4
-)
+PREFIXES = st.lists(st.sampled_from(["184", "186", "+81", "01081", "0033", "1220077", "010+81"]), max_size=4)
 
 
 @st.composite
 def disguised(draw: st.DrawFn, number: str) -> str:
     """Any nesting of prefixes before the number, in any spelling and form."""
     for prefix in draw(PREFIXES):
-        number = prefix + (
-            number[1:] if prefix[-2:] == "81" and number[:1] == "0" and draw(st.booleans()) else number
-        )
+        national = number[:1] == "0" and number[:2] != "00" and prefix.endswith("81")
+        number = prefix + (number[1:] if national and draw(st.booleans()) else number)
     return draw(wrapped(number, FORBIDDEN_CONTEXTS))
 
 
@@ -111,7 +108,7 @@ def in_other_words(draw: st.DrawFn, number: str) -> str:
     return draw(wrapped(number, CONTEXTS if "+" not in number and number[:3] != "010" else [""]))
 
 
-@settings(max_examples=1500)
+@settings(max_examples=600)
 @given(st.data(), FORBIDDEN)
 def test_a_forbidden_number_stays_forbidden_in_any_disguise(data: st.DataObject, number: str) -> None:
     text = data.draw(disguised(number))
@@ -119,17 +116,17 @@ def test_a_forbidden_number_stays_forbidden_in_any_disguise(data: st.DataObject,
         assert not rules.judge(read_dialled(text)).allowed
 
 
-@settings(max_examples=800)
+@settings(max_examples=400)
 @given(st.data(), EMERGENCY_CALLS)
 def test_an_emergency_number_is_known_under_prefixes(data: st.DataObject, number: str) -> None:
     prefix = "".join(data.draw(st.lists(st.sampled_from(["184", "186"]), max_size=3)))
-    prefix = data.draw(st.sampled_from(["", "+81", "01081", "0033", "+810"])) + prefix
+    prefix = data.draw(st.sampled_from(["", "+81", "01081", "010+81", "0033"])) + prefix
     text = data.draw(wrapped(prefix + number, FORBIDDEN_CONTEXTS))
     verdict = STANDARD.judge(read_dialled(text))
     assert (verdict.emergency, verdict.code) == (True, 503)
 
 
-@settings(max_examples=1500)
+@settings(max_examples=600)
 @given(st.data(), DOMESTIC)
 def test_an_allowed_number_stays_allowed(data: st.DataObject, number: str) -> None:
     text = data.draw(in_other_words(number))

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from tests.numbers.support import KCT_NET, KCT_NET_RULES, KX, STANDARD, verdict
 
 from callgate.numbers import CLASSES, Number, Reading, read_dialled, read_uri
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
-from tests.numbers.support import KCT_NET, KCT_NET_RULES, KX, STANDARD, verdict
 
 OPEN = DialRules(NumberRules(blocked={}))
 ANY = DialRules(NumberRules(blocked=KX), numbering="any")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -34,8 +36,9 @@ def test_kill_9_of_the_gate_takes_ops_along_and_frees_its_port() -> None:
 
 
 @pytest.fixture
-def orphan_of(shared: Shared) -> Callable[[int], tuple[subprocess.Popen[bytes], int]]:
-    """A parent that starts ops with a stdin that the test holds open."""
+def orphan_of(shared: Shared) -> Iterator[Callable[[int], tuple[subprocess.Popen[bytes], int]]]:
+    """A parent that starts ops with a stdin that the test holds open; nothing of it outlives the test."""
+    started: list[tuple[subprocess.Popen[bytes], int]] = []
 
     def start(stdin: int) -> tuple[subprocess.Popen[bytes], int]:
         parent = (
@@ -54,10 +57,17 @@ def orphan_of(shared: Shared) -> Callable[[int], tuple[subprocess.Popen[bytes], 
         )
         assert process.stdout is not None
         pid = int(process.stdout.readline())
+        started.append((process, pidfd_open(pid)))
         assert process.stdout.readline().startswith(b"ready http://127.0.0.1:")
         return process, pid
 
-    return start
+    yield start
+    for process, pidfd in started:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
+        process.kill()
+        process.communicate()
 
 
 def test_the_kernel_s_rope_holds_where_the_pipe_stays_open(
@@ -101,6 +111,17 @@ def test_a_gate_that_died_before_ops_looked_is_noticed(shared: Shared) -> None:
     os.close(reading)
     os.close(writing)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_port_that_is_just_being_left_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = socket.create_server(("127.0.0.1", 0))
+    port = before.getsockname()[1]
+    # The old one leaves while the new one waits for its next try.
+    monkeypatch.setattr("callgate.ops.server.time.sleep", lambda _: before.close())
+    with bind(f"http://127.0.0.1:{port}", patience=LONG) as sock:
+        assert sock.getsockname() == ("127.0.0.1", port)
+        with pytest.raises(OSError, match="in use"):
+            bind(f"http://127.0.0.1:{port}", patience=0)
 
 
 def test_an_address_that_can_t_be_had_is_named_with_its_place_in_the_config(shared: Shared) -> None:

@@ -298,10 +298,29 @@ def test_a_stream_made_non_blocking_by_others_still_gets_every_line() -> None:
     for n in range(20_000):
         assert writer.put(b"%019d\n" % n)
     got = bytearray()
-    while len(got) < 400_000:
-        got += os.read(reading, 65536)
+
+    def read() -> None:
+        while data := os.read(reading, 65536):
+            got.extend(data)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     assert writer.close(LONG)
+    os.close(writing)
+    reader.join(LONG)
+    os.close(reading)
     assert bytes(got) == b"".join(b"%019d\n" % n for n in range(20_000))
+
+
+def test_what_was_written_makes_room_again() -> None:
+    reading, writing = os.pipe()
+    lost: list[int] = []
+    writer = log.LineWriter(writing, bound=1000, on_lost=lost.append)
+    for _ in range(50):
+        assert writer.put(b"x" * 200)
+        assert os.read(reading, 200) == b"x" * 200
+    assert writer.close(LONG)
+    assert lost == []
     os.close(writing)
     os.close(reading)
 

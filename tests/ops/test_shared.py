@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from callgate.net import shared as shared_module
 from callgate.net.shared import CAPACITY, Shared
 from callgate.ops.view import View
 from callgate.proxy.meters import METRICS
@@ -97,7 +96,7 @@ def test_without_memfd_a_nameless_file_serves(monkeypatch: pytest.MonkeyPatch) -
     def refused(*_: object) -> int:
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(shared_module.os, "memfd_create", refused)
+    monkeypatch.setattr(os, "memfd_create", refused)
     memory = Shared(4096)
     view = View(*memory.fds)
     memory.meters.series("calls_active", "acme", "inbound")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
@@ -54,7 +54,7 @@ async def until(condition: Callable[[], bool]) -> None:
 class Relay:
     """A stateless record-routing proxy between the two, with a hook that may drop a datagram."""
 
-    def __init__(self, drop: Callable[[Message], bool] = lambda message: False) -> None:
+    def __init__(self, drop: Callable[[Message], bool]) -> None:
         self.pbx: Address = ("", 0)
         self.carrier: Address = ("", 0)
         self.drop = drop
@@ -88,6 +88,18 @@ class Relay:
     @staticmethod
     def _bytes(lines: list[bytes], message: Message) -> bytes:
         return b"\r\n".join(lines) + b"\r\n\r\n" + message.body
+
+
+@contextmanager
+def relayed(
+    pbx: Pbx, carrier: Carrier, drop: Callable[[Message], bool] = lambda message: False
+) -> Iterator[Relay]:
+    relay = Relay(drop)
+    relay.pbx, relay.carrier = pbx.address, carrier.address
+    try:
+        yield relay
+    finally:
+        relay.endpoint.close()
 
 
 async def test_calls_complete() -> None:
@@ -192,38 +204,85 @@ async def test_copies_make_one_call() -> None:
         lost.add(key)
         return first
 
-    pbx, carrier = Pbx(t1=T1), Carrier(MANY, quick=True, t1=T1)
+    up: list[bytes] = []
+
+    class Listening(Pbx):
+        def on_up(self, call: Call) -> None:
+            up.append(call.call_id)
+            super().on_up(call)
+
+    pbx, carrier = Listening(t1=T1), Carrier(MANY, quick=True, t1=T1)
     async with started(pbx, carrier):
-        relay = Relay(once)
-        relay.pbx, relay.carrier = pbx.address, carrier.address
-        pbx.offer(offers(5), relay.address)
-        await settle(pbx, carrier)
-        relay.endpoint.close()
+        with relayed(pbx, carrier, once) as relay:
+            pbx.offer(offers(5), relay.address)
+            await settle(pbx, carrier)
     assert [told.code for told in pbx.told] == [200] * 5
     assert len(carrier.seen) == len(carrier.opinion.meter.arrivals) == 5
     assert carrier.traffic.repeated > 0
+    assert len(up) == len(set(up)) == 5
+
+
+async def test_a_lost_ack_is_sent_again_and_the_called_side_waits_for_it_before_its_bye() -> None:
+    acks: list[bytes] = []
+
+    def first_acks(message: Message) -> bool:
+        if message.method != b"ACK" or message.code:
+            return False
+        acks.append(message.lines[1])
+        return len(acks) <= 2
+
+    up: list[bytes] = []
+
+    class Listening(Pbx):
+        def on_up(self, call: Call) -> None:
+            up.append(call.call_id)
+            super().on_up(call)
+
+    class Hasty(Carrier):
+        def on_up(self, call: Call) -> None:
+            self.hang_up(call)
+
+    pbx, carrier = Listening(t1=T1), Hasty(MANY, quick=True, t1=T1)
+    async with started(pbx, carrier):
+        with relayed(pbx, carrier, first_acks) as relay:
+            pbx.offer(offers(1, hold=PATIENCE), relay.address)
+            await settle(pbx, carrier)
+    assert len(acks) >= 3
+    assert len(set(acks)) == 1, "the same ACK each time (RFC 3261 §13.2.2.4)"
+    assert set(relay.inside[:-1]) == {b"ACK"}
+    assert relay.inside[-1] == b"BYE"
+    assert len(up) == 1
+    assert carrier.traffic.faults == []
+
+
+async def test_a_200_that_nobody_acknowledges_ends_in_a_bye() -> None:
+    pbx, carrier = Pbx(t1=0.005), Carrier(MANY, quick=True, t1=0.005)
+    async with started(pbx, carrier):
+        with relayed(pbx, carrier, lambda message: message.method == b"ACK" and not message.code) as relay:
+            pbx.offer(offers(1, hold=PATIENCE), relay.address)
+            await settle(pbx, carrier)
+    assert relay.inside == [b"BYE"]
+    assert carrier.traffic.faults == ["no ACK came for a 200"]
 
 
 async def test_requests_inside_a_call_follow_the_route_set_in_both_directions() -> None:
     pbx, carrier = Pbx(quick=True), Carrier(MANY, quick=True)
     async with started(pbx, carrier):
-        relay = Relay()
-        relay.pbx, relay.carrier = pbx.address, carrier.address
-        pbx.offer(offers(1), relay.address)
-        await settle(pbx, carrier)
-        assert relay.inside == [b"ACK", b"BYE"]
-        relay.inside.clear()
-        carrier.bring([Arrival(0.0, "09012345678", None, None)], "+815012345678", relay.address)
-        await until(lambda: carrier.inbound_up == 1 and b"ACK" in relay.inside)
-        pbx.hang_up_all()  # the called side: its route set is in the order of Record-Route
-        await settle(carrier, pbx)
-        relay.endpoint.close()
+        with relayed(pbx, carrier) as relay:
+            pbx.offer(offers(1), relay.address)
+            await settle(pbx, carrier)
+            assert relay.inside == [b"ACK", b"BYE"]
+            relay.inside.clear()
+            carrier.bring([Arrival(0.0, "09012345678", None, None)], "+815012345678", relay.address)
+            await until(lambda: carrier.inbound_up == 1 and b"ACK" in relay.inside)
+            pbx.hang_up_all()  # the called side: its route set is in the order of Record-Route
+            await settle(carrier, pbx)
     assert relay.inside == [b"ACK", b"BYE"]
     assert pbx.traffic.faults + carrier.traffic.faults == []
 
 
 async def test_no_answer_at_all_is_a_408_of_its_own() -> None:
-    pbx = Pbx(t1=0.002)
+    pbx = Pbx(t1=0.005)
     silent = Endpoint("127.0.0.1", 0, lambda data, source, at: None)
     async with started(pbx):
         call = pbx.place(b"sip:1@127.0.0.1", silent.address, b"<sip:2@127.0.0.1>")

@@ -62,6 +62,7 @@ def _forwards(value: int, profile: Profile) -> str:
 
 WORDS: Mapping[str, Callable[[Any, Profile], str]] = {
     "outbound_cps": _rate,
+    "on_rate_exceeded": lambda choice, _: "a call over the rate waits for its turn",
     "inbound_calls": _inbound,
     "outbound_calls": lambda n, _: f"at most {n} ordinary outbound calls up at once; one more: 503",
     "calls": lambda n, _: f"at most {n} calls up at once, inbound + outbound",
@@ -81,7 +82,9 @@ def _limit_lines(limits: Limits, profile: Profile) -> Iterator[str]:
             continue
         text = "no limit" if value is None else words(value, profile)
         yield f"  {RULE[name]:<4}{name:<18}{_plain(value):<8}{text}  [{origin}]"
-    pending = [name for name in WORDS if name in NOT_ENFORCED and getattr(limits, name) is not None]
+    pending = [
+        name for name in WORDS if name in NOT_ENFORCED and getattr(limits, name) not in (None, "reject")
+    ]
     if pending:
         yield "  not enforced yet:"
     for name in pending:
@@ -90,9 +93,9 @@ def _limit_lines(limits: Limits, profile: Profile) -> Iterator[str]:
         yield f"  {RULE[name]:<4}{name:<18}{_plain(value):<8}{text}  [{limits.origin[name]}]"
 
 
-def _plain(value: float | None) -> str:
-    if value is None:
-        return "-"
+def _plain(value: float | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or "-"
     return str(int(value)) if value == int(value) else str(value)
 
 
@@ -200,8 +203,8 @@ def warnings(config: Config) -> Iterator[str]:
     for one in config.listen:
         if one.uri.wildcard and one.advertise is None:
             yield (
-                f"listen {one.uri}: without `advertise` the gate calls itself by the address that this machine "
-                "reaches the first gateway from"
+                f"listen {one.uri}: without `advertise` the gate calls itself by the address that this "
+                "machine reaches the first gateway from"
             )
     if config.ops is None:
         yield "`ops` is null: no /metrics, /healthz and /readyz"

@@ -26,7 +26,8 @@ CONTRACT = Contract(calls_per_second=3, inbound_calls=8)
 """Small enough for an audience to see both limits at work."""
 TIMES = 10
 """How much more than the contract the PBX offers."""
-INBOUND_RATE = 2.0
+INBOUND_RATE = 3.0
+"""Inbound calls per second: with some five seconds each, a few more than the contract holds."""
 NUMBER = "+815012345678"
 SEED = 20260401
 SECONDS = 15.0

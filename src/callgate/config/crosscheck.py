@@ -96,7 +96,7 @@ def reachable(config: Config) -> Iterator[Finding]:
         if peer.is_name or peer.transport == "tls":
             continue
         version = ipaddress.ip_address(peer.host).version
-        if (peer.transport, version) not in ways:
+        if ways and (peer.transport, version) not in ways:
             text = f"{peer} can't be reached: add a {peer.transport}:// listener with an IPv{version} address"
             yield Finding(loc, text, unless=("listen",))
 
@@ -149,16 +149,15 @@ def numbers(config: Config) -> Iterator[Finding]:
     held: list[tuple[Numbers, Loc]] = []
     for name, key in config.keys.items():
         held += [(one.number, ("keys", name, "numbers", n)) for n, one in enumerate(key.numbers)]
+    order = {loc: n for n, (_, loc) in enumerate(held)}
     held.sort(key=lambda pair: (len(pair[0].first), pair[0].first))
     widest: tuple[Numbers, Loc] | None = None
-    for one, loc in held:
-        if widest is not None and one.first in widest[0]:
-            yield Finding(
-                loc, f"the number {one} is held at {{other}} ({widest[0]}) too; keep one", widest[1]
-            )
-            if one.last <= widest[0].last:
-                continue
-        widest = (one, loc)
+    for here in held:
+        if widest is not None and here[0].first in widest[0]:
+            (one, loc), (other, first) = sorted((widest, here), key=lambda pair: order[pair[1]], reverse=True)
+            yield Finding(loc, f"the number {one} is held at {{other}} ({other}) too; keep one", first)
+        if widest is None or here[0].first not in widest[0] or here[0].last > widest[0].last:
+            widest = here
 
 
 def limits(config: Config) -> Iterator[Finding]:

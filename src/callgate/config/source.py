@@ -175,17 +175,24 @@ class _Builder:
         return good
 
 
-QUOTED = re.compile(r" ?'[^']*'")
+QUOTED = re.compile(r" ?'([^']*)'")
+WORD = re.compile(r"\w\w")
 UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|(?<!^)\ufeff")
 
 
 def _syntax_fault(file: str, error: yaml.YAMLError) -> Fault:
-    """A syntax error in words: without PyYAML's excerpt and quotes, which could be a part of a secret."""
+    """A syntax error in words: without PyYAML's excerpt and quoted words, which could be part of a secret."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return Fault(file, None, "", "not valid YAML")
     mark = error.problem_mark or error.context_mark
-    words = [QUOTED.sub("", part) for part in (error.problem, error.context) if part]
+    words = [
+        QUOTED.sub(lambda quote: "" if WORD.search(quote[1]) else quote[0], part)
+        for part in (error.problem, error.context)
+        if part
+    ]
     place = f", column {mark.column + 1}" if mark else ""
+    if error.context_mark and mark and error.context_mark.line != mark.line:
+        place += f" (begun in line {error.context_mark.line + 1})"
     return Fault(file, mark.line + 1 if mark else None, "", f"not valid YAML: {', '.join(words)}{place}")
 
 

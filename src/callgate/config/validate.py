@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from callgate.config.faults import Fault
 from callgate.config.source import Items, Loc, locate
@@ -51,14 +52,19 @@ def _sections(annotation: Any, repeated: bool = False) -> Iterator[tuple[type[Ba
         yield annotation, repeated
 
 
-def schema_keys(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str]]:
-    """(section, key) of every key there is: ("", "listen"), ("keys.*", "pbx"), …"""
+def schema_fields(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str, FieldInfo]]:
+    """(section, key, field) of every key there is: ("", "listen", …), ("keys.*", "pbx", …), …"""
     for field_name, info in model.model_fields.items():
         name = info.alias or field_name
-        yield path, name
+        yield path, name, info
         under = f"{path}.{name}" if path else name
         for section, repeated in _sections(info.annotation):
-            yield from schema_keys(section, f"{under}.*" if repeated else under)
+            yield from schema_fields(section, f"{under}.*" if repeated else under)
+
+
+def schema_keys(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    """(section, key) of every key there is."""
+    return ((section, name) for section, name, _ in schema_fields(model))
 
 
 def _section_of(model: type[BaseModel], loc: Loc) -> str:
@@ -71,19 +77,26 @@ def _section_of(model: type[BaseModel], loc: Loc) -> str:
     return path
 
 
+def _keys_here(model: type[BaseModel], loc: Loc) -> list[str]:
+    """The keys that the section which holds `loc` knows."""
+    section = _section_of(model, loc[:-1])
+    return [name for where, name in schema_keys(model) if where == section]
+
+
+def _likely(model: type[BaseModel], loc: Loc) -> str:
+    """The key that an unknown one is likely meant to be; empty where none is near."""
+    return next(iter(difflib.get_close_matches(str(loc[-1]), _keys_here(model, loc), n=1)), "")
+
+
 def _unknown_key(model: type[BaseModel], loc: Loc) -> str:
-    key, section = str(loc[-1]), _section_of(model, loc[:-1])
-    places: dict[str, list[str]] = {}
-    for where, name in schema_keys(model):
-        places.setdefault(name, []).append(where)
-    here = [name for name, where in places.items() if section in where]
-    near = difflib.get_close_matches(key, here, n=1)
-    if near:
-        return f"unknown key `{key}`, did you mean `{near[0]}`?"
-    if key in places:
-        homes = " or ".join(f"`{where}`" if where else "the top level" for where in places[key][:3])
-        return f"unknown key `{key}` here; it belongs in {homes}"
-    return f"unknown key `{key}`; known here: {', '.join(here)}"
+    key = str(loc[-1])
+    if likely := _likely(model, loc):
+        return f"unknown key `{key}`, did you mean `{likely}`?"
+    homes = [where for where, name in schema_keys(model) if name == key]
+    if homes:
+        named = " or ".join(f"`{where}`" if where else "the top level" for where in homes[:3])
+        return f"unknown key `{key}` here; it belongs in {named}"
+    return f"unknown key `{key}`; known here: {', '.join(_keys_here(model, loc))}"
 
 
 def _words(model: type[BaseModel], error: Any) -> str:
@@ -98,6 +111,20 @@ def _words(model: type[BaseModel], error: Any) -> str:
     if kind in WORDS:
         return WORDS[kind].format(**context)
     return str(error["msg"])
+
+
+def _faults(model: type[BaseModel], errors: list[Any], data: Any, file: str) -> Iterator[Fault]:
+    """The errors as faults. A key that is missing because it is misspelt is one fault, not two."""
+    misspelt = {
+        (*error["loc"][:-1], _likely(model, error["loc"]))
+        for error in errors
+        if error["type"] == "extra_forbidden"
+    }
+    for error in errors:
+        if error["type"] == "missing" and error["loc"] in misspelt:
+            continue
+        line, path = locate(data, error["loc"])
+        yield Fault(file, line, path, _words(model, error))
 
 
 def _prune(data: Any, loc: Loc, missing: bool) -> None:
@@ -134,9 +161,8 @@ def validate(
         except ValidationError as invalid:
             errors = invalid.errors(include_url=False, include_input=False)
         wrong += [error["loc"] for error in errors]
-        for error in errors if turn == 0 else ():
-            line, path = locate(data, error["loc"])
-            faults.append(Fault(file, line, path, _words(model, error)))
+        if turn == 0:
+            faults += _faults(model, errors, data, file)
         # Backwards: taking an item out must not move the ones before it.
         for error in reversed(errors):
             _prune(data, error["loc"], error["type"] == "missing")

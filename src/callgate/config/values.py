@@ -226,7 +226,7 @@ JAPAN = re.compile(r"\+81[1-9]\d{8,9}\Z", re.ASCII)
 def canonical_number(text: str) -> str:
     """A phone number as +E.164; a national one of Japan (`0312345678`) becomes `+81…`."""
     bare = text.translate(SEPARATORS)
-    full = "+81" + bare[1:] if bare.startswith("0") and not bare.startswith("00") else bare
+    full = "+81" + bare[1:] if bare.startswith("0") else bare
     if not E164.match(full) or (full.startswith("+81") and not JAPAN.match(full)):
         raise ValueError(f"{shown(text)} is no phone number; write it as `+815012345678` or `05012345678`")
     return full

@@ -29,7 +29,7 @@ QUEUE_BYTES: Final = 8 << 20
 LONGEST_VALUE: Final = 2000
 """Characters of one value in a line that would be too long otherwise."""
 LONGEST_LINE: Final = 32_000
-GATHER_SECONDS: Final = 0.01
+GATHER_SECONDS: Final = 0.1
 """The writer lets lines gather this long: one wake-up and one write for all of them, not one each."""
 
 
@@ -208,6 +208,8 @@ class _Stamp:
 
 
 _stamp = _Stamp()
+utc: Final[Callable[[int], str]] = _Stamp()
+"""Nanoseconds since 1970 as RFC 3339: `2026-01-31T12:00:00.000000Z`."""
 _encode = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False, default=str
 ).encode

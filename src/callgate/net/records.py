@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
-from callgate.net.log import Log
+from callgate.net.log import Log, utc
 from callgate.proxy.commands import Alert
 from callgate.proxy.meters import Meters
 from callgate.proxy.record import CallRecord
@@ -69,5 +68,4 @@ class RecordLog:
     def _utc(self, at: float | None) -> str | None:
         if at is None:
             return None
-        moment = datetime.fromtimestamp(at + self.utc_offset, UTC)
-        return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return utc(int((at + self.utc_offset) * 1e6) * 1000)

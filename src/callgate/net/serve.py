@@ -22,6 +22,7 @@ from callgate.proxy.meters import Meters
 
 BEAT = 0.25
 """Seconds between two heartbeats of the loop."""
+TIDY_SECONDS = 60
 
 
 def run(config: Config) -> int:
@@ -138,6 +139,7 @@ async def _beat(gate: Gate, shared: Shared, meters: Meters) -> None:
     """The loop's pulse: /healthz lives by it, gauges are read at it, and its delay is the loop's lag."""
     due = monotonic()
     clock_at = due
+    seconds = 0
     lag = meters.series("loop_lag_seconds")
     while True:
         due += BEAT
@@ -150,6 +152,9 @@ async def _beat(gate: Gate, shared: Shared, meters: Meters) -> None:
         if now >= clock_at:
             clock_at = now + CLOCK_SECONDS
             gate.set_clock()
+            seconds += 1
+            if seconds % TIDY_SECONDS == 0:
+                gate.tidy()
 
 
 def _ops(config: Config, shared: Shared, gate: Gate, meters: Meters, log: logging.Log) -> OpsChild | None:

@@ -1,4 +1,4 @@
-"""UDP listeners: raw non-blocking sockets under the event loop.
+"""UDP listeners: non-blocking sockets under the event loop.
 
 An asyncio transport hides when the kernel took a datagram, and drops ICMP errors of a socket that is not connected.
 The gate needs both: a token counts from the moment its INVITE was handed over, and an unreachable gateway is to

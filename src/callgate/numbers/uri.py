@@ -188,7 +188,7 @@ def _with_params(digits: str, params: list[bytes], raw: bytes, plan: Plan, steps
         return before if agrees else _refused(before, dialled, "phone-context contradicts a number with +")
     if not plus and DOMAIN_CONTEXT.fullmatch(context):
         steps.append("phone-context is a domain: private number")
-        if before.cls in RANK:
+        if before.cls in RANK or before.cls == "invalid":
             return before
         return Number(dialled, digits, "private", None, before.steps, before.readings)
     if not GLOBAL_CONTEXT.fullmatch(plus):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from callgate.numbers.classes import RANK, STRICT
+from callgate.numbers.classes import EMERGENCY, RANK, STRICT
 from callgate.numbers.number import Number, Reading
 from callgate.numbers.plan import Plan
 
@@ -68,7 +68,7 @@ class Walk:
             cls = "emergency_suspect" if reading.cls == "emergency" else reading.cls
             # Longer digits that begin with 1 say nothing here: +1 212 is no 1XY service.
             telling = cls in RANK and not exact_only and (cls != "1xy" or len(reading.text) == 3)
-            if telling or cls == "emergency_suspect":
+            if telling or cls in EMERGENCY:
                 self.readings.append(Reading(reading.text, cls))
 
     def run(self, text: str) -> None:
@@ -82,9 +82,10 @@ class Walk:
                 text = text[:-1]
             if (cls := plan.exact.get(text)) is not None:
                 return self.end(text, cls, text.lstrip("+"))
-            if not text.isdigit() and text[:1] != "+":
+            abroad = text[:1] == "+" or text.startswith(plan.international_prefix + "+")
+            if not abroad and not text.isdigit():
                 return self.keys(text)
-            if text[:1] == "+" or text.startswith(plan.international_prefix):
+            if abroad or text.startswith(plan.international_prefix):
                 text, done = self.international(text)
             elif text[:2] == "00":
                 text, done = self.carrier_selected(text)
@@ -156,6 +157,9 @@ class Walk:
         if rest[:1] == "0":
             return rest, False
         national = "0" + rest
+        if national.startswith(plan.international_prefix):
+            self.aside(rest)
+            return national, False
         if plan.complete(national):
             # No local code begins with 0 or 1. Where this one does, the digits are rather prefixes of a call
             # (+81 186 184 118) than a number in Akita.
@@ -164,7 +168,7 @@ class Walk:
                 self.aside(rest)
             return national, False
         self.plain(national)
-        self.aside(rest, exact_only=self.cls == "unknown")
+        self.aside(rest)
         return text, True
 
     def carrier_selected(self, text: str) -> tuple[str, bool]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 RULE: Mapping[str, str] = MappingProxyType(
     {
         "outbound_cps": "V1",
+        "on_rate_exceeded": "V1",
         "inbound_calls": "V3",
         "forwarded_calls": "V4",
         "lines": "V4",
@@ -27,6 +28,7 @@ RULE: Mapping[str, str] = MappingProxyType(
 
 NOT_ENFORCED: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
+        "on_rate_exceeded": (4, "what becomes of a call over the rate"),
         "forwarded_calls": (4, "forwarded calls up at once"),
         "lines": (4, "lines: inbound legs + forwarded outbound legs"),
         "recordings": (4, "calls recorded at once"),
@@ -83,7 +85,7 @@ def _not_enforced(limits: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (RULE[name], f"{text}: {limits[name]} (step {step})")
         for name, (step, text) in NOT_ENFORCED.items()
-        if limits.get(name) is not None
+        if limits.get(name) not in (None, "reject")  # what is refused today is refused as it says
     ]
 
 
@@ -148,7 +150,7 @@ def merge(by_hand: Mapping[str, Any], profile: Profile) -> Limits:
     origin = {name: "key" if name in by_hand else f"profile {profile.name}" for name in LIMIT_FIELDS}
     for inner, each, outer in NESTED:
         small, large = values.get(inner), by_hand.get(outer)
-        if large is not None and inner not in by_hand and small is not None and small * each > large:
+        if large is not None and small is not None and small * each > large:
             values[inner] = large // each
             origin[inner] = f"lowered to fit {outer} {large}"
     return Limits(**values, origin=MappingProxyType(origin))

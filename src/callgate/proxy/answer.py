@@ -110,7 +110,7 @@ def reply(
         i = at.get(slot)
         if i is not None:
             lines.append(source[i])
-            if slot == TO and to_tag and not _tagged(request):
+            if slot == TO and to_tag and not request.to_tag:
                 lines[-1] += b";tag=" + to_tag
     if code == 100 and TIMESTAMP in at:
         lines.append(source[at[TIMESTAMP]])  # RFC 3261 §8.2.6.1
@@ -118,10 +118,3 @@ def reply(
         lines += extra
     lines.append(b"Content-Length: 0")
     return wire(lines, b"")
-
-
-def _tagged(request: Message) -> bool:
-    try:
-        return bool(request.to_tag)
-    except ValueError:
-        return True  # can't be read: leave it alone

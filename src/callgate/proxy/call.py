@@ -28,8 +28,9 @@ from callgate.proxy.transactions import (
     AnyServer,
     InviteClientTransaction,
 )
-from callgate.sip.message import FROM, RECORD_ROUTE, TO, Message
+from callgate.sip.message import FROM, TO, Message
 from callgate.sip.transaction import LIFE, NEVER, State
+from callgate.sip.uri import Uri
 
 if TYPE_CHECKING:
     from callgate.proxy.core import Core
@@ -78,6 +79,7 @@ class Call:
         "claims",
         "copies",
         "core",
+        "dialled",
         "direction",
         "due",
         "forks",
@@ -137,7 +139,8 @@ class Call:
         self.cancel_reason: list[bytes] = []
         self.acked = False
         self.routes: Routes | None = None
-        self.uri = b""
+        self.uri = b""  # of an inbound call
+        self.dialled: Uri | None = None  # of an outbound one
         self.hops = 0
         self.due = NEVER
         self.slot = 0
@@ -197,8 +200,9 @@ class Call:
         self.gateway += 1
         gateway: Gateway | None = None
         if self.direction == OUTBOUND:
+            assert self.dialled is not None
             gateway = key.trunk.gateways[self.gateway]
-            flow, uri = gateway.flow, core.trunk_uri(self.uri, gateway, key)
+            flow, uri = gateway.flow, core.trunk_uri(self.dialled, gateway, key)
             self.record.gateway = gateway.name
             near, far = self.caller.flow, flow
         else:
@@ -338,9 +342,7 @@ class Call:
             assert request is not None
             self.from_line = request.lines[request.at[FROM]]
             self.to_line = b"To: " + response.value(TO)
-            self.request = None
-            self.routes = None
-            self.best = None
+            self.request = self.routes = self.dialled = self.best = None
             longest = self.key.max_call_seconds
             core.out.append(Renew(self.leg, NEVER if longest is None else longest + SPARE))
             self._wake(now + min(NO_ACK, longest or NO_ACK))
@@ -451,15 +453,8 @@ class Call:
                     return side
                 self.forks.append(side)
         side.learn_contact(response)
-        if RECORD_ROUTE in response.at:
-            side.routes = self._beyond(response)
+        side.learn_routes(response)
         return side
-
-    def _beyond(self, response: Message) -> tuple[bytes, ...]:
-        """The Record-Route values that were put above ours: what lies between us and the callee, nearest first."""
-        values = response.values(RECORD_ROUTE)
-        ours = next((n for n, v in enumerate(values) if b";lr;cg=" in v), len(values))
-        return tuple(reversed(values[:ours]))
 
     def side_of(self, tag: bytes) -> Side | None:
         """The callee with that tag."""
@@ -567,8 +562,7 @@ class Call:
         record.ended_by = ended_by or record.ended_by
         core.counts.ended(record)
         core.out.append(Record(record))
-        self.request = None
-        self.routes = None
+        self.request = self.routes = self.dialled = None
         self._wake(now + LINGER)
 
 

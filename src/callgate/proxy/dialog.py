@@ -9,40 +9,63 @@ from ipaddress import ip_address
 from callgate.proxy.flow import Flow
 from callgate.proxy.peers import Directory, Peer
 from callgate.sip.errors import Malformed
-from callgate.sip.fields import parse_name_addr
-from callgate.sip.message import CONTACT, Message
+from callgate.sip.fields import parse_name_addr, split_list
+from callgate.sip.message import CONTACT, RECORD_ROUTE, Message, header_value
 from callgate.sip.uri import Uri, parse_uri
 
 
 class Side:
     """One end of a dialog.
 
-    `tag` is its tag; `contact` its remote target (a URI), empty while unknown; `routes` what lies between us and
-    it, nearest first (name-addrs as written); `cseq` the highest CSeq it has used; `flow` how its messages reach
-    us.
+    `tag` is its tag; `cseq` the highest CSeq it has used; `flow` how its messages reach us. Contact and
+    Record-Route are kept as they were written: most calls end before anybody has to read them.
     """
 
-    __slots__ = ("contact", "cseq", "flow", "hop", "hop_uri", "routes", "tag")
+    __slots__ = ("_contact", "_routes", "_routes_are_its_own", "cseq", "flow", "hop", "hop_uri", "tag")
 
     def __init__(self, tag: bytes, flow: Flow) -> None:
         self.tag = tag
         self.flow = flow
-        self.contact = b""
-        self.routes: tuple[bytes, ...] = ()
+        self._contact = b""
+        self._routes: tuple[bytes, ...] = ()
+        self._routes_are_its_own = False
         self.cseq = 0
         self.hop: Flow | None = None  # where `hop_uri` leads
         self.hop_uri = b""
 
     def learn_contact(self, message: Message) -> None:
         """The Contact of a request or response that sets the remote target (RFC 3261 §12.2)."""
-        if CONTACT not in message.at:
-            return
+        i = message.at.get(CONTACT)
+        if i is not None:
+            self._contact = message.lines[i]
+
+    def learn_routes(self, message: Message) -> None:
+        """The Record-Route of the message that makes the dialog (RFC 3261 §12.1)."""
+        if RECORD_ROUTE in message.at:
+            self._routes = tuple([message.lines[i] for i in message.places(RECORD_ROUTE)])
+            self._routes_are_its_own = not message.code
+
+    @property
+    def contact(self) -> bytes:
+        """Its remote target (a URI), empty while it has given none that can be read."""
+        if not self._contact:
+            return b""
         try:
-            uri = parse_name_addr(message.values(CONTACT)[0]).uri
+            uri = parse_name_addr(split_list(header_value(self._contact))[0]).uri
             parse_uri(uri)
         except (Malformed, IndexError):
-            return  # left to the endpoints; the target known so far stays
-        self.contact = uri
+            return b""
+        return uri
+
+    @property
+    def routes(self) -> tuple[bytes, ...]:
+        """What lies between us and it, nearest first (name-addrs as written): of a caller all that its request
+        brought, of a callee what was put above our own value."""
+        values = [v for line in self._routes for v in split_list(header_value(line))]
+        if self._routes_are_its_own:
+            return tuple(values)
+        ours = next((n for n, v in enumerate(values) if b";lr;cg=" in v), len(values))
+        return tuple(reversed(values[:ours]))
 
     def next_hop(self, target: bytes, directory: Directory, peer: Peer) -> Flow:
         """Where a request to this side goes whose next hop by RFC 3261 §16.6 step 7 is the URI `target`.
@@ -64,9 +87,10 @@ class Side:
             return self.flow
         flow = self.flow
         host = uri.bare_host
-        if not _is_address(host):
+        if host != flow.host and not _is_address(host):
             return flow
-        transport = (uri.param(b"transport") or (b"UDP" if uri.scheme == b"sip" else b"TLS")).upper()
+        given = uri.param(b"transport") if uri.params else None
+        transport = (given or (b"UDP" if uri.scheme == b"sip" else b"TLS")).upper()
         if flow.listener.reliable and host == flow.host:
             # A stream that the peer opened carries requests back to it; its target is where to go without it.
             return Flow(flow.listener, flow.host, flow.port, flow.connection, (host, uri.default_port))

@@ -35,12 +35,16 @@ def stamp(request: Message, flow: Flow) -> None:
     via = request.via
     if not via.rport and via.host.strip(b"[]") == flow.host.encode("ascii") and b"eceived" not in via.params:
         return
-    text = _RECEIVED.sub(b"", via.text)
+    text, host = via.text, flow.host.encode("ascii")
+    i = request.at[VIA]
+    if text.endswith(b";rport") and b"eceived" not in via.params and not via.rest:  # as most clients write it
+        request.lines[i] = b"Via: %b=%d;received=%b" % (text, flow.port, host)
+        return
+    text = _RECEIVED.sub(b"", text)
     if via.rport:
         text = _RPORT.sub(b"", text) + b";rport=%d" % flow.port
-    i = request.at[VIA]
     name = request.lines[i].partition(b":")[0]
-    value = b"%b: %b;received=%b" % (name, text, flow.host.encode("ascii"))
+    value = b"%b: %b;received=%b" % (name, text, host)
     request.lines[i] = value + b", " + via.rest if via.rest else value
 
 
@@ -84,6 +88,11 @@ def take_own_routes(request: Message, directory: Directory) -> Routes:
     for i in request.places(ROUTE):
         values = kept = split_list(header_value(request.lines[i]))
         while kept:
+            token = directory.own_route(kept[0])
+            if token is not None:
+                routes.token = routes.token or token
+                kept = kept[1:]
+                continue
             uri = parse_uri(parse_name_addr(kept[0]).uri)
             if not directory.is_own(uri.bare_host, uri.default_port):
                 break

@@ -19,15 +19,23 @@ from callgate.sip.uri import Uri
 Network = IPv4Network | IPv6Network
 
 
+def host_port(uri: Uri) -> bytes:
+    """Host, port and transport of a configured URI, as they stand in a Request-URI."""
+    transport = uri.param(b"transport")
+    port = b":%d" % uri.port if uri.port else b""
+    return uri.host + port + (b";transport=" + transport if transport else b"")
+
+
 class Gateway:
     """One address of a trunk. `index` is its place in the config, `flow` how it is reached."""
 
-    __slots__ = ("flow", "host", "index", "name", "port", "trunk", "up", "up_series", "uri")
+    __slots__ = ("flow", "host", "hostport", "index", "name", "port", "trunk", "up", "up_series", "uri")
 
     def __init__(self, index: int, uri: Uri, flow: Flow, trunk: Trunk) -> None:
         self.index = index
         self.uri = uri
         self.flow = flow
+        self.hostport = host_port(uri)
         self.host = flow.host
         self.port = flow.port
         self.trunk = trunk
@@ -175,7 +183,9 @@ class Directory:
         self.numbers = numbers
         # The addresses that name the gate itself, as (host in lower case, port).
         self.own = {(x.host, x.port) for x in listeners} | set(own)
+        self._own_routes = [x.record_route.partition(b": ")[2] for x in listeners]
         self._gateways: dict[tuple[str, int], Peer] = {}
+        self._gateway_hosts: dict[str, Peer] = {}
         self._networks: list[
             tuple[int, int, dict[int, Peer]]
         ] = []  # (version, prefix length) → network → peer
@@ -185,8 +195,8 @@ class Directory:
             table = tables.setdefault((network.version, network.prefixlen), {})
             table.setdefault(int(network.network_address), peer)
 
-        # A key's sources come before the trunk's of the same length: only a gateway's exact address is the
-        # trunk even where a key holds it too.
+        # A key's sources come before the trunk's of the same length, and before a gateway's host at another
+        # port: only a gateway's exact address is the trunk even where a key holds it too.
         for key in self.keys.values():
             for network in key.networks:
                 put(network, Peer(key=key))
@@ -194,9 +204,9 @@ class Directory:
             for network in trunk.networks:
                 put(network, Peer(trunk=trunk))
             for gateway in trunk.gateways:
-                self._gateways.setdefault((gateway.host, gateway.port), Peer(trunk=trunk, gateway=gateway))
-                address = ip_address(gateway.host)
-                put(_host(address.version, int(address)), Peer(trunk=trunk, gateway=gateway))
+                peer = Peer(trunk=trunk, gateway=gateway)
+                self._gateways.setdefault((gateway.host, gateway.port), peer)
+                self._gateway_hosts.setdefault(gateway.host, peer)
         for (version, length), table in sorted(tables.items(), reverse=True):
             self._networks.append((version, length, table))
 
@@ -204,12 +214,16 @@ class Directory:
         """Who is at the other end of a flow. Looked up once per flow and config."""
         if flow.generation == self.generation:
             return flow.peer  # type: ignore[return-value]
-        peer = self._gateways.get((flow.host, flow.port)) or self._longest(flow.host)
+        peer = (
+            self._gateways.get((flow.host, flow.port))
+            or self._longest(flow.host)
+            or self._gateway_hosts.get(flow.host, STRANGER)
+        )
         flow.peer = peer
         flow.generation = self.generation
         return peer
 
-    def _longest(self, host: str) -> Peer:
+    def _longest(self, host: str) -> Peer | None:
         address = ip_address(host)
         version, number = address.version, int(address)
         bits = 32 if version == 4 else 128
@@ -218,7 +232,14 @@ class Directory:
                 peer = table.get(number >> (bits - length) << (bits - length))
                 if peer is not None:
                     return peer
-        return STRANGER
+        return None
+
+    def own_route(self, value: bytes) -> bytes | None:
+        """The token of a Route value that is one of our own Record-Routes, exactly as we wrote it."""
+        for prefix in self._own_routes:
+            if value.startswith(prefix) and value.endswith(b">"):
+                return value[len(prefix) : -1]
+        return None
 
     def is_own(self, host: str, port: int) -> bool:
         """Whether a URI's host and port name the gate."""
@@ -237,7 +258,3 @@ class Directory:
     def key_of_number(self, canonical: str) -> Key | None:
         """Whose DID this is."""
         return self.numbers.get(canonical)
-
-
-def _host(version: int, number: int) -> Network:
-    return IPv4Network((number, 32)) if version == 4 else IPv6Network((number, 128))

@@ -165,10 +165,11 @@ class Relay:
 
     def _cancel(self, now: float) -> None:
         client = self.client
-        if isinstance(client, InviteClientTransaction) and client.state is State.PROCEEDING:
-            if client.end_at == NEVER:
-                self.core.layer.cancel(client, self.cancel_reason, now)
-                self.core.layer.end_by(client, now + LIFE)
+        if not isinstance(client, InviteClientTransaction):
+            return
+        if client.state is State.PROCEEDING and client.end_at == NEVER:
+            self.core.layer.cancel(client, self.cancel_reason, now)
+            self.core.layer.end_by(client, now + LIFE)
 
     def on_unacknowledged(self, server: AnyServer, now: float) -> None:
         self.server = None

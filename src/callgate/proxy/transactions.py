@@ -146,7 +146,7 @@ def server_key(request: Message, via: Via) -> Key:
     method = b"INVITE" if request.method == b"ACK" else request.method
     if via.branch.startswith(COOKIE):
         return (method, via.sent_by, via.branch)
-    number = request.cseq[0]
+    number = request.cseq_number
     sent = request.value(VIA)  # stamped alike for every copy, CANCEL and ACK
     return (method, request.uri, request.from_tag, request.call_id, b"%d" % number, sent)
 
@@ -263,7 +263,12 @@ class Transactions:
         lines += [request.lines[i] for i in request.places(ROUTE)]
         for slot in (FROM, TO, CALL_ID):
             lines.append(request.lines[request.at[slot]])
-        lines += [b"CSeq: %d CANCEL" % request.cseq[0], b"Max-Forwards: 70", *reason, b"Content-Length: 0"]
+        lines += [
+            b"CSeq: %d CANCEL" % request.cseq_number,
+            b"Max-Forwards: 70",
+            *reason,
+            b"Content-Length: 0",
+        ]
         twin = OtherClientTransaction(
             self, client.branch + CANCEL_MARK, wire(lines, b""), client.flow, NOBODY, now
         )
@@ -279,8 +284,9 @@ class Transactions:
         if client.state is State.TERMINATED:
             self.clients.pop(client.branch, None)
             client.due = NEVER
-        if action is Action.FAILED:
-            client.user.on_failed(client, now)
+            user, client.user = client.user, NOBODY
+            if action is Action.FAILED:
+                user.on_failed(client, now)
 
     def expire_client(self, client: AnyClient, now: float) -> None:
         if client.rtx_at <= now and client.on(Event.RTX, now) is Action.REPEAT:
@@ -293,8 +299,9 @@ class Transactions:
             if client.state is State.TERMINATED:
                 self.clients.pop(client.branch, None)
                 client.due = NEVER
+                user, client.user = client.user, NOBODY  # no cycle is left: see `net.gate`
                 if action is Action.TIMEOUT:
-                    client.user.on_timeout(client, now)
+                    user.on_timeout(client, now)
                 return
         client.due = min(client.rtx_at, client.end_at)
 
@@ -340,7 +347,7 @@ def ack(sent: bytes, response: Message) -> bytes:
         request.lines[request.at[FROM]],
         response.lines[response.at[TO]],
         request.lines[request.at[CALL_ID]],
-        b"CSeq: %d ACK" % request.cseq[0],
+        b"CSeq: %d ACK" % request.cseq_number,
         b"Max-Forwards: 70",
         b"Content-Length: 0",
     ]

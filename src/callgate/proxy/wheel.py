@@ -70,10 +70,10 @@ class Wheel:
     @property
     def next_deadline(self) -> float:
         """When `run` has something to do; NEVER if nothing waits."""
-        slot = self._times[0] * GRAIN if self._times else NEVER
-        if self._exact and self._exact[0][0] < slot:
+        due = self._times[0] * GRAIN if self._times else NEVER
+        if self._exact and self._exact[0][0] < due:
             return self._exact[0][0]
-        return slot
+        return due
 
     def run(self, now: float) -> None:
         """Call whatever is due."""

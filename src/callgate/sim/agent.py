@@ -4,90 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVarTuple
 
 from callgate.sim import wire
-from callgate.sim.call import T1, Call, Phase, Repeat
-from callgate.sim.udp import Address, Endpoint, is_loopback
+from callgate.sim.call import T1, Call, Client, Phase, Repeat, Server
+from callgate.sim.node import Node
+from callgate.sim.udp import Address, is_loopback
 from callgate.sip.errors import Malformed
-from callgate.sip.fields import COOKIE, parse_name_addr
-from callgate.sip.message import CONTACT, FROM, RECORD_ROUTE, TO, Message, parse
-
-_Args = TypeVarTuple("_Args")
+from callgate.sip.fields import parse_name_addr
+from callgate.sip.message import FROM, RECORD_ROUTE, TO, Message, parse
 
 
-@dataclass(slots=True, eq=False)
-class _Client:
-    """A request that waits for its final answer, or (INVITE) for copies of it."""
-
-    call: Call
-    peer: Address
-    repeat: Repeat
-    uri: bytes
-    acked: bytes = b""
-
-
-@dataclass(slots=True, eq=False)
-class _Server:
-    """A request that was received, and the last answer given to it."""
-
-    request: Message
-    source: Address
-    last: bytes = b""
-    call: Call | None = None
-    repeat: Repeat | None = None
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What an agent noticed that should not happen on a clean line."""
-
-    repeated: int = 0
-    """Requests that came once more."""
-    faults: list[str] = field(default_factory=list)
-    """What the other side did wrong, in words; the first hundred."""
-
-    def fault(self, text: str) -> None:
-        if len(self.faults) < 100:
-            self.faults.append(text)
-
-
-class Agent:
+class Agent(Node):
     """Places and takes calls. Subclasses say what to do with them in the `on_…` methods.
 
-    `name` is the user part of its Contact and begins its Call-IDs, branches and tags, which are counted, not
-    drawn: the same run makes the same ones. `life` ends any call that is still up after so many seconds.
+    `life` ends any call that is still up after so many seconds.
     """
 
     def __init__(self, name: str, *, t1: float = T1, life: float = 60.0) -> None:
-        self.name = name.encode()
+        super().__init__(name)
         self.t1 = t1
         self.life = life
         self.calls: dict[tuple[bytes, bytes], Call] = {}
         """Every call that has not ended, by Call-ID and own tag."""
-        self.traffic = Traffic()
-        self._clients: dict[tuple[bytes, bytes], _Client] = {}
-        self._servers: dict[tuple[bytes, bytes, bytes], _Server] = {}
-        self._timers: set[asyncio.TimerHandle] = set()
-        self._planned = 0
-        self._serial = 0
-        self._endpoint: Endpoint | None = None
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    # --- life -------------------------------------------------------------------------------------------
-
-    def start(self, host: str = "127.0.0.1", port: int = 0) -> Address:
-        """Bind; port 0 takes a free one. Needs a running loop. Raises OSError, ValueError (no loopback)."""
-        self._endpoint = Endpoint(host, port, self._received)
-        return self._endpoint.address
+        self._clients: dict[tuple[bytes, bytes], Client] = {}
+        self._servers: dict[tuple[bytes, bytes, bytes], Server] = {}
 
     def close(self) -> None:
-        """Forget everything and free the port; nothing more is sent."""
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        super().close()
         for client in self._clients.values():
             client.repeat.stop()
         for server in self._servers.values():
@@ -95,45 +38,9 @@ class Agent:
                 server.repeat.stop()
         for call in self.calls.values():
             self._still(call)
-        if self._endpoint is not None:
-            self._endpoint.close()
 
-    @property
-    def address(self) -> Address:
-        if self._endpoint is None:
-            raise RuntimeError("the agent has not been started")
-        return self._endpoint.address
-
-    async def idle(self, within: float) -> bool:
-        """Wait until nothing planned is left to do and no call is up; False after `within` seconds."""
-        try:
-            async with asyncio.timeout(within):
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def after(self, seconds: float, do: Callable[[*_Args], object], *args: *_Args) -> None:
-        """Call `do` later, unless the agent is closed before."""
-
-        def fire() -> None:
-            self._timers.discard(timer)
-            do(*args)
-
-        timer = asyncio.get_running_loop().call_later(seconds, fire)
-        self._timers.add(timer)
-
-    def plan(self, seconds: float, do: Callable[[*_Args], object], *args: *_Args) -> None:
-        """As `after`, and until then the agent is not idle."""
-        self._planned += 1
-        self._idle.clear()
-
-        def fire() -> None:
-            self._planned -= 1
-            do(*args)
-            self._rest()
-
-        self.after(seconds, fire)
+    def engaged(self) -> bool:
+        return bool(self.calls)
 
     def later(self, call: Call, seconds: float, do: Callable[[Call], object]) -> None:
         """Call `do(call)` later, unless the call ends before."""
@@ -183,7 +90,7 @@ class Agent:
         repeat = Repeat(
             lambda: self._send(invite, peer), self.t1, capped=False, gave_up=lambda: self._no_answer(call)
         )
-        self._clients[call.branch, b"INVITE"] = _Client(call, peer, repeat, uri)
+        self._clients[call.branch, b"INVITE"] = Client(call, peer, repeat, uri)
         return call
 
     def hang_up(self, call: Call) -> None:
@@ -192,7 +99,9 @@ class Agent:
             return
         call.leaving = True
         if call.phase is Phase.UP:
-            self._bye(call)
+            # RFC 3261 §15: the called side says BYE only once its 200 is acknowledged, or never will be.
+            if call.answering is None or not call.answering.running:
+                self._bye(call)
         elif not call.outgoing:
             call.leaving = False
             self.reject(call, 480)
@@ -233,7 +142,7 @@ class Agent:
 
     # --- what comes in ----------------------------------------------------------------------------------
 
-    def _received(self, data: bytes, source: Address, at: int) -> None:
+    def on_datagram(self, data: bytes, source: Address, at: int) -> None:
         if not data.strip(b"\r\n\0"):
             return
         try:
@@ -261,7 +170,7 @@ class Agent:
             if server.last:
                 self._send(server.last, wire.reply_address(request, source))
             return
-        server = self._servers[key] = _Server(request, source)
+        server = self._servers[key] = Server(request, source)
         self.after(64 * self.t1, self._forget_server, key)
         if method == b"CANCEL":
             self._cancelled(server, (via.branch, via.sent_by, b"INVITE"))
@@ -270,7 +179,7 @@ class Agent:
         else:
             self._outside(server, at)
 
-    def _outside(self, server: _Server, at: int) -> None:
+    def _outside(self, server: Server, at: int) -> None:
         request = server.request
         code = self.screen(request, at)
         if request.method == b"INVITE" and not code:
@@ -280,7 +189,7 @@ class Agent:
         else:
             self._reply(server, code or (200 if request.method == b"OPTIONS" else 405))
 
-    def _new_call(self, server: _Server) -> None:
+    def _new_call(self, server: Server) -> None:
         request = server.request
         serial = self._next()
         call = Call(
@@ -289,7 +198,7 @@ class Agent:
             uri=request.uri,
             local=b"%b;tag=%b%d" % (request.value(TO), self.name, serial),
             remote=request.value(FROM),
-            target=_contact(request),
+            target=wire.contact_of(request),
             peer=server.source,
             route=request.values(RECORD_ROUTE),
             invite=request,
@@ -302,7 +211,7 @@ class Agent:
         self._reply(server, 100)
         self.on_call(call)
 
-    def _inside(self, server: _Server) -> None:
+    def _inside(self, server: Server) -> None:
         request = server.request
         call = self.calls.get((request.call_id, request.to_tag))
         if call is None or call.phase is not Phase.UP:
@@ -312,13 +221,13 @@ class Agent:
             self._reply(server, 200)
             self._ended(call)
         elif request.method == b"INVITE":
-            call.target = _contact(request)
+            call.target = wire.contact_of(request)
             server.call = call
             self._answer(call, 200, server)
         else:
             self._reply(server, 200)
 
-    def _cancelled(self, server: _Server, key: tuple[bytes, bytes, bytes]) -> None:
+    def _cancelled(self, server: Server, key: tuple[bytes, bytes, bytes]) -> None:
         invite = self._servers.get(key)
         call = invite.call if invite is not None else None
         self._reply(server, 200 if call is not None else 481)
@@ -332,12 +241,14 @@ class Agent:
             server.repeat.stop()
             return
         call = self.calls.get((ack.call_id, ack.to_tag))
-        if call is not None and call.answering is not None:
+        if call is not None and call.answering is not None and call.answering.running:
             call.answering.stop()
+            if call.leaving:
+                self._bye(call)
 
     # --- answers that go out ----------------------------------------------------------------------------
 
-    def _answer(self, call: Call, code: int, server: _Server | None = None) -> None:
+    def _answer(self, call: Call, code: int, server: Server | None = None) -> None:
         """Answer a call's INVITE, or the re-INVITE that `server` holds."""
         if server is None:
             assert call.invite is not None, "only an incoming call is answered"
@@ -348,7 +259,9 @@ class Agent:
         if code >= 300:
             self._final(server, code, call.local_tag)
             return
-        data = self._compose(server, code, call.local_tag, contact=self._contact(), body=_sdp(code))
+        data = self._compose(
+            server, code, call.local_tag, contact=self._contact(), body=wire.SDP if code == 200 else b""
+        )
         if code < 200:
             self._give(server, data)
             return
@@ -357,7 +270,7 @@ class Agent:
             lambda: self._give(server, data), self.t1, capped=True, gave_up=lambda: self._no_ack(call)
         )
 
-    def _final(self, server: _Server, code: int, tag: bytes) -> None:
+    def _final(self, server: Server, code: int, tag: bytes) -> None:
         """A refusal: of an INVITE it is repeated until the ACK, of anything else sent once."""
         data = self._compose(server, code, tag or self._tag())
         if server.request.method == b"INVITE":
@@ -365,11 +278,11 @@ class Agent:
         else:
             self._give(server, data)
 
-    def _reply(self, server: _Server, code: int) -> None:
+    def _reply(self, server: Server, code: int) -> None:
         self._give(server, self._compose(server, code, b"" if code == 100 else self._tag()))
 
     def _compose(
-        self, server: _Server, code: int, tag: bytes, contact: bytes = b"", body: bytes = b""
+        self, server: Server, code: int, tag: bytes, contact: bytes = b"", body: bytes = b""
     ) -> bytes:
         return wire.response(
             server.request, code, self.reason(code), server.source, to_tag=tag, contact=contact, body=body
@@ -379,7 +292,7 @@ class Agent:
         """The words beside a code."""
         return wire.REASONS.get(code, b"Answer")
 
-    def _give(self, server: _Server, data: bytes) -> None:
+    def _give(self, server: Server, data: bytes) -> None:
         server.last = data
         self._send(data, wire.reply_address(server.request, server.source))
 
@@ -402,7 +315,7 @@ class Agent:
             if message.method == b"BYE":
                 self._ended(client.call)
 
-    def _progress(self, client: _Client, message: Message) -> None:
+    def _progress(self, client: Client, message: Message) -> None:
         call = client.call
         client.repeat.stop()
         if call.phase not in (Phase.CALLING, Phase.RINGING):
@@ -415,7 +328,7 @@ class Agent:
         if call.leaving and not call.cancelled:
             self._cancel(call)
 
-    def _accepted(self, client: _Client, message: Message) -> None:
+    def _accepted(self, client: Client, message: Message) -> None:
         call = client.call
         client.repeat.stop()
         if call.ack:  # a copy: the ACK was lost
@@ -423,11 +336,11 @@ class Agent:
             return
         if call.phase is Phase.ENDED:
             return
+        call.target = wire.contact_of(message)
         call.code = message.code
         call.final = message
         call.phase = Phase.UP
         call.remote = message.value(TO)
-        call.target = _contact(message)
         call.route = message.values(RECORD_ROUTE)[::-1]
         call.ack = self._request(b"ACK", call, self._branch())
         self._send_inside(call, call.ack)
@@ -437,7 +350,7 @@ class Agent:
         else:
             self.on_up(call)
 
-    def _refused(self, client: _Client, message: Message) -> None:
+    def _refused(self, client: Client, message: Message) -> None:
         call = client.call
         client.repeat.stop()
         if not client.acked:
@@ -463,7 +376,7 @@ class Agent:
 
     def _no_ack(self, call: Call) -> None:
         self.traffic.fault("no ACK came for a 200")
-        self.hang_up(call)
+        self._bye(call)
 
     # --- requests inside a call -------------------------------------------------------------------------
 
@@ -499,7 +412,7 @@ class Agent:
         gave_up: Callable[[], None] | None,
     ) -> None:
         repeat = Repeat(send, self.t1, capped=True, gave_up=gave_up)
-        self._clients[branch, method] = _Client(call, call.peer, repeat, call.target)
+        self._clients[branch, method] = Client(call, call.peer, repeat, call.target)
 
     def _send_inside(self, call: Call, data: bytes) -> None:
         """RFC 3261 §12.2.1.1: to the first of the route set, else to the other side's Contact."""
@@ -537,29 +450,9 @@ class Agent:
             body=body,
         )
 
-    def _send(self, data: bytes, to: Address) -> None:
-        if self._endpoint is not None:
-            self._endpoint.send(data, to)
-
-    def _via(self, branch: bytes) -> bytes:
-        return b"SIP/2.0/UDP %b;branch=%b;rport" % (wire.host_port(self.address), branch)
-
-    def _contact(self) -> bytes:
-        return b"<sip:%b@%b>" % (self.name, wire.host_port(self.address))
-
-    def _branch(self) -> bytes:
-        return b"%b%b%d" % (COOKIE, self.name, self._next())
-
-    def _tag(self) -> bytes:
-        return b"%b%d" % (self.name, self._next())
-
-    def _next(self) -> int:
-        self._serial += 1
-        return self._serial
-
     def _add(self, call: Call) -> None:
         self.calls[call.call_id, call.local_tag] = call
-        self._idle.clear()
+        self.busy()
 
     def _ended(self, call: Call) -> None:
         if call.phase is Phase.ENDED:
@@ -570,7 +463,7 @@ class Agent:
         if call.outgoing:
             self.after(64 * self.t1, self._forget_client, call.branch)  # copies of its answer may still come
         self.on_end(call)
-        self._rest()
+        self.rest()
 
     def _forget_server(self, key: tuple[bytes, bytes, bytes]) -> None:
         self._servers.pop(key, None)
@@ -580,10 +473,6 @@ class Agent:
         if client is not None:
             client.repeat.stop()
 
-    def _rest(self) -> None:
-        if not self.calls and not self._planned:
-            self._idle.set()
-
     @staticmethod
     def _still(call: Call) -> None:
         if call.answering is not None:
@@ -591,15 +480,3 @@ class Agent:
         for timer in call.timers:
             timer.cancel()
         call.timers.clear()
-
-
-def _contact(message: Message) -> bytes:
-    """The URI of a dialog-forming message's Contact. Raises Malformed."""
-    value = message.values(CONTACT)
-    if not value:
-        raise Malformed("no Contact")
-    return parse_name_addr(value[0]).uri
-
-
-def _sdp(code: int) -> bytes:
-    return wire.SDP if code == 200 else b""

@@ -1,4 +1,4 @@
-"""One call as one side of it sees it, and the repeating of what UDP may have lost."""
+"""One call as one side of it sees it, its transactions, and the repeating of what UDP may have lost."""
 
 from __future__ import annotations
 
@@ -100,3 +100,25 @@ class Call:
     @property
     def local_tag(self) -> bytes:
         return self.local.rpartition(b";tag=")[2]
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """A request that waits for its final answer, or (INVITE) for copies of it."""
+
+    call: Call
+    peer: Address
+    repeat: Repeat
+    uri: bytes
+    acked: bytes = b""
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """A request that was received, and the last answer given to it."""
+
+    request: Message
+    source: Address
+    last: bytes = b""
+    call: Call | None = None
+    repeat: Repeat | None = None

@@ -92,9 +92,12 @@ def outbound(
     if burst > 1:
         for _ in range(math.ceil(seconds * rate / 2 / burst)):
             times += [draw.uniform(0, seconds)] * burst
-    offers = [_offer(draw, at, forbidden=False) for at in times]
-    forbidden_times = ((i + draw.random()) / forbidden_rate for i in range(int(seconds * forbidden_rate)))
-    offers += [_offer(draw, at, forbidden=True) for at in forbidden_times]
+    offers = [_offer(draw, at, _ordinary(draw)) for at in times]
+    # All kinds in turn, not by chance: a short run too shows every rule.
+    kinds = draw.sample(FORBIDDEN, len(FORBIDDEN))
+    for i in range(int(seconds * forbidden_rate)):
+        dialled, _ = kinds[i % len(kinds)]
+        offers.append(_offer(draw, (i + draw.random()) / forbidden_rate, dialled, forbidden=True))
     return sorted(offers, key=lambda offer: offer.at)
 
 
@@ -114,12 +117,12 @@ def inbound(seed: int, seconds: float, rate: float) -> list[Arrival]:
     ]
 
 
-def _offer(draw: random.Random, at: float, forbidden: bool) -> Offer:
-    if forbidden:
-        dialled = draw.choice(FORBIDDEN)[0]
-    else:
-        head, _, rest = draw.choice(_ALLOWED).partition("{")
-        dialled = head + _digits(draw, int(rest[:-1]))
+def _ordinary(draw: random.Random) -> str:
+    head, _, rest = draw.choice(_ALLOWED).partition("{")
+    return head + _digits(draw, int(rest[:-1]))
+
+
+def _offer(draw: random.Random, at: float, dialled: str, forbidden: bool = False) -> Offer:
     return Offer(
         at=at,
         dialled=dialled,

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable
 
 from callgate.sim.udp import Address
-from callgate.sip.message import CALL_ID, CSEQ, FROM, RECORD_ROUTE, TO, VIA, Message
+from callgate.sip.errors import Malformed
+from callgate.sip.fields import parse_name_addr
+from callgate.sip.message import CALL_ID, CONTACT, CSEQ, FROM, RECORD_ROUTE, TO, VIA, Message
 from callgate.sip.uri import parse_uri
 
 REASONS = {
@@ -103,6 +105,14 @@ def next_hop(uri: bytes) -> Address:
     """The literal address a URI names. Raises Malformed."""
     found = parse_uri(uri)
     return found.bare_host, found.default_port
+
+
+def contact_of(message: Message) -> bytes:
+    """The URI of a dialog-forming message's Contact. Raises Malformed."""
+    value = message.values(CONTACT)
+    if not value:
+        raise Malformed("no Contact")
+    return parse_name_addr(value[0]).uri
 
 
 def _stamped(via_line: bytes, source: Address) -> bytes:

@@ -103,7 +103,7 @@ class Via:
     """One Via value (RFC 3261 §20.42). `text` is the value as written, `rest` what follows its comma;
     `port` is 0 where none was written."""
 
-    __slots__ = ("branch", "host", "params", "port", "rest", "rport", "text", "transport")
+    __slots__ = ("branch", "host", "params", "port", "rest", "rport", "sent_by", "text", "transport")
 
     text: bytes
     transport: bytes
@@ -113,10 +113,7 @@ class Via:
     rest: bytes
     branch: bytes
     rport: bool
-
-    @property
-    def sent_by(self) -> bytes:
-        return b"%b:%d" % (self.host, self.port) if self.port else self.host
+    sent_by: bytes
 
 
 def parse_via(value: bytes) -> Via:
@@ -135,6 +132,7 @@ def parse_via(value: bytes) -> Via:
     via.port = int(port) if port else 0
     if via.port > 65535:
         raise Malformed("a Via with a port above 65535")
+    via.sent_by = b"%b:%d" % (via.host, via.port) if via.port else via.host
     via.params = params
     via.rest = rest[1:].strip(b" \t")
     branch = b""

@@ -9,10 +9,11 @@ what nobody edited leaves byte for byte.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import Via, parse_via, split_list, tag_of, unfold
+from callgate.sip.scanner import scan
 
 (
     VIA,
@@ -85,6 +86,11 @@ _CSEQ = re.compile(rb"([0-9]{1,10})[ \t]+([A-Za-z0-9\-.!%*_+`'~]+)\Z")
 _SINGLE = ((CALL_ID, "Call-ID"), (CSEQ, "CSeq"), (FROM, "From"), (TO, "To"))
 
 
+def _slot_of(name: bytes) -> int:
+    slot = _names.get(name)
+    return _slot(name) if slot is None else slot
+
+
 def _slot(name: bytes) -> int:
     """The slot of a header name as it was written, 0 for all others, -1 for what is no name at all."""
     bare = name.rstrip(b" \t")
@@ -101,10 +107,27 @@ class Message:
     a folded header being one line with its CRLFs inside.
 
     `code` is 0 for a request, else the status; `method` and `uri` are those of a request (for a response,
-    `method` is the one in CSeq).
+    `method` is the one in CSeq). Read at once is what every message is matched by: the top Via, Call-ID, CSeq and
+    the tags (empty where there is none). `faults` are English sentences; where there are any, what could not be
+    read is empty and `via` may be None.
     """
 
-    __slots__ = ("_via", "at", "body", "code", "faults", "lines", "method", "repeated", "uri")
+    __slots__ = (
+        "at",
+        "body",
+        "call_id",
+        "code",
+        "cseq_method",
+        "cseq_number",
+        "faults",
+        "from_tag",
+        "lines",
+        "method",
+        "repeated",
+        "to_tag",
+        "uri",
+        "via",
+    )
 
     lines: list[bytes]
     at: dict[int, int]
@@ -113,32 +136,34 @@ class Message:
     code: int
     method: bytes
     uri: bytes
+    via: Via
+    call_id: bytes
+    from_tag: bytes
+    to_tag: bytes
+    cseq_number: int
+    cseq_method: bytes
     faults: list[str]
-    _via: Via | None
 
     def value(self, slot: int) -> bytes:
         """The (first) value of a noted header, unfolded and trimmed; empty when it is absent."""
         i = self.at.get(slot)
         if i is None:
             return b""
-        return _value(self.lines[i])
+        return header_value(self.lines[i])
 
-    def places(self, slot: int) -> Iterator[int]:
+    def places(self, slot: int) -> Sequence[int]:
         """The line numbers of a noted header, in order."""
         first = self.at.get(slot)
         if first is None:
-            return
-        yield first
+            return ()
         if self.repeated is None or slot not in self.repeated:
-            return
-        for i in range(first + 1, len(self.lines)):
-            name = self.lines[i].partition(b":")[0]
-            if (_names.get(name) or _slot(name)) == slot:
-                yield i
+            return (first,)
+        lines = self.lines
+        return [i for i in range(first, len(lines)) if _slot_of(lines[i].partition(b":")[0]) == slot]
 
     def values(self, slot: int) -> list[bytes]:
         """Every value of a list header, over all its lines, split at commas (RFC 3261 §7.3.1)."""
-        return [v for i in self.places(slot) for v in split_list(_value(self.lines[i]))]
+        return [v for i in self.places(slot) for v in split_list(header_value(self.lines[i]))]
 
     def find(self, name: bytes) -> list[int]:
         """The line numbers of any header by its full name in lower case, whatever spelling was used."""
@@ -153,40 +178,13 @@ class Message:
     def header(self, name: bytes) -> bytes:
         """The first value of any header by its full name in lower case; empty when it is absent."""
         for i in self.find(name):
-            return _value(self.lines[i])
+            return header_value(self.lines[i])
         return b""
 
     @property
-    def via(self) -> Via:
-        """The top Via. Raises Malformed when it can't be read."""
-        via = self._via
-        if via is None:
-            via = self._via = parse_via(self.value(VIA))
-        return via
-
-    @property
-    def call_id(self) -> bytes:
-        return self.value(CALL_ID)
-
-    @property
-    def from_tag(self) -> bytes:
-        return tag_of(self.value(FROM))
-
-    @property
-    def to_tag(self) -> bytes:
-        return tag_of(self.value(TO))
-
-    @property
     def cseq(self) -> tuple[int, bytes]:
-        """CSeq's number and method. Raises Malformed (RFC 3261 §20.16; number < 2**31, §8.1.1.5)."""
-        found = _CSEQ.match(self.value(CSEQ))
-        if found is None or (number := int(found[1])) >= 1 << 31:
-            raise Malformed("CSeq is not a number below 2**31 and a method")
-        return number, found[2]
-
-    @property
-    def first_line(self) -> bytes:
-        return self.lines[0]
+        """CSeq's number and method."""
+        return self.cseq_number, self.cseq_method
 
     def wire(self) -> bytes:
         """The message as it goes on the wire."""
@@ -198,25 +196,55 @@ def wire(lines: list[bytes], body: bytes) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-def _value(line: bytes) -> bytes:
+def header_value(line: bytes) -> bytes:
+    """The value of one header line, unfolded and trimmed."""
     value = line[line.index(b":") + 1 :]
     if b"\n" in value:
         value = unfold(value)
     return value.strip(b" \t")
 
 
-def header_value(line: bytes) -> bytes:
-    """The value of one header line, unfolded and trimmed."""
-    return _value(line)
-
-
-def parse(data: bytes, *, stream: bool = False) -> Message:
+def parse(data: bytes) -> Message:
     """Read one message: a datagram, or what `framing` cut out of a stream.
 
     Only what can't be read at all raises `Malformed`. A message whose head can be read, but which breaks a rule
-    of §8.1.1 or §18.3, comes back with `faults` (English sentences), so that a request can be answered with 400.
+    of §8.1.1 or §18.3, comes back with `faults`, so that a request can be answered with 400.
     """
-    if data[:1] in b"\r\n":
+    found = scan(data)
+    if found is None:
+        return parse_slowly(data)
+    message = Message()
+    message.via = via = Via()
+    (
+        message.code,
+        message.method,
+        message.uri,
+        message.lines,
+        message.at,
+        message.repeated,
+        message.body,
+        message.call_id,
+        message.from_tag,
+        message.to_tag,
+        message.cseq_number,
+        message.cseq_method,
+        via.transport,
+        via.host,
+        via.sent_by,
+        via.port,
+        via.branch,
+        via.rport,
+        via.params,
+        via.text,
+    ) = found
+    via.rest = b""
+    message.faults = []
+    return message
+
+
+def parse_slowly(data: bytes) -> Message:
+    """`parse` for every message, however it is written: the C scanner knows only the plain ones."""
+    if data[:1] in (b"\r", b"\n"):
         data = data.lstrip(b"\r\n")  # RFC 3261 §7.5
     end = data.find(b"\r\n\r\n")
     message = Message()
@@ -234,7 +262,6 @@ def parse(data: bytes, *, stream: bool = False) -> Message:
         lines = _join_folded(lines)
     message.lines = lines
     message.body = body
-    message._via = None
     at: dict[int, int] = {}
     message.at = at
     repeated: set[int] | None = None
@@ -257,12 +284,37 @@ def parse(data: bytes, *, stream: bool = False) -> Message:
             elif not colon:
                 faults.append("a header line without a colon")
     message.repeated = repeated
-    _read_start(message, lines[0])
-    if CONTENT_LENGTH in at:
-        _cut_body(message, stream)
     if repeated is not None or not at.keys() >= _NEEDED:
         _check_single(message)
+    _read_fields(message)
+    _read_start(message, lines[0])
+    if CONTENT_LENGTH in at:
+        _cut_body(message)
     return message
+
+
+def _read_fields(message: Message) -> None:
+    """What every message is matched by."""
+    faults = message.faults
+    message.call_id = message.value(CALL_ID)
+    found = _CSEQ.match(message.value(CSEQ))
+    number = int(found[1]) if found is not None else 0
+    if found is None or number >= 1 << 31:
+        if CSEQ in message.at:
+            faults.append("CSeq is not a number below 2**31 and a method")
+        message.cseq_number, message.cseq_method = 0, b""
+    else:
+        message.cseq_number, message.cseq_method = number, found[2]  # RFC 3261 §20.16, §8.1.1.5
+    message.from_tag = message.to_tag = b""
+    try:
+        if FROM in message.at:
+            message.from_tag = tag_of(message.value(FROM))
+        if TO in message.at:
+            message.to_tag = tag_of(message.value(TO))
+        message.via = parse_via(message.value(VIA))
+    except Malformed as fault:
+        faults.append(str(fault))
+        message.via = None  # type: ignore[assignment]
 
 
 _NEEDED = frozenset((VIA, CALL_ID, CSEQ, FROM, TO))
@@ -282,7 +334,7 @@ def _read_start(message: Message, start: bytes) -> None:
             raise Malformed("a status line that can't be read")
         message.code = int(code)
         message.uri = b""
-        message.method = message.cseq[1]
+        message.method = message.cseq_method
         if version.upper() != b"SIP/2.0":
             raise Malformed("a response of another SIP version")
         return
@@ -310,7 +362,7 @@ def _join_folded(lines: list[bytes]) -> list[bytes]:
     return joined
 
 
-def _cut_body(message: Message, stream: bool) -> None:
+def _cut_body(message: Message) -> None:
     """The body is Content-Length octets; more are dropped, fewer are a fault (RFC 3261 §18.3)."""
     value = message.value(CONTENT_LENGTH)
     if not value.isdigit() or len(value) > 10:

@@ -1,0 +1,179 @@
+"""Requests inside a dialog: from a side of it, to the other side, and nowhere else (RFC 3261 §16.4–§16.6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from callgate.proxy.call import Call
+from callgate.proxy.commands import Send
+from callgate.proxy.dialog import Side
+from callgate.proxy.flow import Flow
+from callgate.proxy.forward import Routes, own_uri, reply_flow, request_out, swap_strict, take_own_routes
+from callgate.proxy.peers import Key, Peer
+from callgate.proxy.relay import Relay
+from callgate.proxy.token import OUTBOUND
+from callgate.proxy.transactions import Key as TransactionKey
+from callgate.sip.errors import Malformed
+from callgate.sip.fields import parse_name_addr, split_list
+from callgate.sip.message import ROUTE, Message, header_value
+from callgate.sip.uri import parse_uri
+
+if TYPE_CHECKING:
+    from callgate.proxy.core import Core
+
+
+class Path:
+    """A dialog as one request sees it."""
+
+    __slots__ = ("call", "from_pbx", "key", "receiver", "sender")
+
+    def __init__(self, call: Call | None, key: Key, sender: Side, receiver: Side, from_pbx: bool) -> None:
+        self.call = call
+        self.key = key
+        self.sender = sender
+        self.receiver = receiver
+        self.from_pbx = from_pbx
+
+
+class Inside:
+    """Takes every request that has a To tag."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+    def take(self, request: Message, key: TransactionKey, flow: Flow, peer: Peer, now: float) -> None:
+        """RFC 3261 §16.4–§16.6 for a request with a To tag: only of dialogs that the gate knows, or whose token
+        it can verify, from the side that it claims to come from."""
+        hops = self.core.validate(request, key, flow, now)
+        if hops is None:
+            return
+        try:
+            routes = take_own_routes(request, self.core.directory)
+            uri = request.uri
+            token = routes.token
+            if b"cg=" in uri and own_uri(parsed := parse_uri(uri), self.core.directory):
+                token, uri = parsed.param(b"cg") or b"", _take_last_route(request, routes) or uri
+            target = uri
+            if routes.next:
+                first = parse_name_addr(routes.next).uri
+                if parse_uri(first).param(b"lr") is None:
+                    uri = swap_strict(uri, routes, request)
+                target = first
+        except Malformed:
+            self.core.answer(request, key, 400, flow, now)
+            return
+        call = self.core.by_token.get(token) if token else self.core.by_call_id.get(request.call_id)
+        path = self._known(call, request) if call is not None else self._verified(token, request)
+        if path is None or not self._belongs(path, flow, peer):
+            if peer.key is None and peer.trunk is None:
+                if request.method != b"ACK":
+                    self.core.refuse_stranger(request, flow, now)
+                return
+            self.core.counts.rejected("no dialog")
+            self.core.answer(request, key, 481, flow, now)
+            return
+        self._pass_inside(request, key, flow, path, uri, target, routes, hops, token, now)
+
+    def _known(self, call: Call, request: Message) -> Path | None:
+        """The sides of a call's dialog, as this request names them."""
+        if call.call_id != request.call_id:
+            return None
+        from_tag, to_tag = request.from_tag, request.to_tag
+        outbound = call.direction == OUTBOUND
+        if from_tag == call.caller.tag:
+            callee = call.side_of(to_tag)
+            return Path(call, call.key, call.caller, callee, outbound) if callee is not None else None
+        callee = call.side_of(from_tag)
+        if callee is None or to_tag != call.caller.tag:
+            return None
+        return Path(call, call.key, callee, call.caller, not outbound)
+
+    def _verified(self, text: bytes, request: Message) -> Path | None:
+        """The sides of a dialog that is known by its token only: what a gate with no memory of it can do."""
+        if not text:
+            return None
+        token = self.core.signer.read(text, request.call_id, request.from_tag)
+        from_caller = token is not None
+        if token is None:
+            token = self.core.signer.read(text, request.call_id, request.to_tag)
+        if token is None:
+            return None
+        directory = self.core.directory
+        key = directory.key_of_tag.get(token.key_tag)
+        if key is None or not key.trunk.gateways:
+            return None
+        listeners = directory.listeners
+        if token.pbx_listener >= len(listeners):
+            return None
+        pbx = Side(b"", Flow(listeners[token.pbx_listener], token.pbx_host, token.pbx_port))
+        gateways = key.trunk.gateways
+        trunk = Side(b"", gateways[min(token.gateway, len(gateways) - 1)].flow)
+        from_pbx = from_caller == (token.direction == OUTBOUND)
+        return Path(None, key, pbx if from_pbx else trunk, trunk if from_pbx else pbx, from_pbx)
+
+    def _belongs(self, path: Path, flow: Flow, peer: Peer) -> bool:
+        """Whether a request comes from the side that its tags name. Nobody may hang up for the other side: a BYE
+        of the carrier gives lines back at its receipt."""
+        side = path.sender
+        if side.flow.host == flow.host and (side.flow.port == flow.port or flow.listener.reliable):
+            return True
+        if path.from_pbx:
+            return peer.key is path.key
+        if peer.key is not None:
+            return False
+        return peer.trunk is path.key.trunk or side.gave_host(flow.host)
+
+    def _pass_inside(
+        self,
+        request: Message,
+        key: TransactionKey,
+        flow: Flow,
+        path: Path,
+        uri: bytes,
+        target: bytes,
+        routes: Routes,
+        hops: int,
+        token: bytes,
+        now: float,
+    ) -> None:
+        call, method = path.call, request.method
+        sender, receiver = path.sender, path.receiver
+        sender.cseq = max(sender.cseq, request.cseq_number)
+        if flow.connection and sender.flow.connection != flow.connection:
+            sender.flow = flow  # it has connected anew
+        peer = Peer(trunk=path.key.trunk) if path.from_pbx else Peer(key=path.key)
+        to = receiver.next_hop(target, self.core.directory, peer)
+        if call is not None:
+            token = token or call.tokens[-1]
+            if sender is call.caller:
+                call.acked = True  # an ACK, or what only comes after one
+        if method == b"ACK":
+            # RFC 3261 §16.11, §17: the ACK of a 2xx is a transaction of its own, without state or answer.
+            _, via = self.core.branch(to.listener, token)
+            self.core.counts.sent(method)
+            data = request_out(request, uri, via, b"", routes.edits, hops, stream=to.listener.reliable)
+            self.core.out.append(Send(to, data))
+            return
+        server = self.core.layer.open_server(request, key, reply_flow(request, flow), now)
+        relay = Relay(self.core, request, server, call, sender, receiver, path.from_pbx)
+        if method == b"BYE":
+            if call is not None and not path.from_pbx:
+                call.end(now, "caller" if sender is call.caller else "callee")
+            branch, via = self.core.branch(to.listener, token)
+            data = request_out(request, uri, via, b"", routes.edits, hops, stream=to.listener.reliable)
+            relay.start(data, branch, to, now)
+        else:
+            self.core.start(relay, request, uri, token, flow, to, routes, hops, now)
+
+
+def _take_last_route(request: Message, routes: Routes) -> bytes:
+    """RFC 3261 §16.4: behind a strict router the real Request-URI is the last Route. Takes it off."""
+    places = [i for i in request.places(ROUTE) if routes.edits.get(i, b"") is not None]
+    if not places:
+        return b""
+    i = places[-1]
+    values = split_list(header_value(routes.edits.get(i) or request.lines[i]))
+    routes.edits[i] = b"Route: " + b", ".join(values[:-1]) if values[:-1] else None
+    if len(places) == 1 and not values[:-1]:
+        routes.next = b""
+    return parse_name_addr(values[-1]).uri

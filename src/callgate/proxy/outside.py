@@ -1,0 +1,214 @@
+"""Requests outside a dialog: new calls, and what else passes between a key and its trunk (RFC 3261 §16.5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from callgate.numbers import read_dialled, read_uri
+from callgate.proxy.answer import Refusal, reply
+from callgate.proxy.call import Call
+from callgate.proxy.commands import Alert
+from callgate.proxy.flow import Flow
+from callgate.proxy.forward import Routes, reply_flow, take_own_routes
+from callgate.proxy.peers import Key, Peer, Trunk, host_port
+from callgate.proxy.relay import Relay
+from callgate.proxy.token import INBOUND, OUTBOUND, Token
+from callgate.proxy.transactions import Key as TransactionKey
+from callgate.sip.errors import Malformed
+from callgate.sip.fields import parse_name_addr, split_list
+from callgate.sip.message import FROM, ROUTE, TO, Message, header_value
+from callgate.sip.uri import Uri, parse_uri
+
+if TYPE_CHECKING:
+    from callgate.proxy.core import Core
+
+SCHEMES = frozenset((b"sip", b"sips", b"tel", b"urn"))
+ALLOW = b"Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY, SUBSCRIBE, MESSAGE"
+
+
+class Outside:
+    """Takes every new request that has no To tag, of a peer that is known."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+    def take(self, request: Message, key: TransactionKey, flow: Flow, peer: Peer, now: float) -> None:
+        hops = self.core.validate(request, key, flow, now)
+        if hops is None:
+            return
+        method = request.method
+        try:
+            routes = take_own_routes(request, self.core.directory)
+            uri = parse_uri(request.uri)
+        except Malformed:
+            scheme = request.uri.partition(b":")[0].lower()
+            self.core.answer(request, key, 416 if scheme not in SCHEMES else 484, flow, now)
+            return
+        if uri.scheme not in SCHEMES:
+            self.core.answer(request, key, 416, flow, now)
+            return
+        if routes.next:
+            _keep_loose(request, routes)
+        own = bool(uri.host) and self.core.directory.is_own(uri.bare_host, uri.default_port)
+        if method == b"OPTIONS" and own and (not uri.user or self._asks_gate(uri, request, peer)):
+            self.core.answer(request, key, 200, flow, now, [ALLOW])
+        elif method == b"REGISTER":
+            self.core.answer(request, key, 405, flow, now, [ALLOW])
+        elif method == b"INVITE":
+            self._invite(request, uri, key, flow, peer, routes, hops, now)
+        else:
+            self._pass_outside(request, key, flow, peer, routes, hops, now)
+
+    def _asks_gate(self, uri: Uri, request: Message, peer: Peer) -> bool:
+        """An OPTIONS to the gate's own address whose user is nobody's number asks the gate itself."""
+        if peer.trunk is not None:
+            return self._key_of_did(request, peer.trunk) is None
+        return not uri.user.lstrip(b"+").isdigit()
+
+    def _invite(
+        self,
+        request: Message,
+        uri: Uri,
+        server_key: TransactionKey,
+        flow: Flow,
+        peer: Peer,
+        routes: Routes,
+        hops: int,
+        now: float,
+    ) -> None:
+        """A new call."""
+        server = self.core.layer.open_server(request, server_key, reply_flow(request, flow), now)
+        if peer.trunk is not None:
+            key = self._key_of_did(request, peer.trunk)
+            if key is None or key.pbx is None:
+                tag = self.core.answer_tag(request)
+                self.core.counts.sent(b"INVITE", 404)
+                self.core.layer.respond(server, 404, reply(request, 404, tag), now)
+                return
+            call = Call(self.core, self.core.next_id(), key, INBOUND, request, server, flow, now)
+            assert key.pbx_uri is not None
+            call.uri = b"sip:%b%b" % (uri.user + b"@" if uri.user else b"", host_port(key.pbx_uri))
+        else:
+            assert peer.key is not None
+            key = peer.key
+            call = Call(self.core, self.core.next_id(), key, OUTBOUND, request, server, flow, now)
+            call.dialled = uri
+        call.routes = routes
+        call.hops = hops
+        call.caller.cseq = request.cseq_number
+        call.caller.learn_contact(request)
+        call.caller.learn_routes(request)
+        self.core.by_call_id[call.call_id] = call
+        record = call.record
+        record.caller_raw = _user(request.value(FROM))
+        if call.direction == INBOUND:
+            record.raw = _user(request.value(TO))
+            record.canonical = read_dialled(record.raw).canonical
+            call.ask(now)
+            return
+        dialled = read_uri(request.uri)
+        verdict = key.dial.judge(dialled)
+        record.raw, record.canonical = dialled.dialled, dialled.canonical
+        record.number_class = dialled.cls
+        if verdict.allowed:
+            call.ask(now)
+            return
+        if verdict.emergency:
+            self.core.counts.emergency(key, "blocked")
+            self.core.alert(
+                Alert(
+                    verdict.rule,
+                    "critical",
+                    key.id,
+                    f"{record.caller_raw or 'somebody'} dialled {dialled.dialled}: the trunk can't carry it",
+                )
+            )
+        call.refuse(Refusal(verdict.rule, verdict.reason, verdict.code), now)
+
+    def _key_of_did(self, request: Message, trunk: Trunk) -> Key | None:
+        """Whose number a call of the trunk is for: P-Called-Party-ID, else the Request-URI, else To (some home
+        gateways put the DID only there)."""
+        for uri in (request.header(b"p-called-party-id"), request.uri, request.value(TO)):
+            if not uri:
+                continue
+            try:
+                number = read_uri(parse_name_addr(uri).uri if uri is not request.uri else uri)
+            except Malformed:
+                continue
+            for canonical in (number.canonical, "+" + number.canonical):
+                key = self.core.directory.key_of_number(canonical)
+                if key is not None and key.trunk.name == trunk.name:
+                    return key
+        return None
+
+    def _pass_outside(
+        self,
+        request: Message,
+        server_key: TransactionKey,
+        flow: Flow,
+        peer: Peer,
+        routes: Routes,
+        hops: int,
+        now: float,
+    ) -> None:
+        """MESSAGE, SUBSCRIBE, unknown methods: between a key and its trunk, under the number rules, no limit."""
+        if peer.trunk is not None:
+            key = self._key_of_did(request, peer.trunk)
+            if key is None or key.pbx is None or key.pbx_uri is None:
+                self.core.answer(request, server_key, 404, flow, now)
+                return
+            user = parse_uri(request.uri).user
+            uri = b"sip:%b%b" % (user + b"@" if user else b"", host_port(key.pbx_uri))
+            to, from_pbx = key.pbx, False
+        else:
+            assert peer.key is not None
+            key = peer.key
+            verdict = key.dial.judge(read_uri(request.uri))
+            if not verdict.allowed:
+                refusal = Refusal(verdict.rule, verdict.reason, verdict.code)
+                self.core.answer(request, server_key, verdict.code, flow, now, refusal.headers())
+                return
+            gateway = next((g for g in key.trunk.gateways if g.up), key.trunk.gateways[0])
+            uri = self.core.trunk_uri(parse_uri(request.uri), gateway, key)
+            to, from_pbx = gateway.flow, True
+        server = self.core.layer.open_server(request, server_key, reply_flow(request, flow), now)
+        relay = Relay(self.core, request, server, None, None, None, from_pbx)
+        text = self._dialog_token(key, from_pbx, flow if from_pbx else to, request)
+        self.core.start(relay, request, uri, text, flow, to, routes, hops, now)
+
+    def _dialog_token(self, key: Key, from_pbx: bool, pbx: Flow, request: Message) -> bytes:
+        """A token for a dialog that is no call (SUBSCRIBE)."""
+        trunk = key.trunk.gateways[0].flow.listener
+        direction = OUTBOUND if from_pbx else INBOUND
+        token = Token(
+            direction, key.tag, self.core.next_id(), pbx.listener.index, trunk.index, 0, pbx.host, pbx.port
+        )
+        return self.core.signer.make(token, request.call_id, request.from_tag)
+
+
+def _user(value: bytes) -> str:
+    """The user part of an address for the record; empty when it can't be read."""
+    try:
+        return parse_uri(parse_name_addr(value).uri).user.decode("utf-8", "replace")
+    except Malformed:
+        return ""
+
+
+def _keep_loose(request: Message, routes: Routes) -> None:
+    """A Route that a key's PBX brings along in a new request does not choose the next hop. Loose ones pass for
+    whoever comes after the gateway; a strict one, which would replace the number that was judged, goes."""
+    for i in request.places(ROUTE):
+        line = routes.edits.get(i, request.lines[i])
+        if line is None:
+            continue
+        values = split_list(header_value(line))
+        loose = [v for v in values if _is_loose(v)]
+        if len(loose) != len(values):
+            routes.edits[i] = b"Route: " + b", ".join(loose) if loose else None
+
+
+def _is_loose(value: bytes) -> bool:
+    try:
+        return parse_uri(parse_name_addr(value).uri).param(b"lr") is not None
+    except Malformed:
+        return False

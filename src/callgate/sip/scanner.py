@@ -1,0 +1,18 @@
+"""The C scanner where it could be built, else nothing: `message.parse_slowly` reads everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["scan"]
+
+
+def _none(data: bytes) -> tuple[Any, ...] | None:
+    """Stands for the scanner: knows no message."""
+    return None
+
+
+try:
+    from callgate.sip._scan import scan
+except ImportError:  # no compiler at the installation
+    scan = _none

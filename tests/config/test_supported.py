@@ -1,0 +1,104 @@
+"""What is not built yet is refused, each row of the table, and only where it is really asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from callgate.config import ConfigError, load_config
+from callgate.config.supported import NOT_YET
+
+# Row of the table → a config that asks for it: lines at the top, in the trunk, in the key, in its limits.
+ASKS: dict[str, dict[str, str]] = {
+    "a TLS listener": {"top": 'listen: ["udp://127.0.0.1:5060", "tls://127.0.0.1:5061"]'},
+    "`tls`": {"top": "tls: {certificate: a.pem, private_key: b.pem}"},
+    "a `digest` section other than the default": {"top": "digest: {throttle: {failures: 3}}"},
+    "a database other than the default": {"top": 'database: "postgresql://u:hunter2@db/x"'},
+    "a store other than `memory`": {"top": 'store: "redis://:hunter2@cache"'},
+    "a `probe` section other than the default": {"top": "probe: {misses: 5}"},
+    "a `dns` section other than the default": {"top": "dns: {servers: [192.0.2.53]}"},
+    "`admin`": {"top": "admin: {tokens: [{name: a, role: view, token: hunter2}]}"},
+    "`webhooks`": {"top": 'webhooks: [{url: "https://example.jp/hunter2", secret: hunter2}]'},
+    "`hep`": {"top": 'hep: {server: "udp://127.0.0.1:9061", capture_id: 1}'},
+    "mode `shadow`": {"top": "mode: shadow"},
+    "a gateway over TLS": {"gateway": "sip:127.0.0.1:5080;transport=tls"},
+    "a gateway by name (write its IP address)": {"gateway": "sip:trunk.example.jp"},
+    "`emergency_route`": {"trunk": "emergency_route: sip:192.0.2.9"},
+    "`credentials`": {"trunk": "credentials: {username: a, password: hunter2}"},
+    "`register`": {"trunk": "register: {aor: sip:a@example.jp}"},
+    "`tls` of a trunk": {"trunk": "tls: {name: trunk.example.jp}"},
+    "a `health` section other than the default": {"trunk": "health: {down_after: 1}"},
+    "a `retry_after_max` other than the default": {"trunk": "retry_after_max: 10"},
+    "limits of a trunk": {"trunk": "limits: {outbound_cps: 10}"},
+    "`digest` users": {"key": "digest: [{username: a, password: hunter2}]"},
+    "`require`": {"key": "require: [source]"},
+    "`tls_names`": {"key": "tls_names: [pbx.example.jp]"},
+    "`secret_header`": {"key": "secret_header: {name: X-Api-Key, value: hunter2}"},
+    "a PBX that is `registered`": {"key": "pbx: registered"},
+    "a PBX over TLS": {"key": "pbx: sips:127.0.0.1:5071"},
+    "a PBX by name (write its IP address)": {"key": "pbx: sip:pbx.example.jp"},
+    "a `route` of a number": {
+        "key": 'numbers: [{number: "05012345678", route: "tel:0312345678"}]\n    pbx: sip:127.0.0.3'
+    },
+    "`recorders`": {"key": "recorders: [192.0.2.30]"},
+    "key: mode `shadow`": {"key": "mode: shadow"},
+    "`queue`": {"limits": "on_rate_exceeded: queue"},
+    "a `queue_seconds` other than the profile's": {"limits": "queue_seconds: 3"},
+    "a `forwarded_calls` other than the profile's": {"limits": "forwarded_calls: 49"},
+    "a `lines` other than the profile's": {"limits": "lines: 99"},
+    "a `recordings` other than the profile's": {"limits": "recordings: 9"},
+    "an `on_recordings_exceeded` other than the profile's": {"limits": "on_recordings_exceeded: unrecorded"},
+    "`redial_gap_seconds`": {"limits": "redial_gap_seconds: 3"},
+}
+
+
+def config_with(ask: dict[str, str]) -> str:
+    return f"""\
+{ask.get("top", "")}
+trunks:
+  carrier:
+    gateways: ["{ask.get("gateway", "sip:127.0.0.1:5080")}"]
+    {ask.get("trunk", "")}
+keys:
+  acme:
+    sources: ["127.0.0.1"]
+    {ask.get("key", "")}
+    limits:
+      {ask.get("limits", "")}
+"""
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_it_is_refused_by_name_and_step(tmp_path: Path, name: str) -> None:
+    what = name.removeprefix("key: ")
+    steps = {row.step for row in NOT_YET if row.what == what}
+    path = tmp_path / "gate.yaml"
+    path.write_text(config_with(ASKS[name]))
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    (fault,) = caught.value.faults
+    assert fault.text == f"{what}: not supported yet (step {steps.pop()}); leave it out"
+    assert fault.line is not None
+    assert "hunter2" not in str(fault)
+
+
+def test_every_row_is_asked_for() -> None:
+    assert {row.what for row in NOT_YET} == {name.removeprefix("key: ") for name in ASKS}
+    assert len(NOT_YET) == len(ASKS)
+
+
+def test_the_profile_s_own_values_and_null_are_fine(tmp_path: Path) -> None:
+    path = tmp_path / "gate.yaml"
+    fine = "forwarded_calls: 50\n      lines: null\n      recordings: 10\n      on_rate_exceeded: reject"
+    path.write_text(
+        config_with({"limits": fine, "trunk": "limits: {outbound_cps: null}", "top": "probe: null"})
+    )
+    assert load_config(path).keys["acme"].limits.lines is None
+
+
+def test_the_profile_decides_what_is_its_own_value(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: mine\nlimits: {lines: 20, queue_seconds: 5}\n")
+    path = tmp_path / "gate.yaml"
+    path.write_text(config_with({"limits": "lines: 20", "trunk": "profile: ./mine.yaml"}))
+    assert load_config(path).keys["acme"].limits.lines == 20
