@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ numbers: {allowed: {domestic_fixed: K-C2}, blocked: {toll_free: K-X2}, default: 
 app = typer.Typer()
 dial.register(app)
 PROGRAM = "import typer; from callgate.cli import dial; app = typer.Typer(); dial.register(app); app()"
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 Dial = Callable[..., Result]
 
 
@@ -166,15 +169,21 @@ def test_lines_come_out_as_they_come_in(config: Path) -> None:
         [sys.executable, "-c", PROGRAM, "-c", str(config), "--json", "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        env=ENVIRONMENT,
     ) as process:
         assert process.stdin
         assert process.stdout
-        for number in (b"119", b"0312345678"):
-            process.stdin.write(number + b"\n")
-            process.stdin.flush()
-            assert json.loads(process.stdout.readline())["dialled"] == number.decode()
-        process.stdin.close()
-        assert process.wait(30) == 0
+        watchdog = threading.Timer(30, process.kill)
+        watchdog.start()
+        try:
+            for number in (b"119", b"0312345678"):
+                process.stdin.write(number + b"\n")
+                process.stdin.flush()
+                assert json.loads(process.stdout.readline())["dialled"] == number.decode()
+            process.stdin.close()
+            assert process.wait(30) == 0
+        finally:
+            watchdog.cancel()
 
 
 def test_a_reader_that_goes_away_is_no_fault(config: Path, tmp_path: Path) -> None:
@@ -187,6 +196,7 @@ def test_a_reader_that_goes_away_is_no_fault(config: Path, tmp_path: Path) -> No
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
         ) as process,
     ):
         assert process.stdout

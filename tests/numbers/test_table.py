@@ -3,7 +3,7 @@
 import pytest
 from tests.numbers.support import KCT_NET, KX, STANDARD
 
-from callgate.numbers import read_dialled
+from callgate.numbers import read_dialled, read_uri
 
 CONTRACT = """
 110, 119, 184110, tel:119;phone-context=+81 | emergency | blocked | K-X1+EMG
@@ -144,6 +144,11 @@ def test_class(dialled: str, cls: str) -> None:
 
 
 BLOCKED = {*KX, "service_urn", "sip_uri", "invalid"}
+
+
+@pytest.mark.parametrize(("dialled", "cls"), [row for row in classes() if "@" in row[0] and ":" in row[0]])
+def test_a_request_is_judged_like_what_is_typed(dialled: str, cls: str) -> None:
+    assert read_uri(dialled.encode()).cls == cls
 
 
 @pytest.mark.parametrize(("dialled", "cls"), classes())

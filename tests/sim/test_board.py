@@ -172,5 +172,5 @@ def test_look_counts_what_the_agents_hold() -> None:
     board = look(pbx, carrier, now=2 * SECOND - 1, elapsed=1.0, seconds=2.0, phase="overload", gated=True)
     assert (board.offered, board.passed, board.pending) == (11, 6, 1)
     assert (board.inbound_offered, board.inbound_passed) == (4, 2)
-    assert (board.window, board.worst, board.history) == (1, 1, [1, 0])
+    assert (board.window, board.worst, board.history) == (1, 1, [1, 1])
     assert (board.breaches, board.first) == (0, None)

@@ -64,7 +64,7 @@ def dial_command(config: Path, key: str | None, as_json: bool, numbers: Iterable
                 "".join(render(number, rules.judge(number)) for number in map(read_dialled, batch))
             )
             sys.stdout.flush()
-    except ZeroDivisionError:
+    except BrokenPipeError:
         # The reader has seen enough (`| head`). What is still buffered must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

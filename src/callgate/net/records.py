@@ -54,8 +54,9 @@ class RecordLog:
 
     def alert(self, alert: Alert) -> None:
         """The line of an alert: the fields that its event will have."""
-        self._log.warning(
-            "alert.raised",
+        say = self._log.info if alert.resolved else self._log.warning
+        say(
+            "alert.resolved" if alert.resolved else "alert.raised",
             rule=alert.rule,
             severity=alert.severity,
             key=alert.key,
@@ -63,6 +64,7 @@ class RecordLog:
             value=alert.value,
             limit=alert.limit,
             advice=ADVICE.get(alert.rule, ""),
+            **alert.details,
         )
 
     def _utc(self, at: float | None) -> str | None:

@@ -244,7 +244,7 @@ def read_digits(text: str, plan: Plan, dialled: str) -> Number:
     if len(text) > MAX_DIGITS:
         return Number(dialled, "", "invalid", note=f"more than {MAX_DIGITS} digits")
     # The ordinary case first: a whole domestic number as it stands.
-    if text[:1] == "0" and text not in plan.exact and text.isdigit():
+    if text[:1] == "0" and text.isdigit():
         entry = plan.first4.get(text[:4])
         if entry is not None and len(text) in entry.digits:
             canonical = f"+{plan.country_code}{text[1:]}"

@@ -10,13 +10,14 @@ inbound one. Whatever it holds is given back in `end`, and only there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from callgate.policy.claim import Claim, Verdict
 from callgate.policy.ledger import MARGIN
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
-from callgate.proxy.commands import Record, Release, Renew
+from callgate.proxy.commands import Alert, Record, Release, Renew
 from callgate.proxy.dialog import Side
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, request_out, response_out
@@ -83,6 +84,7 @@ class Call:
         "direction",
         "due",
         "forks",
+        "free",
         "from_line",
         "gateway",
         "hops",
@@ -127,16 +129,16 @@ class Call:
         self.to_line = b""
         self.proceeding = False  # the current attempt has had a provisional answer
         self.timed_out = False
-        self.tokens: list[bytes] = []  # one per attempt
+        self.tokens: tuple[bytes, ...] = ()  # one per attempt
         self.gateway = -1  # place of the current gateway
         self.attempts: list[InviteClientTransaction] = []
-        self.copies: dict[
-            int, InviteClientTransaction | None
-        ] = {}  # claims asked for: a copy's, or an attempt's
-        self.claims: list[int] = []  # granted: all to be released
+        # Claims asked for: a copy's, or (None) a further attempt's.
+        self.copies: dict[int, InviteClientTransaction | None] | None = None
+        self.claims: tuple[int, ...] = ()  # granted: all to be released
         self.best: tuple[int, Message] | None = None
         self.cancelled = False
-        self.cancel_reason: list[bytes] = []
+        self.free = False  # the trunk has seen the call: no token for it (a re-send after a challenge)
+        self.cancel_reason: Sequence[bytes] = ()
         self.acked = False
         self.routes: Routes | None = None
         self.uri = b""  # of an inbound call
@@ -144,9 +146,7 @@ class Call:
         self.hops = 0
         self.due = NEVER
         self.slot = 0
-        self.record = CallRecord(
-            leg, self.call_id.decode("utf-8", "replace"), ("outbound", "inbound")[direction], now
-        )
+        self.record = CallRecord(leg, ("outbound", "inbound")[direction], now)
         self.record.key = key.id
         self.record.trunk = key.trunk.name
         server.user = self
@@ -162,7 +162,8 @@ class Call:
             self.refuse(DRAINING, now)
             return
         core.layer.respond(server, 100, reply(request, 100), now)
-        parts = self.key.outbound if self.direction == OUTBOUND else self.key.inbound
+        key = self.key
+        parts = key.inbound if self.direction == INBOUND else key.lines if self.free else key.outbound
         core.ask(self, Claim(self.leg, parts, now + ASK_SECONDS, SETUP_LEASE), now)
 
     def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:
@@ -173,7 +174,7 @@ class Call:
             if verdict.granted:
                 self.core.out.append(Release(claim_id))
         elif verdict.granted:
-            self.claims.append(claim_id)
+            self.claims += (claim_id,)
             self.phase = Phase.TRYING
             self.core.counts.call_up(self.key, self.direction)
             self._attempt(claim_id, now)
@@ -187,6 +188,16 @@ class Call:
         record.verdict, record.outcome = "refused", "refused"
         record.rule, record.value, record.limit = refusal.rule, refusal.value, refusal.limit
         record.reason = refusal.text
+        if refusal.limit:
+            alert = Alert(
+                refusal.rule,
+                "warning",
+                self.key.id,
+                f"breach avoided: {refusal.text} would have been {refusal.value}/{refusal.limit}",
+                refusal.value,
+                refusal.limit,
+            )
+            self.core.alert(alert, now)
         self._answer(
             refusal.inbound_code if inbound else refusal.code, [] if inbound else refusal.headers(), now
         )
@@ -226,7 +237,7 @@ class Call:
             self.caller.tag,
         )
         core.by_token[text] = self
-        self.tokens.append(text)
+        self.tokens += (text,)
         branch, via = core.branch(flow.listener, text)
         here, there = self.caller.flow.listener, flow.listener
         record_route = b"%b%b>" % (there.record_route, text)
@@ -255,7 +266,7 @@ class Call:
         assert isinstance(client, InviteClientTransaction)
         core = self.core
         back_at = core.sent_at.get(client.claim, NEVER) + self.key.token_seconds + MARGIN
-        if not self.key.attempt or now < back_at:
+        if self.free or not self.key.attempt or now < back_at:
             core.layer.repeat(client)
         else:
             self._ask_token(client, now)
@@ -263,12 +274,13 @@ class Call:
     def _ask_token(self, client: InviteClientTransaction | None, now: float) -> None:
         """Claim a token for a copy, or (None) for the attempt at the next gateway."""
         claim = Claim(self.core.next_id(), self.key.attempt, now + ASK_SECONDS, SETUP_LEASE)
+        self.copies = self.copies or {}
         self.copies[claim.id] = client
         self.core.ask(self, claim, now)
 
     def _on_token(self, claim_id: int, verdict: Verdict, now: float) -> None:
         core = self.core
-        client = self.copies.pop(claim_id, None)
+        client = self.copies.pop(claim_id, None) if self.copies is not None else None
         wanted = (
             self.phase is Phase.TRYING and not self.cancelled and self.server is not None
             if client is None
@@ -279,7 +291,7 @@ class Call:
                 core.out.append(Release(claim_id))
             return
         if verdict.granted:
-            self.claims.append(claim_id)
+            self.claims += (claim_id,)
             if client is None:
                 self._attempt(claim_id, now)
             else:
@@ -393,6 +405,8 @@ class Call:
         """No attempt is left: pass on the best final answer, or make one."""
         if self.best is not None:
             code, response = self.best
+            if code in (401, 407) and self.dialled is not None:
+                self.core.challenged(self, self.dialled.raw, now)
             mapped = 500 if code == 503 and self.key.trunk.upstream_503 == "500" else 0
             for client in self.attempts:
                 self._cancel(client, now)
@@ -555,8 +569,9 @@ class Call:
             self._no_more_copies(client)
         for claim_id in self.claims:
             core.out.append(Release(claim_id))
-        self.claims.clear()
+        self.claims = ()
         record.end_at = now
+        record.call_id = self.call_id.decode("utf-8", "replace")
         if record.answer_at is not None:
             record.outcome = "answered"
         record.ended_by = ended_by or record.ended_by

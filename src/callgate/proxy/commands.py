@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from callgate.policy.claim import Claim
 from callgate.proxy.flow import Flow
 from callgate.proxy.record import CallRecord
@@ -49,19 +51,33 @@ class Record:
 
 
 class Alert:
-    """Something a person should know: the fields of an `alert.raised` event."""
+    """Something a person should know: the fields of an `alert.raised` event, or of its `alert.resolved`.
 
-    __slots__ = ("key", "limit", "rule", "severity", "text", "value")
+    `details` hold telephone numbers by field name, apart from the text so that the log can mask them.
+    """
+
+    __slots__ = ("details", "key", "limit", "resolved", "rule", "severity", "text", "value")
 
     def __init__(
-        self, rule: str, severity: str, key: str, text: str, value: object = None, limit: object = None
+        self,
+        rule: str,
+        severity: str,
+        key: str,
+        text: str,
+        value: object = None,
+        limit: object = None,
+        *,
+        details: Mapping[str, str] | None = None,
+        resolved: bool = False,
     ) -> None:
+        self.details: Mapping[str, str] = details or {}
         self.rule = rule
         self.severity = severity
         self.key = key
         self.text = text
         self.value = value
         self.limit = limit
+        self.resolved = resolved
 
 
 class Hangup:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
+from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
 from callgate.proxy.call import Call, Phase
 from callgate.proxy.commands import Alert, Command, Hangup, Release, Send
@@ -52,6 +53,9 @@ from callgate.sip.message import (
 from callgate.sip.transaction import State
 from callgate.sip.uri import Uri
 
+CHALLENGE_SECONDS = 10.0
+"""How long a caller has to answer a challenge of the trunk."""
+CHALLENGES_MAX = 10_000
 WAIT_AGAIN = 0.02
 """Seconds until a copy asks again for a token when nobody knows when one comes free."""
 
@@ -67,6 +71,7 @@ class Core:
         self.signer = signer
         self.counts = Counts(meters)
         self.counts.prepare(directory)
+        self.alerts = Alerts(self.out, self.counts)
         self.wheel = Wheel(started)
         self.layer = Transactions(self.wheel, self.out)
         self.draining = False
@@ -80,6 +85,7 @@ class Core:
         self._asked_order: deque[tuple[float, int]] = deque()
         self._strangers = Strangers()
         self._touched: set[str] = set()
+        self._challenged: dict[tuple[bytes, bytes, bytes], tuple[int, float]] = {}
         self._received_at = started
         self.outside = Outside(self)
         self.inside = Inside(self)
@@ -211,6 +217,20 @@ class Core:
         when = free_at if free_at is not None and free_at > now else now + WAIT_AGAIN
         self.wheel.at(when, lambda then: retry.retry_copy(client, then))  # type: ignore[attr-defined]
 
+    def challenged(self, call: Call, uri: bytes, now: float) -> None:
+        """The trunk's 401 or 407 goes to the caller, who may answer it once."""
+        if len(self._challenged) >= CHALLENGES_MAX:
+            self._challenged.clear()
+        self._challenged[call.call_id, call.caller.tag, uri] = (call.caller.cseq, now)
+
+    def answers_challenge(self, request: Message, now: float) -> bool:
+        """Whether an INVITE is the re-send with credentials of one that the trunk has seen: it needs no token."""
+        if not self._challenged:
+            return False
+        name = (request.call_id, request.from_tag, request.uri)
+        number, at = self._challenged.pop(name, (0, 0.0))
+        return bool(at) and request.cseq_number == number + 1 and now - at <= CHALLENGE_SECONDS
+
     def hang_up(self, call: Call, now: float) -> None:
         """End a call that is up: BYE to both sides."""
         HangUp(call).start(self, now)
@@ -235,9 +255,10 @@ class Core:
         phone = dialled.scheme == b"tel" or (dialled.params and dialled.param(b"user") == b"phone")
         return b"sip:%b%b%b" % (user, gateway.hostport, b";user=phone" if phone else b"")
 
-    def alert(self, alert: Alert) -> None:
-        self.counts.alert(alert.rule, alert.severity)
-        self.out.append(alert)
+    def alert(self, alert: Alert, now: float, *, each: bool = False) -> None:
+        """Tell a person."""
+        if self.alerts.raised(alert, now, each=each):
+            self.wheel.add(self.alerts)
 
     def start(
         self,

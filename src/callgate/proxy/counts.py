@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from callgate.proxy.commands import Alert
 from callgate.proxy.flow import Flow
 from callgate.proxy.meters import DIRECTIONS, Meters
 from callgate.proxy.peers import Directory, Key, Trunk
@@ -77,8 +78,11 @@ class Counts:
     def emergency(self, key: Key, verdict: str) -> None:
         self._values[self._meters.series("emergency_calls_total", key.id, verdict)] += 1.0
 
-    def alert(self, rule: str, severity: str) -> None:
-        self._values[self._meters.series("alerts_total", rule, severity)] += 1.0
+    def alert(self, alert: Alert, active: float) -> None:
+        """An alert was raised (1) or resolved (0)."""
+        if active:
+            self._values[self._meters.series("alerts_total", alert.rule, alert.severity)] += 1.0
+        self._meters.set("alerts_active", alert.rule, alert.key, alert.severity, value=active)
 
     def added(self, seconds: float) -> None:
         """What the gate added to the set-up of a call."""

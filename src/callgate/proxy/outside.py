@@ -111,18 +111,14 @@ class Outside:
         record.raw, record.canonical = dialled.dialled, dialled.canonical
         record.number_class = dialled.cls
         if verdict.allowed:
+            call.free = self.core.answers_challenge(request, now)
             call.ask(now)
             return
         if verdict.emergency:
-            self.core.counts.emergency(key, "blocked")
-            self.core.alert(
-                Alert(
-                    verdict.rule,
-                    "critical",
-                    key.id,
-                    f"{record.caller_raw or 'somebody'} dialled {dialled.dialled}: the trunk can't carry it",
-                )
-            )
+            self.core.counts.emergency(key, "refused")
+            who = {"caller": record.caller_raw, "dialled": dialled.dialled}
+            text = "an emergency call that this trunk can't carry was answered with 503"
+            self.core.alert(Alert(verdict.rule, "critical", key.id, text, details=who), now, each=True)
         call.refuse(Refusal(verdict.rule, verdict.reason, verdict.code), now)
 
     def _key_of_did(self, request: Message, trunk: Trunk) -> Key | None:

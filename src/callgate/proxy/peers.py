@@ -70,7 +70,8 @@ class Key:
     """One customer of the contract: who may call, where its inbound calls go, what it may hold.
 
     `outbound` and `inbound` are the limits that a call of that direction claims, `attempt` those that every
-    further attempt claims (a failover is a new call to the carrier). `max_call_seconds` may be None.
+    further attempt claims (a failover is a new call to the carrier), `lines` are those of `outbound` without
+    the rate. `max_call_seconds` may be None.
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class Key:
         "dial",
         "id",
         "inbound",
+        "lines",
         "max_call_seconds",
         "networks",
         "outbound",
@@ -108,6 +110,7 @@ class Key:
         self.dial = dial
         self.outbound = outbound
         self.inbound = inbound
+        self.lines = tuple(part for part in outbound if not isinstance(part, Window))
         self.attempt = attempt
         self.token_seconds = max((p.period for p in attempt if isinstance(p, Window)), default=0.0)
         self.networks = list(networks)

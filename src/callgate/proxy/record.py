@@ -34,9 +34,9 @@ class CallRecord:
         "verdict",
     )
 
-    def __init__(self, id: int, call_id: str, direction: str, invite_at: float) -> None:
+    def __init__(self, id: int, direction: str, invite_at: float) -> None:
         self.id = id
-        self.call_id = call_id
+        self.call_id = ""
         self.direction = direction
         self.invite_at = invite_at
         self.key = ""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from callgate.proxy.answer import reply
@@ -67,7 +68,7 @@ class Relay:
         self.receiver = receiver
         self.from_pbx = from_pbx
         self.cancelled = False
-        self.cancel_reason: list[bytes] = []
+        self.cancel_reason: Sequence[bytes] = ()
         self.due = NEVER
         self.slot = 0
         server.user = self

@@ -6,6 +6,7 @@ A server transaction stands apart from what answers it, and a client transaction
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from callgate.proxy.answer import reply
@@ -255,7 +256,7 @@ class Transactions:
         self._schedule(client)
         client.user.on_response(client, response, now)
 
-    def cancel(self, client: InviteClientTransaction, reason: list[bytes], now: float) -> None:
+    def cancel(self, client: InviteClientTransaction, reason: Sequence[bytes], now: float) -> None:
         """Send the CANCEL of an INVITE that has had a provisional answer (RFC 3261 §9.1). Its INVITE then has
         64*T1 to end."""
         request = parse(client.data)

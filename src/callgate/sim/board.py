@@ -53,7 +53,7 @@ class Board:
     worst: int = 0
     """The most it saw in any window of one second."""
     history: list[int] = field(default_factory=list)
-    """The fullest window that began in each half second."""
+    """The most that a window of one second held which ended in each half second."""
     breaches: int = 0
     first: Breach | None = None
 

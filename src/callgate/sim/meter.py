@@ -46,13 +46,12 @@ class Meter:
         return bisect_right(self.arrivals, now) - bisect_right(self.arrivals, now - self.window)
 
     def history(self, began: int, now: int, step: int) -> list[int]:
-        """For every `step` since `began` the fullest window that begins in it, 0 where none does."""
-        fullest = [0] * max(0, -((began - now) // step))
-        for i, at in enumerate(self.arrivals):
+        """For every `step` since `began` the most that a window held which ended in it."""
+        fullest = [self.within(start) for start in range(began, now, step)]
+        for at in self.arrivals:
             slot = (at - began) // step
             if 0 <= slot < len(fullest):
-                held = bisect_left(self.arrivals, at + self.window) - i
-                fullest[slot] = max(fullest[slot], held)
+                fullest[slot] = max(fullest[slot], self.within(at))
         return fullest
 
 
