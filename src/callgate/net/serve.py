@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -12,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 import callgate
+from callgate.cdr.audit import Audit
 from callgate.config import Config, ConfigError, HostPort
 from callgate.net import log as logging
 from callgate.net.gate import CLOCK_SECONDS, Gate
@@ -68,6 +70,8 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
         log.error("callgate can't start", error=str(error))
         print(f"callgate can't start: {error}", file=sys.stderr)
         return 1
+    audit = _audit(config, log)
+    audit("start", {"version": callgate.__version__, "config": str(config.path), "keys": sorted(config.keys)})
     shared.listeners(gate.listeners)
     meters.set("build_info", callgate.__version__, sys.version.split()[0], value=1.0)
     meters.set("start_time_seconds", value=time.time())
@@ -85,6 +89,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
         await stop.wait()
         if ready is not None:
             ready.cancel()
+        audit("drain", {"calls": gate.live_calls})
         shared.state("draining")
         await _drain(gate, config.drain_seconds, signals, log)
     finally:
@@ -94,8 +99,28 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
         gate.close()
         if ops is not None:
             await ops.stop()
+    audit("stop", {"calls_abandoned": gate.live_calls})
     log.info("callgate stopped", calls_abandoned=gate.live_calls)
     return 0
+
+
+def _audit(config: Config, log: logging.Log) -> Callable[[str, Any], None]:
+    """Notes changes of the gate's state in `state_dir`; where that fails, says so and goes on."""
+    audit: Audit | None = None
+    if config.state_dir is not None:
+        try:
+            audit = Audit(config.state_dir)
+        except (OSError, sqlite3.Error) as error:
+            log.error("the audit log can't be kept", error=str(error), state_dir=str(config.state_dir))
+
+    def note(what: str, after: Any) -> None:
+        if audit is not None:
+            try:
+                audit.note(what, after=after)
+            except sqlite3.Error as error:
+                log.error("the audit log can't be kept", error=str(error), what=what)
+
+    return note
 
 
 def _say_ready(shared: Shared, config: Config, log: logging.Log) -> None:
