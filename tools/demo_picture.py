@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 
 from callgate.cli import demo
 from callgate.sim import view
+from callgate.sim.board import Board
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "demo.svg"
 
@@ -23,7 +24,7 @@ def main() -> int:
     frames: list[RenderableType] = []
     draw = view.live
 
-    def keep(board: view.Board) -> RenderableType:
+    def keep(board: Board) -> RenderableType:
         frame = draw(board)
         if board.phase == "overload":
             frames.append(frame)

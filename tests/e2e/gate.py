@@ -29,7 +29,7 @@ WITHOUT_UVLOOP = (
     "run",
 )
 """`callgate run` where `import uvloop` fails."""
-_LAUNCH = "import ctypes,os,sys; ctypes.CDLL(None).prctl(1,9); os.execv(sys.argv[1],sys.argv[1:])"
+_LAUNCH = "import ctypes,os,sys; ctypes.CDLL(None).prctl(1,9); os.execvp(sys.argv[1],sys.argv[1:])"
 
 Result = TypeVar("Result")
 Address = tuple[str, int]

@@ -14,7 +14,8 @@ TRANSPORTS = {"udp": "u1", "tcp": "t1"}
 
 
 class Sipp:
-    """One SIPp process at `host` (and a free port). With `to` it calls `number` there, without it answers."""
+    """One SIPp process at `host` (and a free port). With `to` it calls `number` there, without it answers.
+    `hold`: milliseconds of each `<pause/>`."""
 
     def __init__(
         self,
@@ -27,6 +28,7 @@ class Sipp:
         number: str = "",
         calls: int = 1,
         rate: int = 20,
+        hold: int = 0,
         seconds: int = 15,
         port: int = 0,
     ) -> None:
@@ -41,7 +43,7 @@ class Sipp:
         command = ["sipp", hostport(to)] if to is not None else ["sipp"]
         command += ["-sf", str(SCENARIOS / f"{scenario}.xml"), "-t", TRANSPORTS[transport]]
         command += ["-i", host, "-p", str(self.address[1]), "-bind_local", "-nostdin"]
-        command += ["-m", str(calls), "-r", str(rate), "-l", "1000"]
+        command += ["-m", str(calls), "-r", str(rate), "-l", "1000", "-d", str(hold)]
         command += ["-timeout", str(seconds), "-timeout_error", "-recv_timeout", str(seconds * 1000)]
         command += ["-trace_stat", "-stf", str(self._stats), "-trace_err", "-error_file", str(self._errors)]
         if number:

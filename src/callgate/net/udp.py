@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import select
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +19,11 @@ from callgate.proxy.flow import Flow, Listener
 
 BATCH = 64
 """Datagrams read before other work gets its turn."""
+COUNT_SECONDS = 0.02
+BUSY_WAKES = 30
+"""More wake-ups than this in COUNT_SECONDS (1,500 a second): the socket is polled instead."""
+POLL_SECONDS = 0.001
+IDLE_POLLS = 5
 RECEIVE_BUFFER = 4 << 20
 FLOWS_MAX = 16_384
 _IP_RECVERR, _IPV6_RECVERR, _MSG_ERRQUEUE = 11, 25, 0x2000
@@ -66,43 +70,66 @@ class UdpSocket:
         self._view = memoryview(self._buffer)
         self._flows: dict[tuple[str, int], Flow] = {}
         self._unsent: deque[tuple[bytes, tuple[str, int], int]] = deque()
-        self._watch: select.epoll | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._counted_from = 0.0
+        self._wakes = 0
+        self._idle_polls = 0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to read."""
         self._loop = loop
-        if hasattr(select, "epoll"):
-            # libuv gives up a descriptor that reports an error, and ICMP is an error to a socket: so the loop
-            # watches an epoll that watches the socket, which is only ever readable.
-            self._watch = select.epoll()
-            self._watch.register(self._socket.fileno(), select.EPOLLIN)
-            loop.add_reader(self._watch.fileno(), self._readable)
-        else:
-            loop.add_reader(self._socket.fileno(), self._readable)
+        loop.add_reader(self._socket.fileno(), self._readable)
 
     def close(self) -> None:
         if self._loop is not None:
-            watched = self._watch if self._watch is not None else self._socket
-            self._loop.remove_reader(watched.fileno())
+            self._loop.remove_reader(self._socket.fileno())
             if self._unsent:
                 self._loop.remove_writer(self._socket.fileno())
             self._loop = None
-        if self._watch is not None:
-            self._watch.close()
         self._socket.close()
 
     def _readable(self) -> None:
+        """The loop says that there is something to read."""
+        now = monotonic()
+        self._wakes += 1
+        if now - self._counted_from > COUNT_SECONDS:
+            busy = self._wakes > BUSY_WAKES
+            self._counted_from, self._wakes = now, 0
+            if busy and self._loop is not None:
+                # Waking up costs more than a message: from here on the socket is emptied every millisecond, until
+                # there is less to do (as network cards moderate their interrupts).
+                self._loop.remove_reader(self._socket.fileno())
+                self._idle_polls = 0
+                self._loop.call_later(POLL_SECONDS, self._poll)
+        if self._read(1) == 0:
+            self._take_errors()  # woken for nothing: an error that a call to send has taken notice of
+
+    def _poll(self) -> None:
+        """Empty the socket; go back to being woken when it stays empty."""
+        if self._loop is None:
+            return
+        self._idle_polls = 0 if self._read(BATCH) else self._idle_polls + 1
+        if self._idle_polls < IDLE_POLLS:
+            self._loop.call_later(POLL_SECONDS, self._poll)
+        else:
+            self._counted_from, self._wakes = monotonic(), 0
+            self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def _read(self, most: int) -> int:
+        """Take up to `most` datagrams; how many there were."""
         receive, view, buffer = self._socket.recvfrom_into, self._view, self._buffer
         flows, received = self._flows, self._received
-        for _ in range(BATCH):
+        taken = 0
+        while taken < most:
             try:
                 count, address = receive(view)
             except BlockingIOError:
-                return
+                break
             except OSError:
                 self._take_errors()
-                continue
+                taken += 1
+                break
+            taken += 1
             source = address[:2]
             flow = flows.get(source)
             if flow is None:
@@ -110,7 +137,9 @@ class UdpSocket:
                     flows.clear()
                 flow = flows[source] = Flow(self.listener, source[0].partition("%")[0], source[1])
             received(bytes(buffer[:count]), flow, monotonic())
-            self._turn_ends()
+        # All answers together: what goes out in one burst wakes the other side once.
+        self._turn_ends()
+        return taken
 
     def _take_errors(self) -> None:
         """What ICMP said, with the datagrams that it said it of."""
@@ -120,6 +149,9 @@ class UdpSocket:
             except OSError:
                 break
             self._undelivered(data)
+        if self._loop is not None and self._loop.remove_reader(self._socket.fileno()):
+            # libuv stops watching a descriptor that has reported an error, and ICMP is one to a socket.
+            self._loop.add_reader(self._socket.fileno(), self._readable)
         self._turn_ends()
 
     def send(self, data: bytes, host: str, port: int, claim: int) -> None:

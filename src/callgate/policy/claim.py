@@ -10,6 +10,8 @@ limit refused, with the value it would have reached. The kinds of limit are data
 * `Distinct`: at most `limit` different members within `period` seconds.
 * `Gap`: at least `period` seconds since the last INVITE that was sent to the same member.
 
+A claim names each of them once: two lines of a set are one part of weight 2.
+
 Limits are made once, when the config is read; a claim only points at them. `None` in `limit` counts without
 refusing.
 """

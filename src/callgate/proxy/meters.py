@@ -117,7 +117,6 @@ _CODES: Final = (
 OPEN_LABELS: Final[Mapping[str, tuple[frozenset[str], int]]] = {
     "method": (frozenset(_METHODS), 8),
     "code": (frozenset({"", *map(str, _CODES)}), 32),
-    "reason": (frozenset(), 64),
     "transport": (frozenset({"udp", "tcp", "tls"}), 4),
 }
 _fit = re.compile(r"[A-Za-z0-9_.:+!%*`'~-]{1,32}", re.ASCII).fullmatch

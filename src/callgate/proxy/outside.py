@@ -82,6 +82,7 @@ class Outside:
             key = self._key_of_did(request, peer.trunk)
             if key is None or key.pbx is None:
                 tag = self.core.answer_tag(request)
+                self.core.counts.rejected("unknown number")  # N1
                 self.core.counts.sent(b"INVITE", 404)
                 self.core.layer.respond(server, 404, reply(request, 404, tag), now)
                 return

@@ -84,12 +84,16 @@ class Signer:
     def __init__(self, secret: bytes) -> None:
         if len(secret) < 16:
             raise ValueError("the secret needs 16 octets at least")
-        self._mac = hashlib.blake2s(key=hashlib.sha256(secret).digest(), digest_size=_MAC)
+        key = hashlib.sha256(secret).digest()
+        self._mac = hashlib.blake2s(key=key, digest_size=_MAC, person=b"token")
+        # What `tag` signs is chosen by the other side and shown to it: that must never be a token's MAC.
+        self._tags = hashlib.blake2s(key=key, digest_size=_MAC, person=b"tag")
         self._packed: dict[tuple[str, int], bytes] = {}  # bounded
 
     def _sign(self, payload: bytes, call_id: bytes, from_tag: bytes) -> bytes:
         mac = self._mac.copy()
-        mac.update(b"%b%b\0%b" % (payload, call_id, from_tag))
+        # With its length, so that no octets of the Call-ID can pass for the end of an address.
+        mac.update(b"%c%b%b\0%b" % (len(payload), payload, call_id, from_tag))
         return mac.digest()
 
     def make(self, token: Token, call_id: bytes, from_tag: bytes) -> bytes:
@@ -107,7 +111,7 @@ class Signer:
 
     def tag(self, *parts: bytes) -> bytes:
         """A To tag that comes out the same for every copy of a request (RFC 3261 §8.2.7)."""
-        mac = self._mac.copy()
+        mac = self._tags.copy()
         mac.update(b"\0".join(parts))
         return b"cg" + mac.hexdigest().encode("ascii")
 

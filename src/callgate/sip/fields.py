@@ -1,6 +1,7 @@
 """Header values: lists, name-addr, Via, parameters (RFC 3261 §25.1).
 
-Regular expressions here are possessive or anchored so that no input makes them try twice.
+Regular expressions here are possessive, and where they search, what begins like a match ends as one: a quote or
+bracket that is never closed takes all that follows. So no input makes them try twice.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from callgate.sip.errors import Malformed
 COOKIE = b"z9hG4bK"
 """Begins every RFC 3261 branch (§8.1.1.7)."""
 
-_FOLD = re.compile(rb"[ \t]*+\r\n[ \t]++")
-_ITEM = re.compile(rb'(?:[^,"<]++|"(?:[^"\\]++|\\.)*+"|<[^>]*+>)++', re.DOTALL)
-_QUOTED = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_ITEM = re.compile(rb'(?:[^,"<]++|"(?:[^"\\]++|\\.?+)*+(?:"|\Z)|<[^>]*+(?:>|\Z))++', re.DOTALL)
+_QUOTED = re.compile(rb'"(?:[^"\\]++|\\.?+)*+(?:"|\Z)', re.DOTALL)
 _NAME_ADDR = re.compile(rb'[ \t]*+(?:"((?:[^"\\]++|\\.)*+)"|([^"<]*+))[ \t]*+<([^>]*+)>(.*+)\Z', re.DOTALL)
 _TAG = re.compile(rb";[ \t]*+[tT][aA][gG][ \t]*+=[ \t]*+([A-Za-z0-9\-.!%*_+`'~]++)[ \t]*+(?=;|\Z)")
 _PLAIN_TAG = re.compile(rb">;tag=([A-Za-z0-9\-.!%*_+`'~]++)\Z")
@@ -23,7 +23,8 @@ _PARAM = re.compile(
 )
 _VIA = re.compile(
     rb"SIP[ \t]*+/[ \t]*+2\.0[ \t]*+/[ \t]*+([A-Za-z0-9\-.!%*_+`'~]++)[ \t]++"
-    rb"(\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9\-._]++|[0-9A-Fa-f]*+:[0-9A-Fa-f:.]*+)(?:[ \t]*+:[ \t]*+([0-9]{1,5}+))?[ \t]*+"
+    rb"(\[[0-9A-Fa-f:.]++\]|[0-9A-Fa-f]*+:[0-9A-Fa-f]*+:[0-9A-Fa-f:.]*+|[A-Za-z0-9\-._]++)"
+    rb"(?:[ \t]*+:[ \t]*+([0-9]{1,5}+))?[ \t]*+"
     rb'((?:;(?:[^,"]++|"(?:[^"\\]++|\\.)*+")*+)?)',
     re.IGNORECASE | re.DOTALL,
 )
@@ -31,7 +32,7 @@ _VIA = re.compile(
 
 def unfold(value: bytes) -> bytes:
     """A folded value on one line (RFC 3261 §7.3.1)."""
-    return _FOLD.sub(b" ", value)
+    return b" ".join([part.strip(b" \t") for part in value.split(b"\r\n")])
 
 
 def split_list(value: bytes) -> list[bytes]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 
 from callgate.sip.errors import Malformed
+from callgate.sip.fields import unfold
 
-_LENGTH = re.compile(rb"\r\n(?:Content-Length|l)[ \t]*+:(?:[ \t]++|\r\n[ \t]++)*+([^\r\n]*+)", re.IGNORECASE)
+_LENGTH = re.compile(
+    rb"\r\n(?:Content-Length|l)[ \t]*+:((?:[^\r]++|\r(?!\n)|\r\n(?=[ \t]))*+)", re.IGNORECASE
+)
 
 MAX_HEAD = 65_535
 """Octets of start line and header; a longer head ends the connection."""
@@ -45,13 +48,14 @@ class Framer:
                     elif len(buffer) < 4 and self.PING.startswith(buffer):
                         break  # may become a keep-alive
                     else:
-                        del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]
+                        del buffer[:1]  # one by one: where the stream was cut must make no difference
                     searched = 0
                     continue
                 end = buffer.find(b"\r\n\r\n", searched)
+                at_least = end if end >= 0 else len(buffer) - 3
+                if at_least > MAX_HEAD:
+                    raise Broken("a header of more than 65535 octets", out, b"")
                 if end < 0:
-                    if len(buffer) > MAX_HEAD:
-                        raise Broken("a header of more than 65535 octets", out, b"")
                     break
                 self._need = self._length(buffer, end, out)
             if len(buffer) < self._need:
@@ -64,7 +68,7 @@ class Framer:
     def _length(self, buffer: bytearray, end: int, out: list[bytes]) -> int:
         """Octets of the whole message. One Content-Length, a number: else where it ends can't be known."""
         head = bytes(buffer[: end + 4])
-        lengths = {value.strip(b" \t") for value in _LENGTH.findall(head)}
+        lengths = {unfold(value).strip(b" \t") for value in _LENGTH.findall(head)}
         if not lengths:
             return end + 4  # §20.14 wants one on streams; without it there is no body
         if len(lengths) > 1:

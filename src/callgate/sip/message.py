@@ -198,7 +198,7 @@ def wire(lines: list[bytes], body: bytes) -> bytes:
 
 def header_value(line: bytes) -> bytes:
     """The value of one header line, unfolded and trimmed."""
-    value = line[line.index(b":") + 1 :]
+    value = line.partition(b":")[2]
     if b"\n" in value:
         value = unfold(value)
     return value.strip(b" \t")
@@ -311,6 +311,9 @@ def _read_fields(message: Message) -> None:
             message.from_tag = tag_of(message.value(FROM))
         if TO in message.at:
             message.to_tag = tag_of(message.value(TO))
+    except Malformed as fault:
+        faults.append(str(fault))
+    try:
         message.via = parse_via(message.value(VIA))
     except Malformed as fault:
         faults.append(str(fault))
@@ -340,7 +343,7 @@ def _read_start(message: Message, start: bytes) -> None:
         return
     message.code = 0
     method, _, rest = start.partition(b" ")
-    uri, _, version = rest.rpartition(b" ")
+    uri, _, version = rest.rstrip(b" \t").rpartition(b" ")
     if _TOKEN.match(method) is None or version[:4].upper() != b"SIP/":
         raise Malformed("the start line is no SIP request and no SIP response")
     message.method = method
@@ -349,6 +352,8 @@ def _read_start(message: Message, start: bytes) -> None:
         message.faults.append(OTHER_VERSION)
     if not uri or b" " in uri or b"\t" in uri or uri[:1] == b"<" or b"\0" in uri:
         message.faults.append("a Request-URI that can't be read")
+    if rest[-1:] in (b" ", b"\t"):
+        message.faults.append("blanks after the SIP version")
 
 
 def _join_folded(lines: list[bytes]) -> list[bytes]:

@@ -38,20 +38,53 @@ class _Tokens:
         return order[0][0] if order else None
 
 
-class _Seen:
-    """When each member of a Distinct or Gap was last sent to; `inf` while that is still to come."""
+class _Member:
+    """`at`: when it was last sent to; `until`: when that is forgotten, 0 where it is. `pending`: claims that have
+    not been sent yet."""
 
-    __slots__ = ("last", "order")
+    __slots__ = ("at", "pending", "until")
 
     def __init__(self) -> None:
-        self.last: dict[bytes, tuple[float, int]] = {}
-        self.order: deque[tuple[float, bytes]] = deque()
+        self.at = self.until = 0.0
+        self.pending = 0
 
-    def forget(self, before: float) -> None:
-        while self.order and self.order[0][0] <= before:
-            at, member = self.order.popleft()
-            if self.last.get(member, (0.0, 0))[0] == at:
-                del self.last[member]
+
+class _Seen:
+    """The members of a Distinct or Gap: what was sent to within the period, and what a claim may yet send to."""
+
+    __slots__ = ("members", "order")
+
+    def __init__(self) -> None:
+        self.members: dict[bytes, _Member] = {}
+        self.order: deque[tuple[float, bytes]] = deque()  # rising: an entry is appended at every send
+
+    def take(self, name: bytes) -> None:
+        self.members.setdefault(name, _Member()).pending += 1
+
+    def give_back(self, name: bytes) -> None:
+        member = self.members[name]
+        member.pending -= 1
+        self._tidy(name, member)
+
+    def sent(self, name: bytes, now: float, period: float, *, first: bool) -> None:
+        member = self.members.setdefault(name, _Member())
+        member.pending -= first
+        member.at = now
+        member.until = now + period
+        self.order.append((member.until, name))
+
+    def forget(self, now: float) -> None:
+        order = self.order
+        while order and order[0][0] <= now:
+            until, name = order.popleft()
+            member = self.members.get(name)
+            if member is not None and member.until == until:  # else it was sent to again
+                member.until = 0.0
+                self._tidy(name, member)
+
+    def _tidy(self, name: bytes, member: _Member) -> None:
+        if not member.pending and not member.until:
+            del self.members[name]
 
 
 class _Held:
@@ -87,17 +120,16 @@ class MemoryStore:
         self._leases: list[tuple[float, int]] = []
 
     def claim(self, claim: Claim, now: float) -> Verdict:
+        if self._leases and self._leases[0][0] <= now:
+            self.expire(now)
         if claim.id in self._held:
             return GRANTED
         if now > claim.deadline:
             return NO_ANSWER
-        if self._leases and self._leases[0][0] <= now:
-            self.expire(now)
-        if not claim.force:
-            for part in claim.parts:
-                refused = _CHECKS[type(part)](self, part, now)
-                if refused is not None:
-                    return refused
+        for part in claim.parts:
+            refused = _CHECKS[type(part)](self, part, now)
+            if refused is not None and not claim.force:
+                return refused
         for part in claim.parts:
             _TAKES[type(part)](self, part, claim.id, now)
         self._held[claim.id] = _Held(claim, now + claim.lease)
@@ -108,6 +140,7 @@ class MemoryStore:
         held = self._held.get(claim_id)
         if held is None:
             return
+        first = not held.sent
         held.sent = True
         for part in held.claim.parts:
             kind = type(part)
@@ -118,8 +151,7 @@ class MemoryStore:
                 tokens.order.append((back, claim_id))
             elif kind is Gap or kind is Distinct:
                 seen = self._seen[part.name]
-                seen.last[part.member] = (now, claim_id)  # type: ignore[union-attr]
-                seen.order.append((now, part.member))  # type: ignore[union-attr]
+                seen.sent(part.member, now, part.period, first=first)  # type: ignore[union-attr]
 
     def renew(self, claim_id: int, lease: float, now: float) -> None:
         held = self._held.get(claim_id)
@@ -143,9 +175,7 @@ class MemoryStore:
                 if kind is Window:
                     self._windows[part.name].back_at.pop(claim_id, None)
                 else:
-                    last = self._seen[part.name].last
-                    if last.get(part.member, (0.0, 0))[1] == claim_id:  # type: ignore[union-attr]
-                        del last[part.member]  # type: ignore[union-attr]
+                    self._seen[part.name].give_back(part.member)  # type: ignore[union-attr]
 
     def used(self, name: str, now: float) -> int:
         if self._leases and self._leases[0][0] <= now:
@@ -212,26 +242,25 @@ class MemoryStore:
         if seen is None:
             seen = self._seen[part.name] = _Seen()
         else:
-            seen.forget(now - part.period)
+            seen.forget(now)
         return seen
 
     def _check_distinct(self, part: Distinct, now: float) -> Verdict | None:
-        last = self._recent(part, now).last
-        if part.limit is None or part.member in last or len(last) < part.limit:
+        members = self._recent(part, now).members
+        if part.limit is None or part.member in members or len(members) < part.limit:
             return None
-        return Verdict(False, part.rule, len(last) + 1, part.limit)
+        return Verdict(False, part.rule, len(members) + 1, part.limit)
 
     def _check_gap(self, part: Gap, now: float) -> Verdict | None:
-        at = self._recent(part, now).last.get(part.member)
-        if at is None:
+        member = self._recent(part, now).members.get(part.member)
+        if member is None:
             return None
-        free_at = at[0] + part.period if at[0] != _OUT else None
-        return Verdict(False, part.rule, int(now - at[0]) if free_at else 0, int(part.period), free_at)
+        if member.pending:
+            return Verdict(False, part.rule, 0, int(part.period))
+        return Verdict(False, part.rule, int(now - member.at), int(part.period), member.until)
 
     def _take_seen(self, part: Distinct | Gap, claim_id: int, now: float) -> None:
-        last = self._recent(part, now).last
-        if part.member not in last:
-            last[part.member] = (_OUT, claim_id)
+        self._recent(part, now).take(part.member)
 
 
 _CHECKS: dict[type, Callable[..., Verdict | None]] = {

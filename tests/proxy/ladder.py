@@ -1,0 +1,358 @@
+"""A world for call-flow tests: one Core, a store, a PBX and a carrier. Time is passed in; nothing waits.
+
+A ladder reads from top to bottom:
+
+    world.pbx.sends("INVITE")
+    world.pbx.gets("100")
+    world.carrier.gets("INVITE")
+    world.carrier.sends("200")
+    world.pbx.gets("200")
+    world.after(1.5)
+    world.holds(outbound_calls=1)
+
+`ends` closes every ladder (`conftest.py` calls it): nothing came that nobody asked for, the store holds nothing, and
+after some minutes of silence the core has forgotten everything and left no cycle for the collector.
+"""
+
+from __future__ import annotations
+
+import gc
+from ipaddress import ip_network
+from pathlib import Path
+
+from callgate.config.profiles import load_profile
+from callgate.net.wiring import parts_of
+from callgate.policy.claim import Claim, Verdict
+from callgate.policy.dial import DialRules
+from callgate.policy.profile import Limits
+from callgate.proxy.commands import Alert, Hangup, Record, Release, Renew, Send
+from callgate.proxy.core import Core
+from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.meters import Meters
+from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
+from callgate.proxy.record import CallRecord
+from callgate.proxy.token import Signer
+from callgate.sip.uri import parse_uri
+from tests.proxy import rules
+from tests.proxy.agent import Agent
+from tests.proxy.stores import Kind, Watched
+from tests.proxy.text import Text, sent_by, via_param
+
+DID = "+815012345678"
+DIALLED = "0312345678"
+SECRET = b"the secret of the ladders, 32 by"
+QUIET = 400.0
+"""Seconds of silence after which nothing may be left of any call."""
+NUMBERS = load_profile("standard", Path(".")).numbers
+
+
+class World:
+    """`cps` … `max_call_seconds` are the limits of the key `acme`; `gateways` how many the trunk `carrier` has;
+    `pbx_over` and `carrier_over` UDP or TCP; `fresh`: the gate has only just started."""
+
+    def __init__(
+        self,
+        store: Kind,
+        *,
+        gateways: int = 1,
+        cps: int | None = 50,
+        inbound_calls: int | None = 20,
+        outbound_calls: int | None = 20,
+        calls: int | None = 40,
+        max_call_seconds: float | None = None,
+        try_seconds: float = 4.0,
+        upstream_503: str = "500",
+        any_number: bool = False,
+        pbx_over: str = "UDP",
+        carrier_over: str = "UDP",
+        pbx_host: str = "192.0.2.10",
+        carrier_hosts: tuple[str, ...] = ("198.51.100.1", "198.51.100.2", "198.51.100.3"),
+        secret: bytes = SECRET,
+        fresh: bool = False,
+    ) -> None:
+        self.now = self.started = 1000.0
+        self.listeners = self._listeners({pbx_over, carrier_over}, {pbx_host, *carrier_hosts[:gateways]})
+        self.gate = "127.0.0.1:5060"
+        self.labels: dict[str, str] = {}
+        self.calls = 0
+        self.lines: list[str] = []
+        self.records: list[CallRecord] = []
+        self.alerts: list[Alert] = []
+        self.hung_up: list[Flow] = []
+        self.by_branch: dict[tuple[str, str], Text] = {}
+        self.arrived: dict[tuple[str, str, str, str], Text] = {}
+        self.answers: dict[tuple[str, str, int], list[Text]] = {}
+        self.ended = False
+
+        trunk = self.trunk = Trunk(
+            "carrier", any_number=any_number, try_seconds=try_seconds, upstream_503=upstream_503
+        )
+        self.gateways: list[Agent] = []
+        for n, host in enumerate(carrier_hosts[:gateways]):
+            agent = self._agent("carrier" if not n else f"carrier{n + 1}", host, 5080, carrier_over)
+            self.gateways.append(agent)
+            bracketed = f"[{host}]" if ":" in host else host
+            suffix = "" if carrier_over == "UDP" else ";transport=tcp"
+            uri = parse_uri(f"sip:{bracketed}:5080{suffix}".encode())
+            trunk.gateways.append(Gateway(n, uri, Flow(agent.flow.listener, host, 5080), trunk))
+        self.carrier = self.gateways[0]
+        self.pbx = self._agent("pbx", pbx_host, 5070, pbx_over)
+        self.stranger = self._agent("stranger", "203.0.113.66", 5060, "UDP")
+        self.agents = [self.pbx, *self.gateways, self.stranger]
+
+        limits = Limits(
+            outbound_cps=cps, inbound_calls=inbound_calls, outbound_calls=outbound_calls, calls=calls
+        )
+        outbound, inbound, attempt = parts_of("acme", limits)
+        key = self.key = Key(
+            "acme",
+            trunk,
+            DialRules(NUMBERS, "any" if any_number else "japan"),
+            outbound=outbound,
+            inbound=inbound,
+            attempt=attempt,
+            networks=[ip_network(pbx_host)],
+            pbx=Flow(self.pbx.flow.listener, pbx_host, 5070),
+            pbx_uri=parse_uri(self.pbx.contact[1:-1].replace("pbx@", "").encode()),
+            max_call_seconds=max_call_seconds,
+        )
+        numbers = Numbers()
+        numbers.add(DID, DID, key)
+        self.meters = Meters([0.0] * 4000)
+        directory = Directory(self.listeners, [trunk], [key], numbers)
+        self.core = Core(directory, Signer(secret), self.meters, 1 << 40, self.now)
+        self.store = Watched(store, self.now if fresh else self.now - 10.0, self._answered)
+        gc.disable()
+        gc.freeze()  # so that the collection at the end looks at what this ladder made, and is quick
+
+    def _listeners(self, transports: set[str], hosts: set[str]) -> list[Listener]:
+        found = [Listener(0, b"UDP", "127.0.0.1", 5060)]
+        if "TCP" in transports:
+            found.append(Listener(len(found), b"TCP", "127.0.0.1", 5060))
+        if any(":" in host for host in hosts):
+            found.append(Listener(len(found), b"UDP", "::1", 5060))
+        return found
+
+    def _agent(self, name: str, host: str, port: int, transport: str) -> Agent:
+        family = 6 if ":" in host else 4
+        listener = next(
+            x for x in self.listeners if x.transport.decode() == transport and x.family == family
+        )
+        if transport == "UDP":
+            return Agent(self, name, Flow(listener, host, port), port)
+        return Agent(self, name, Flow(listener, host, 33000 + port, connection=port), port)
+
+    # -- what the sides need -------------------------------------------------------------------------------
+
+    def default_number(self, agent: Agent) -> str:
+        return DID if agent in self.gateways else DIALLED
+
+    def caller_number(self, agent: Agent) -> str:
+        return "0398765432" if agent in self.gateways else "1001"
+
+    def is_inside(self, text: Text) -> bool:
+        return any(t.to_tag for k, t in self.arrived.items() if k[:2] == (text.call_id, text.get("cseq")))
+
+    # -- the shell -----------------------------------------------------------------------------------------
+
+    def deliver(self, sender: Agent, data: bytes, flow: Flow) -> None:
+        """A message reaches the gate."""
+        text = Text(data) if data[:1].isalpha() and data.isascii() else None
+        if text is not None and text.has("via") and text.has("cseq"):
+            self.note(f"{sender.name} >> {text!r}")
+            if text.code:
+                self.answers.setdefault((text.call_id, text.get("cseq"), text.code), []).append(text)
+            else:
+                via = text.via
+                self.arrived[text.call_id, text.get("cseq"), sent_by(via), via_param(via, "branch")] = text
+        else:
+            self.note(f"{sender.name} >> {data[:40]!r}")
+        self.core.receive(data, flow, self.now)
+        self._carry_out()
+
+    def _carry_out(self) -> None:
+        """What `net.gate` does at the end of a turn."""
+        out = self.core.out
+        for command in out:  # what the store's answers add comes in the same turn
+            match command:
+                case Send():
+                    self._post(command)
+                case Claim():
+                    self.store.claim(command, self.now)
+                case Release():
+                    self.store.release(command.claim_id, self.now)
+                case Renew():
+                    self.store.renew(command.claim_id, command.lease, self.now)
+                case Record():
+                    self.records.append(command.record)
+                case Alert():
+                    self.alerts.append(command)
+                case Hangup():
+                    self.hung_up.append(command.flow)
+        out.clear()
+
+    def _answered(self, claim_id: int, verdict: Verdict, now: float) -> None:
+        self.core.resume(claim_id, verdict, now)
+        if not self.store.kind.same_turn:
+            self._carry_out()
+
+    def _post(self, send: Send) -> None:
+        text = Text(send.data)
+        flow = send.flow
+        receiver = next(
+            (
+                a
+                for a in self.agents
+                if (flow.connection and a.flow.connection == flow.connection)
+                or (not flow.connection and (flow.host, flow.port) in a.addresses)
+            ),
+            None,
+        )
+        assert receiver is not None, f"{text!r} goes to {flow!r}, where nobody is\n{self.ladder()}"
+        self.note(f"{receiver.name} << {text!r}")
+        try:
+            rules.check(self, send, text, receiver)
+        except AssertionError as broken:
+            raise AssertionError(f"{broken}\n{self.ladder()}\n{send.data.decode('latin-1')}") from None
+        receiver.inbox.append((self.now, text))
+        if send.claim:
+            self.store.sent(send.claim, self.now)
+            self.core.sent(send.claim, self.now)
+
+    def unreachable(self, text: Text) -> None:
+        """ICMP: this request could not be delivered."""
+        self.note(f"!! {text!r}")
+        self.core.unreachable(text.data, self.now)
+        self._carry_out()
+
+    # -- time ----------------------------------------------------------------------------------------------
+
+    def after(self, seconds: float) -> None:
+        """Time passes, with a tick at every deadline."""
+        self._until(self.now + seconds)
+
+    def settle(self) -> None:
+        """As much time as the store needs for all that it was asked."""
+        while (due := self.store.next_deadline) != float("inf"):
+            self._until(due)
+
+    def _until(self, end: float) -> None:
+        turns = 0
+        while (due := min(self.core.next_deadline, self.store.next_deadline)) <= end:
+            self.now = max(self.now, due)
+            self.core.tick(self.now)
+            self._carry_out()
+            self.store.run(self.now)
+            turns += 1
+            assert turns < 100_000, "the core's next deadline does not move on"
+        self.now = end
+
+    # -- what is seen --------------------------------------------------------------------------------------
+
+    def note(self, line: str) -> None:
+        self.lines.append(f"{self.now - self.started:9.3f}  {line}")
+
+    def ladder(self) -> str:
+        """What has happened, for whoever reads a failure."""
+        return "\n".join(self.lines[-60:])
+
+    def used(self, limit: str) -> int:
+        return self.store.inner.used(f"acme/{limit}", self.now)
+
+    def holds(self, *, outbound: int = 0, inbound: int = 0) -> None:
+        """The store holds the lines of exactly so many calls, each once, and the gauges say the same."""
+        self.settle()
+        self.store.check()
+        held = (self.used("outbound_calls"), self.used("inbound_calls"), self.used("calls"))
+        limited = [p.limit for p in (*self.key.outbound, *self.key.inbound) if p.name == "acme/calls"]
+        both = outbound + inbound if limited else 0
+        assert held == (outbound, inbound, both), f"lines held: {held}\n{self.ladder()}"
+        assert self.store.lines == outbound + inbound, f"claims held: {self.store.held}\n{self.ladder()}"
+        assert self.gauge("calls_active", "outbound") == outbound, self.ladder()
+        assert self.gauge("calls_active", "inbound") == inbound, self.ladder()
+
+    def holds_nothing(self) -> None:
+        self.holds()
+
+    def gauge(self, metric: str, *labels: str) -> float:
+        return self.meters.values[self.meters.series(metric, "acme", *labels)]
+
+    def rejected(self, reason: str) -> float:
+        """Messages that went no further for this reason."""
+        return self.meters.values[self.meters.series("rejected_messages_total", reason)]
+
+    def record(self) -> CallRecord:
+        """Of the one call that has ended."""
+        assert len(self.records) == 1, self.records
+        return self.records[0]
+
+    # -- short cuts ----------------------------------------------------------------------------------------
+
+    def talks(self, caller: Agent | None = None, call: str = "", **invite: object) -> None:
+        """A call is set up, from INVITE to ACK."""
+        caller = caller or self.pbx
+        callee = self.carrier if caller is self.pbx else self.pbx
+        caller.sends("INVITE", call=call, **invite)  # type: ignore[arg-type]
+        caller.gets("100", call=call)
+        callee.gets("INVITE", call=call)
+        callee.sends("180", call=call)
+        caller.gets("180", call=call)
+        callee.sends("200", call=call)
+        caller.gets("200", call=call)
+        caller.sends("ACK", call=call)
+        callee.gets("ACK", call=call)
+
+    def hangs_up(self, who: Agent | None = None, call: str = "") -> None:
+        """One side ends the call, the other agrees."""
+        who = who or self.pbx
+        other = self.carrier if who is self.pbx else self.pbx
+        who.sends("BYE", call=call)
+        other.gets("BYE", call=call)
+        other.sends("200 BYE", call=call)
+        who.gets("200 BYE", call=call)
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def ends(self) -> None:
+        """Nothing more comes, nothing is held; after a long silence nothing is left in the core."""
+        if self.ended:
+            return
+        self.ended = True
+        self._nothing_more()
+        self.holds_nothing()
+        self.after(QUIET)
+        self._nothing_more()
+        self.holds_nothing()
+        assert not self.store.held, f"claims never given back: {self.store.held}\n{self.ladder()}"
+        assert self.used("outbound_cps") == 0, "tokens never came back"
+        core = self.core
+        for name, left in (
+            ("server transactions", core.layer.servers),
+            ("client transactions", core.layer.clients),
+            ("by_token", core.by_token),
+            ("by_call_id", core.by_call_id),
+            ("sent_at", core.sent_at),
+            ("wheel", core.wheel),
+            ("commands", core.out),
+        ):
+            assert not len(left), f"{name} is not empty: {left}\n{self.ladder()}"
+        assert core.next_deadline == float("inf"), "something still waits"
+        self._leaves_no_cycle()
+
+    def _nothing_more(self) -> None:
+        for agent in self.agents:
+            unread = [text for _, text in agent.inbox]
+            assert not unread, f"nobody expected at {agent.name}: {unread}\n{self.ladder()}"
+
+    def _leaves_no_cycle(self) -> None:
+        """`net.gate` turns the collector off: what a call leaves behind must go by itself."""
+        kept = gc.get_debug()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            gc.collect()
+            cyclic = [x for x in gc.garbage if type(x).__module__.startswith("callgate.")]
+            names = sorted({type(x).__qualname__ for x in cyclic})
+        finally:
+            gc.set_debug(kept)
+            gc.garbage.clear()
+        assert not names, f"cycles are left for the collector: {names}\n{self.ladder()}"

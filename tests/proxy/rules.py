@@ -1,0 +1,113 @@
+"""What must hold of every message that leaves the gate, in every ladder: checked as it leaves.
+
+A request carries our Via on top and none of our Routes; a response goes where its Via says, and one that the other
+side wrote leaves as it came but for our Via; the trunk never learns why the gate refuses; the gate adds no
+Retry-After.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from callgate.proxy.commands import Send
+from tests.proxy.text import Text, sent_by, via_param
+
+if TYPE_CHECKING:
+    from tests.proxy.agent import Agent
+    from tests.proxy.ladder import World
+
+_STAMP = re.compile(r";\s*(received|rport)\s*(=[^;,]*)?(?=;|$)", re.IGNORECASE)
+HOP_BY_HOP = frozenset(("via", "max-forwards", "route", "record-route"))
+OWN_TAG = "cg"
+"""How the gate's own To tags begin."""
+THEIRS = " Answer"
+"""The phrase of every answer that a side of the ladder writes; the gate has other ones."""
+
+
+def check(world: World, send: Send, text: Text, receiver: Agent) -> None:
+    """Raises AssertionError with the rule that was broken."""
+    assert len(text.all("content-length")) <= 1, "more than one Content-Length"
+    length = text.get("content-length")
+    assert not length or int(length) == len(text.body), "Content-Length is not the body's"
+    if receiver in world.gateways:
+        told = [v for v in text.all("warning") if "callgate" in v] or text.all("x-callgate-verdict")
+        assert not told, "the trunk is told why the gate refuses"
+    if text.code:
+        _response(world, send, text, receiver)
+    else:
+        _request(world, send, text, receiver)
+
+
+def _request(world: World, send: Send, text: Text, receiver: Agent) -> None:
+    listener = send.flow.listener
+    via = text.via
+    assert via.startswith(f"SIP/2.0/{listener.transport.decode()} "), f"Via {via} on {listener.transport!r}"
+    assert sent_by(via) == listener.sent_by.decode(), f"Via {via} of another listener"
+    branch = text.branch
+    assert branch.startswith("z9hG4bK"), "a branch without the magic cookie (§8.1.1.7)"
+    assert 0 <= int(text.get("max-forwards", "-1")) <= 255, "Max-Forwards"
+    assert not any(";cg=" in route for route in text.all("route")[:1]), "our own Route goes out (§16.4)"
+    if send.flow.listener.reliable:
+        assert text.has("content-length"), "no Content-Length on a stream (§16.6 step 9)"
+    if text.is_copy_of_the_calls_first:
+        assert bool(send.claim) == (receiver in world.gateways), "a new call leaves without its claim"
+    first = world.by_branch.setdefault((branch, text.method), text)
+    assert first.data == text.data, "one branch, two requests (§8.1.1.7)"
+    for method in ("INVITE", "ACK", "CANCEL"):
+        twin = world.by_branch.get((branch, method))
+        shared = {twin.method if twin else "", text.method}
+        assert twin is None or twin is first or shared <= {"INVITE", "ACK", "CANCEL"}, "a branch used twice"
+    vias = text.all("via")
+    if len(vias) == 1:
+        return  # made by the gate: CANCEL, ACK of a failure, BYE at the end of the longest call
+    origin = world.arrived.get((text.call_id, text.get("cseq"), *_came(vias[1])))
+    assert origin is not None, f"{text!r} comes from nowhere"
+    _same(origin, text)
+    hops = origin.get("max-forwards")
+    assert text.get("max-forwards") == (str(int(hops) - 1) if hops else "70"), "Max-Forwards (§16.6 step 3)"
+    ours = len(text.all("record-route")) - len(origin.all("record-route"))
+    assert 0 <= ours <= 2, "Record-Route values were lost, or too many put on"
+    assert text.all("record-route")[ours:] == origin.all("record-route"), "others' Record-Route changed"
+    assert [_unstamped(v) for v in vias[1:]] == [_unstamped(v) for v in origin.all("via")], "others' Via changed"
+
+
+def _unstamped(via: str) -> str:
+    """A Via without what the gate writes into it (RFC 3581 §4)."""
+    return _STAMP.sub("", via)
+
+
+def _came(via: str) -> tuple[str, str]:
+    return sent_by(via), via_param(via, "branch")
+
+
+def _response(world: World, send: Send, text: Text, receiver: Agent) -> None:
+    via = text.via
+    assert (send.flow.host, send.flow.port) in receiver.addresses or send.flow.connection, "goes elsewhere"
+    assert all(branch != text.branch for branch, _ in world.by_branch), f"our own Via goes up: {via}"
+    if text.code == 100:
+        assert not text.to_tag or world.is_inside(text), "a 100 with a To tag (§8.2.6.2)"
+        return
+    assert text.to_tag, "an answer without a To tag (§8.2.6.2)"
+    where = (text.call_id, text.get("cseq"))
+    mapped = text.code == 500 and (*where, 503) in world.answers and not text.to_tag.startswith(OWN_TAG)
+    code = 503 if mapped else text.code  # §16.7 step 6
+    if not mapped and not text.start.endswith(THEIRS):
+        assert text.code >= 200, "a provisional answer of the gate's own with a To tag"
+        assert text.to_tag.startswith(OWN_TAG) or world.is_inside(text), "another's To tag"
+        assert not text.has("retry-after"), "a Retry-After of the gate's own (RFC 3261 §21.5.4)"
+        return
+    candidates = [o for o in world.answers.get((*where, code), ()) if o.all("via")[1:] == text.all("via") and o.to_tag == text.to_tag]
+    assert candidates, f"{text!r} comes from nowhere, or its Vias changed"
+    _same(candidates[-1], text)
+    assert candidates[-1].all("record-route") == text.all("record-route"), "Record-Route of an answer changed"
+
+
+def _same(came: Text, left: Text) -> None:
+    """What no rule names is the same, byte for byte, in its order (§16.6 step 1, §16.7)."""
+    assert left.body == came.body, "the body changed"
+    before = [h for h in came.headers if h[0] not in HOP_BY_HOP]
+    after = [h for h in left.headers if h[0] not in HOP_BY_HOP]
+    if ("content-length", str(len(came.body))) not in before:
+        after = [h for h in after if h[0] != "content-length"]
+    assert after == before, f"headers changed:\n{before}\n{after}"
