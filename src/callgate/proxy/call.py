@@ -577,8 +577,15 @@ class Call:
         record.ended_by = ended_by or record.ended_by
         core.counts.ended(record)
         core.out.append(Record(record))
-        self.request = self.routes = self.dialled = None
+        # What is remembered of it from here on is little: many calls end within LINGER.
+        self.request = self.routes = self.dialled = self.best = None
+        self.from_line = self.to_line = b""
+        self.record = _PAST
         self._wake(now + LINGER)
+
+
+_PAST = CallRecord(0, "", 0.0)
+"""Stands for the record of a call that has ended: its own is with whoever keeps it."""
 
 
 def _rank(code: int) -> tuple[int, int]:

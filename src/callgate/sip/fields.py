@@ -17,7 +17,7 @@ _ITEM = re.compile(rb'(?:[^,"<]++|"(?:[^"\\]++|\\.?+)*+(?:"|\Z)|<[^>]*+(?:>|\Z))
 _QUOTED = re.compile(rb'"(?:[^"\\]++|\\.?+)*+(?:"|\Z)', re.DOTALL)
 _NAME_ADDR = re.compile(rb'[ \t]*+(?:"((?:[^"\\]++|\\.)*+)"|([^"<]*+))[ \t]*+<([^>]*+)>(.*+)\Z', re.DOTALL)
 _TAG = re.compile(rb";[ \t]*+[tT][aA][gG][ \t]*+=[ \t]*+([A-Za-z0-9\-.!%*_+`'~]++)[ \t]*+(?=;|\Z)")
-_PLAIN_TAG = re.compile(rb">;tag=([A-Za-z0-9\-.!%*_+`'~]++)\Z")
+_PLAIN_TAG = re.compile(rb'(?:"[^"\\]*+"[ \t]*+|[^"<>]*+)<[^"<>]*+>;tag=([A-Za-z0-9\-.!%*_+`\'~]++)\Z')
 _PARAM = re.compile(
     rb';[ \t]*+([A-Za-z0-9\-.!%*_+`\'~]++)(?:[ \t]*+=[ \t]*+("(?:[^"\\]++|\\.)*+"|[^;,"]*+))?', re.DOTALL
 )
@@ -71,8 +71,8 @@ def parse_name_addr(value: bytes) -> NameAddr:
 
 def tag_of(value: bytes) -> bytes:
     """The tag of a From or To value; empty when it has none. Raises Malformed where the value can't be read."""
-    found = _PLAIN_TAG.search(value)
-    if found is not None and value.count(b">") == 1:
+    found = _PLAIN_TAG.match(value)
+    if found is not None:
         return found[1]
     params = parse_name_addr(value).params
     if b'"' in params:
