@@ -76,7 +76,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     meters.set("build_info", callgate.__version__, sys.version.split()[0], value=1.0)
     meters.set("start_time_seconds", value=time.time())
     stop = asyncio.Event()
-    signals = _Signals(stop)
+    signals = _Signals(stop, log)
     beat = asyncio.create_task(_beat(gate, shared, meters), name="beat")
     ops = _ops(config, shared, gate, meters, log)
     try:
@@ -145,14 +145,19 @@ async def _ready_later(ops: OpsChild, shared: Shared, config: Config, log: loggi
 
 
 class _Signals:
-    """SIGTERM and SIGINT: the first stops, the second stops now."""
+    """SIGTERM and SIGINT: the first stops, the second stops now. SIGHUP must not end the gate."""
 
-    def __init__(self, stop: asyncio.Event) -> None:
+    def __init__(self, stop: asyncio.Event, log: logging.Log) -> None:
+        self._log = log
         self.now = asyncio.Event()
         self._stop = stop
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._heard)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _reload(self) -> None:
+        self._log.warning("callgate reload refused", reason="not supported yet (step 2): restart instead")
 
     def _heard(self) -> None:
         if self._stop.is_set():

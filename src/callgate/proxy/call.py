@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from callgate.policy.claim import Claim, Verdict
 from callgate.policy.ledger import MARGIN
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
-from callgate.proxy.commands import Alert, Record, Release, Renew
-from callgate.proxy.dialog import Side
+from callgate.proxy.commands import Alert, Record, Release, Renew, Send
+from callgate.proxy.dialog import Side, Stage
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, request_out, response_out
 from callgate.proxy.peers import Gateway, Key
@@ -249,7 +249,7 @@ class Call:
         client = InviteClientTransaction(core.layer, branch, data, flow, self, now)
         if self.direction == OUTBOUND:
             client.claim = claim_id
-            core.sent_at[claim_id] = NEVER
+            core.sent_at[claim_id] = -self.record.invite_at if self.gateway == 0 else NEVER
             if self._next_gateway():
                 self._wake(now + key.trunk.try_seconds)
         self.attempts.append(client)
@@ -265,8 +265,13 @@ class Call:
         has come back, the copy may be the first to arrive, so it needs one of its own, before any new call."""
         assert isinstance(client, InviteClientTransaction)
         core = self.core
-        back_at = core.sent_at.get(client.claim, NEVER) + self.key.token_seconds + MARGIN
-        if self.free or not self.key.attempt or now < back_at:
+        last = core.sent_at.get(client.claim, NEVER)
+        if (
+            self.free
+            or not self.key.attempt
+            or last < 0.0  # the shell still holds the first copy
+            or now < last + self.key.token_seconds + MARGIN
+        ):
             core.layer.repeat(client)
         else:
             self._ask_token(client, now)
@@ -343,6 +348,8 @@ class Call:
         """Every 2xx goes up at once, also one that comes after a CANCEL or from a gateway that was left
         (RFC 3261 §16.7 step 5): the call exists."""
         side = self._side(response, client.flow)
+        if side is not None and side.stage is Stage.EARLY:
+            side.stage = Stage.UP
         if self.phase is Phase.TRYING:
             core = self.core
             self.phase = Phase.UP
@@ -449,7 +456,10 @@ class Call:
         if data is None:
             self.core.counts.rejected("no Via left")
             return
-        self.core.layer.respond(server, code or response.code, data, now)
+        if not self.core.layer.respond(server, code or response.code, data, now) and response.code < 300:
+            # The caller has had another final answer, but a callee has picked up all the same: it is told, so
+            # that it can end the call that now exists (RFC 3261 §16.7 step 5).
+            self.core.out.append(Send(server.flow, data))
 
     def _side(self, response: Message, flow: Flow) -> Side | None:
         """The callee that a 101–2xx comes from, made at its first (RFC 3261 §12.1.2)."""
@@ -488,8 +498,8 @@ class Call:
         self.cancelled = True
         self.cancel_reason = [cancel.lines[i] for i in cancel.find(b"reason")]  # RFC 3326 §2
         live = [c for c in self.attempts if c.state <= State.PROCEEDING]
-        if not live:
-            self._answer(487, [], now)  # nothing was sent, or a further attempt waits for a token
+        if not live or (self.copies is not None and None in self.copies.values()):
+            self._answer(487, [], now)  # nothing was sent, or a further attempt waits for its token
             return
         for client in live:
             self._cancel(client, now)
@@ -554,6 +564,18 @@ class Call:
     def _wake(self, due: float) -> None:
         self.due = due
         self.core.wheel.add(self)
+
+    def dialog_over(self, side: Side | None, now: float, ended_by: str, reason: str = "") -> None:
+        """The dialog with one callee has ended. A call that was forked is over with the last of them; before the
+        answer it is the INVITE's final answer that counts."""
+        if self.phase is not Phase.UP:
+            return
+        if side is not None:
+            side.stage = Stage.OVER
+        sides = (self.callee, *(self.forks or ()))
+        if not any(s is not None and s.stage is Stage.UP for s in sides):
+            self.record.reason = reason or self.record.reason
+            self.end(now, ended_by)
 
     # -- the end -----------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ from callgate.proxy.strangers import Strangers
 from callgate.proxy.token import Signer
 from callgate.proxy.transactions import CANCEL_MARK, Transactions, server_key
 from callgate.proxy.transactions import Key as TransactionKey
-from callgate.proxy.wheel import NEVER, Wheel
+from callgate.proxy.wheel import Wheel
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import COOKIE
 from callgate.sip.message import (
@@ -78,7 +78,8 @@ class Core:
         self.utc_offset = 0.0
         self.by_token: dict[bytes, Call] = {}
         self.by_call_id: dict[bytes, Call] = {}
-        self.sent_at: dict[int, float] = {}  # claim of an unanswered INVITE → when its last copy left
+        # Claim of an unanswered INVITE → when its last copy left; minus its arrival here until the first has.
+        self.sent_at: dict[int, float] = {}
         self._id = first_id & 0x7FFFFFFFFFFFFFFF
         self._branch = 0
         self._asked: dict[int, tuple[Call, float]] = {}  # claims that the store has not answered
@@ -86,7 +87,6 @@ class Core:
         self._strangers = Strangers()
         self._touched: set[str] = set()
         self._challenged: dict[tuple[bytes, bytes, bytes], tuple[int, float]] = {}
-        self._received_at = started
         self.outside = Outside(self)
         self.inside = Inside(self)
 
@@ -100,7 +100,6 @@ class Core:
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """Take one message as it came off the wire. Never raises."""
-        self._received_at = now
         if len(data) <= 4 and not data.strip(b"\r\n\0 "):
             return  # a keep-alive (RFC 5626 §4.4)
         try:
@@ -137,8 +136,8 @@ class Core:
     def sent(self, claim_id: int, now: float) -> None:
         """The kernel has taken a copy of an initial INVITE."""
         if claim_id in self.sent_at:
-            if self.sent_at[claim_id] == NEVER:
-                self.counts.added(now - self._received_at)
+            if self.sent_at[claim_id] < 0.0:
+                self.counts.added(now + self.sent_at[claim_id])
             self.sent_at[claim_id] = now
 
     def unreachable(self, data: bytes, now: float) -> None:

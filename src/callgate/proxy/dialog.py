@@ -4,6 +4,7 @@ and, when the gate is told to end the call, to send both sides a BYE."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import IntEnum
 from ipaddress import ip_address
 
 from callgate.proxy.flow import Flow
@@ -14,6 +15,14 @@ from callgate.sip.message import CONTACT, RECORD_ROUTE, Message, header_value
 from callgate.sip.uri import Uri, parse_uri
 
 
+class Stage(IntEnum):
+    """How far the dialog with one callee has come."""
+
+    EARLY = 0
+    UP = 1
+    OVER = 2
+
+
 class Side:
     """One end of a dialog.
 
@@ -21,7 +30,17 @@ class Side:
     Record-Route are kept as they were written: most calls end before anybody has to read them.
     """
 
-    __slots__ = ("_contact", "_routes", "_routes_are_its_own", "cseq", "flow", "hop", "hop_uri", "tag")
+    __slots__ = (
+        "_contact",
+        "_routes",
+        "_routes_are_its_own",
+        "cseq",
+        "flow",
+        "hop",
+        "hop_uri",
+        "stage",
+        "tag",
+    )
 
     def __init__(self, tag: bytes, flow: Flow) -> None:
         self.tag = tag
@@ -30,6 +49,7 @@ class Side:
         self._routes: tuple[bytes, ...] = ()
         self._routes_are_its_own = False
         self.cseq = 0
+        self.stage = Stage.EARLY  # of a callee
         self.hop: Flow | None = None  # where `hop_uri` leads
         self.hop_uri = b""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from callgate.proxy.call import Call
+from callgate.proxy.call import Call, Phase
 from callgate.proxy.commands import Send
 from callgate.proxy.dialog import Side
 from callgate.proxy.flow import Flow
@@ -145,7 +145,7 @@ class Inside:
         to = receiver.next_hop(target, self.core.directory, peer)
         if call is not None:
             token = token or call.tokens[-1]
-            if sender is call.caller:
+            if sender is call.caller and call.phase is Phase.UP:
                 call.acked = True  # an ACK, or what only comes after one
         if method == b"ACK":
             # RFC 3261 §16.11, §17: the ACK of a 2xx is a transaction of its own, without state or answer.
@@ -158,7 +158,8 @@ class Inside:
         relay = Relay(self.core, request, server, call, sender, receiver, path.from_pbx)
         if method == b"BYE":
             if call is not None and not path.from_pbx:
-                call.end(now, "caller" if sender is call.caller else "callee")
+                by_caller = sender is call.caller
+                call.dialog_over(receiver if by_caller else sender, now, "caller" if by_caller else "callee")
             branch, via = self.core.branch(to.listener, token)
             data = request_out(request, uri, via, b"", routes.edits, hops, stream=to.listener.reliable)
             relay.start(data, branch, to, now)

@@ -118,10 +118,9 @@ class Relay:
         if self.method == b"BYE":
             # The carrier counts the line until it has answered; a challenge means that it will be asked again.
             if code not in (401, 407):
-                call.end(now, self._ended_by())
+                self._over("", now)
         elif code == 481 or (code == 408 and self.method == b"INVITE"):
-            call.record.reason = f"{code} to a {self.method.decode('ascii', 'replace')} (RFC 5057)"
-            call.end(now, self._ended_by())
+            self._over(f"{code} to a {self.method.decode('ascii', 'replace')} (RFC 5057)", now)
         elif code < 300 and self.method in REFRESHES:
             if self.request is not None and self.sender is not None:
                 self.sender.learn_contact(self.request)
@@ -129,23 +128,24 @@ class Relay:
             if self.receiver is not None:
                 self.receiver.learn_contact(response)
 
-    def _ended_by(self) -> str:
+    def _over(self, reason: str, now: float) -> None:
+        """The dialog has ended."""
         call = self.call
-        return "caller" if call is not None and self.sender is call.caller else "callee"
+        if call is not None:
+            by_caller = self.sender is call.caller
+            callee = self.receiver if by_caller else self.sender
+            call.dialog_over(callee, now, "caller" if by_caller else "callee", reason)
 
     def on_timeout(self, client: AnyClient, now: float) -> None:
-        call = self.call
-        if call is not None and self.method in (b"BYE", b"INVITE"):
-            call.record.reason = f"no answer to a {self.method.decode()}"
-            call.end(now, self._ended_by())
+        if self.method in (b"BYE", b"INVITE"):
+            self._over(f"no answer to a {self.method.decode()}", now)
         if self.method == b"INVITE":
             self._answer(408 if not self.cancelled else 487, now)
         # RFC 4320 §4.2: a non-INVITE is never answered with a 408; its client has given up already.
 
     def on_failed(self, client: AnyClient, now: float) -> None:
-        if self.call is not None and self.method == b"BYE":
-            self.call.record.reason = "a BYE could not be delivered"
-            self.call.end(now, self._ended_by())
+        if self.method == b"BYE":
+            self._over("a BYE could not be delivered", now)
         self._answer(503, now)
 
     def on_repeat(self, client: AnyClient, now: float) -> None:
