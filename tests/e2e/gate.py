@@ -35,9 +35,7 @@ Result = TypeVar("Result")
 Address = tuple[str, int]
 
 
-def until(
-    condition: Callable[[], Result], what: str | Callable[[], str], within: float = DEADLINE
-) -> Result:
+def until(condition: Callable[[], Result], what: str | Callable[[], str], within: float = DEADLINE) -> Result:
     """What `condition` gives once that is true; a failure that says `what` was waited for after `within` seconds."""
     end = time.monotonic() + within
     while True:
@@ -49,16 +47,20 @@ def until(
         select.select((), (), (), 0.005)
 
 
-def free_port(host: str) -> int:
-    """A port that was free a moment ago, for UDP and for TCP."""
+def free_port(host: str, *taken: int) -> int:
+    """A port that was free a moment ago, for UDP and for TCP; none of `taken`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for _ in range(50):
-        with socket.socket(family, socket.SOCK_DGRAM) as udp, socket.socket(family, socket.SOCK_STREAM) as tcp:
+        with (
+            socket.socket(family, socket.SOCK_DGRAM) as udp,
+            socket.socket(family, socket.SOCK_STREAM) as tcp,
+        ):
             udp.bind((host, 0))
             port: int = udp.getsockname()[1]
             with contextlib.suppress(OSError):
                 tcp.bind((host, port))
-                return port
+                if port not in taken:
+                    return port
     raise OSError(f"no port is free on {host}")
 
 
@@ -84,11 +86,12 @@ class Output:
         self._may_read.set()
         self._news = threading.Condition()
         self._ended = False
+        self._leaving = False
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
-        while True:
+        while not self._leaving:
             self._may_read.wait()
             try:
                 # Waits without reading, so that a pause holds from the next byte on.
@@ -121,6 +124,12 @@ class Output:
                     return found(self.text) or None
             return result or None
 
+    def leave(self) -> None:
+        """Stop reading for good, so that the descriptor can be closed."""
+        self._leaving = True
+        self._may_read.set()
+        self._thread.join()
+
     def join(self) -> bytes:
         """Everything, once the stream has ended."""
         self._may_read.set()
@@ -130,7 +139,8 @@ class Output:
 
 
 class Gate:
-    """`callgate run -c FILE`. `folder` holds the config and `state/`; `listen` are URIs."""
+    """`callgate run -c FILE`, started as often as a test wants. `folder` holds the config and `state/`; `listen` are
+    URIs."""
 
     def __init__(
         self,
@@ -144,7 +154,7 @@ class Gate:
     ) -> None:
         self.host = host
         self.address: Address = (host, free_port(host))
-        self.ops: Address = (host, free_port(host))
+        self.ops: Address = (host, free_port(host, self.address[1]))
         self.file = folder / "callgate.yaml"
         where = hostport(self.address)
         config = {
@@ -157,7 +167,7 @@ class Gate:
         } | top
         self.file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         self._started: list[subprocess.Popen[bytes]] = []
-        self._children: list[int] = []  # pidfds of ops processes
+        self._outputs: list[Output] = []
         self.process: subprocess.Popen[bytes] | None = None
         self.out: Output | None = None
         self.err: Output | None = None
@@ -173,13 +183,15 @@ class Gate:
         self.out = Output(self.process.stdout.fileno())
         self.err = Output(self.process.stderr.fileno())
         self._started.append(self.process)
+        self._outputs += [self.out, self.err]
         return self
 
     def ready(self) -> Gate:
         """Wait for the line that says so."""
         assert self.out is not None
         if not self.out.wait(lambda text: b"callgate ready" in text, DEADLINE):
-            raise AssertionError(f"not ready within {DEADLINE:g} s:\n{self.said()}")
+            code = self.process.poll() if self.process is not None else None
+            raise AssertionError(f"not ready within {DEADLINE:g} s (exit code {code}):\n{self.said()}")
         return self
 
     def run(self, program: Sequence[str] = RUN) -> Gate:
@@ -212,14 +224,23 @@ class Gate:
             if process.poll() is None:
                 process.kill()
             process.wait()
-        for output in (self.out, self.err):
-            if output is not None:
-                output.go_on()
+        for output in self._outputs:
+            output.join()  # before its descriptor is closed: another's could get the same number
+        self._outputs.clear()
         for process in self._started:
             for pipe in (process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()
         self._started.clear()
+
+    def let_go(self) -> None:
+        """Close our end of its stdout."""
+        assert self.out is not None
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self.out.leave()
+        self._outputs.remove(self.out)
+        self.process.stdout.close()
 
     # -- what it says ------------------------------------------------------------------------------------
 

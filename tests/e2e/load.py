@@ -138,7 +138,9 @@ class Pbx:
 
     def __repr__(self) -> str:
         codes = Counter(final.code for final in self.finals.values())
-        return f"{len(self.legs)} of {self.calls} calls offered, answers {dict(codes)}, {len(self.ended)} ended"
+        return (
+            f"{len(self.legs)} of {self.calls} calls offered, answers {dict(codes)}, {len(self.ended)} ended"
+        )
 
 
 class Lossy:
@@ -196,5 +198,3 @@ def fullest(arrivals: Iterable[float], window: float = WINDOW) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
-
-

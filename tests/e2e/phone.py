@@ -15,8 +15,9 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
-from tests.e2e.gate import DEADLINE, Address, hostport
+from tests.e2e.gate import DEADLINE, Address, Gate, hostport
 
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; its control message has the same number
 SDP = (
@@ -27,7 +28,7 @@ _numbers = itertools.count(1)
 
 
 def unique(word: str) -> str:
-    return f"{word}-{os.getpid():x}-{next(_numbers):x}"
+    return f"{word}-{os.getpid():06x}-{next(_numbers):06x}"
 
 
 class Message:
@@ -254,19 +255,33 @@ class Stream(Endpoint):
             assert left > 0, f"the connection to {self.peer} is still open after {within:g} s"
             self._pull(left)
 
+    def read_to_end(self) -> bytes:
+        """All that comes until the other side closes, uncut."""
+        data = b""
+        self.socket.settimeout(DEADLINE)
+        while more := self.socket.recv(262_144):
+            data += more
+        self.ended = True
+        return data
+
     def close(self) -> None:
         self.socket.close()
 
 
 class Server(Endpoint):
-    """A listening TCP socket; `accept` gives the connections one after the other."""
+    """A listening TCP socket; `accept` gives the connections one after the other. `receive_buffer`: octets that
+    the kernel takes for one that is not read (it doubles and rounds them)."""
 
     transport = "TCP"
 
-    def __init__(self, host: str, port: int = 0) -> None:
+    def __init__(self, host: str, port: int = 0, *, receive_buffer: int = 0) -> None:
         super().__init__()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.socket = socket.create_server((host, port), family=family)
+        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if receive_buffer:  # before listening: connections inherit it
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.bind((host, port))
+        self.socket.listen(64)
         self.address = self.socket.getsockname()[:2]
 
     def accept(self, within: float = DEADLINE) -> Stream:
@@ -299,7 +314,7 @@ class Leg:
     # -- calling -----------------------------------------------------------------------------------------
 
     @classmethod
-    def call(
+    def prepare(
         cls,
         endpoint: Endpoint,
         gate: Address,
@@ -310,7 +325,7 @@ class Leg:
         body: bytes = SDP,
         contact: str = "",
     ) -> Leg:
-        """Send an INVITE for `number`."""
+        """An INVITE for `number` (`leg.invite`), not sent yet."""
         leg = cls(
             endpoint,
             gate,
@@ -322,11 +337,17 @@ class Leg:
         leg.contact = contact or leg.contact
         data = leg.request("INVITE", headers=headers, body=body)
         leg.invite = Message(data)
-        endpoint.send(data, gate)
+        return leg
+
+    @classmethod
+    def call(cls, endpoint: Endpoint, gate: Address, number: str, **how: Any) -> Leg:
+        """Send an INVITE for `number`."""
+        leg = cls.prepare(endpoint, gate, number, **how)
+        leg.again()
         return leg
 
     def again(self) -> None:
-        """Send the INVITE once more."""
+        """Send the INVITE, once more."""
         assert self.invite is not None
         self.endpoint.send(self.invite.data, self.gate)
 
@@ -435,6 +456,30 @@ def request_and_answer(sender: Leg, receiver: Leg, method: str, code: int = 200)
     request = receiver.endpoint.expect(method, call_id=sender.call_id)
     receiver.answer(code, request)
     return sender.endpoint.expect(code, method, sender.call_id)
+
+
+def ask(sender: Endpoint, gate: Gate, *headers: str, body: str = "") -> str:
+    """Send the gate an OPTIONS for itself, with these header lines at the end; its Call-ID."""
+    call_id, sent_by, to = unique("options"), hostport(sender.address), hostport(gate.address)
+    lines = [
+        f"OPTIONS sip:{to} SIP/2.0",
+        f"Via: SIP/2.0/{sender.transport} {sent_by};branch=z9hG4bK-{unique('o')};rport",
+        f"From: <sip:{sent_by}>;tag=o",
+        f"To: <sip:{to}>",
+        f"Call-ID: {call_id}",
+        "CSeq: 1 OPTIONS",
+        *headers,
+        "",
+        body,
+    ]
+    sender.send("\r\n".join(lines).encode(), gate.address)
+    return call_id
+
+
+def settle(sender: Endpoint, gate: Gate) -> None:
+    """Wait until the gate has read all that came before: it answers an OPTIONS to itself."""
+    call_id = ask(sender, gate, "Content-Length: 0")
+    assert sender.final("OPTIONS", call_id).code == 200
 
 
 def _values(line: str) -> list[str]:

@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from callgate.proxy.flow import Flow
 from tests.proxy.text import Text, uri_of
+
+from callgate.proxy.flow import Flow
 
 if TYPE_CHECKING:
     from tests.proxy.ladder import World
@@ -134,7 +135,10 @@ class Agent:
 
     def _via(self) -> list[str]:
         via = f"Via: SIP/2.0/{self.transport} {self.sent_by};branch={self.next_branch()};rport"
-        return [via, *(f"Via: SIP/2.0/UDP far.{self.name}.example:5060;branch=z9hG4bKfar" for _ in self.behind)]
+        return [
+            via,
+            *(f"Via: SIP/2.0/UDP far.{self.name}.example:5060;branch=z9hG4bKfar" for _ in self.behind),
+        ]
 
     def _outside(
         self,
@@ -153,7 +157,8 @@ class Agent:
         leg = self.legs[call_id] = Leg(call_id)
         leg.caller = True
         number = to or world.default_number(self)
-        leg.local = f"<sip:{world.caller_number(self)}@{self.flow.host.join('[]') if ':' in self.flow.host else self.flow.host}>"
+        host = self.flow.host.join("[]") if ":" in self.flow.host else self.flow.host
+        leg.local = f"<sip:{world.caller_number(self)}@{host}>"
         leg.remote = f"<sip:{number}@{world.gate}>"
         lines = [
             f"{method} {uri or leg.remote[1:-1]} SIP/2.0",
@@ -165,7 +170,9 @@ class Agent:
             f"Call-ID: {call_id}",
             f"CSeq: 1 {method}",
         ]
-        text = self._write(lines, method, headers, change, SDP if body is None and method == "INVITE" else body)
+        text = self._write(
+            lines, method, headers, change, SDP if body is None and method == "INVITE" else body
+        )
         if method == "INVITE":
             leg.invite, leg.final = text, None
         return text
@@ -185,7 +192,9 @@ class Agent:
         leg.dialog = dialog
         dialog.cseq += 1
         lines = self._in_dialog(method, dialog.cseq, leg, dialog)
-        text = self._write(lines, method, headers, change, SDP if body is None and method == "INVITE" else body)
+        text = self._write(
+            lines, method, headers, change, SDP if body is None and method == "INVITE" else body
+        )
         if method == "INVITE":
             leg.invite, leg.final = text, None
         return text
@@ -220,9 +229,7 @@ class Agent:
         if what == "ACK" and leg.final is not None and leg.final.code < 300:
             dialog = leg.dialogs[tag] if tag else leg.dialog
             assert dialog is not None
-            return self._write(
-                self._in_dialog("ACK", invite.cseq, leg, dialog), "ACK", headers, change, None
-            )
+            return self._write(self._in_dialog("ACK", invite.cseq, leg, dialog), "ACK", headers, change, None)
         to = leg.final.get("to") if what == "ACK" and leg.final is not None else invite.get("to")
         lines = [
             f"{what} {invite.uri} SIP/2.0",

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-
 from tests.proxy import stores as kinds
 from tests.proxy.ladder import World
 from tests.proxy.stores import Kind

@@ -20,6 +20,11 @@ import gc
 from ipaddress import ip_network
 from pathlib import Path
 
+from tests.proxy import rules
+from tests.proxy.agent import Agent
+from tests.proxy.stores import Kind, Watched
+from tests.proxy.text import Text, sent_by, via_param
+
 from callgate.config.profiles import load_profile
 from callgate.net.wiring import parts_of
 from callgate.policy.claim import Claim, Verdict
@@ -33,10 +38,6 @@ from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
 from callgate.proxy.record import CallRecord
 from callgate.proxy.token import Signer
 from callgate.sip.uri import parse_uri
-from tests.proxy import rules
-from tests.proxy.agent import Agent
-from tests.proxy.stores import Kind, Watched
-from tests.proxy.text import Text, sent_by, via_param
 
 DID = "+815012345678"
 DIALLED = "0312345678"
@@ -135,9 +136,7 @@ class World:
 
     def _agent(self, name: str, host: str, port: int, transport: str) -> Agent:
         family = 6 if ":" in host else 4
-        listener = next(
-            x for x in self.listeners if x.transport.decode() == transport and x.family == family
-        )
+        listener = next(x for x in self.listeners if x.transport.decode() == transport and x.family == family)
         if transport == "UDP":
             return Agent(self, name, Flow(listener, host, port), port)
         return Agent(self, name, Flow(listener, host, 33000 + port, connection=port), port)

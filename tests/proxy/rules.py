@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from callgate.proxy.commands import Send
 from tests.proxy.text import Text, sent_by, via_param
+
+from callgate.proxy.commands import Send
 
 if TYPE_CHECKING:
     from tests.proxy.agent import Agent
@@ -69,7 +70,9 @@ def _request(world: World, send: Send, text: Text, receiver: Agent) -> None:
     ours = len(text.all("record-route")) - len(origin.all("record-route"))
     assert 0 <= ours <= 2, "Record-Route values were lost, or too many put on"
     assert text.all("record-route")[ours:] == origin.all("record-route"), "others' Record-Route changed"
-    assert [_unstamped(v) for v in vias[1:]] == [_unstamped(v) for v in origin.all("via")], "others' Via changed"
+    assert [_unstamped(v) for v in vias[1:]] == [_unstamped(v) for v in origin.all("via")], (
+        "others' Via changed"
+    )
 
 
 def _unstamped(via: str) -> str:
@@ -97,7 +100,11 @@ def _response(world: World, send: Send, text: Text, receiver: Agent) -> None:
         assert text.to_tag.startswith(OWN_TAG) or world.is_inside(text), "another's To tag"
         assert not text.has("retry-after"), "a Retry-After of the gate's own (RFC 3261 §21.5.4)"
         return
-    candidates = [o for o in world.answers.get((*where, code), ()) if o.all("via")[1:] == text.all("via") and o.to_tag == text.to_tag]
+    candidates = [
+        o
+        for o in world.answers.get((*where, code), ())
+        if o.all("via")[1:] == text.all("via") and o.to_tag == text.to_tag
+    ]
     assert candidates, f"{text!r} comes from nowhere, or its Vias changed"
     _same(candidates[-1], text)
     assert candidates[-1].all("record-route") == text.all("record-route"), "Record-Route of an answer changed"

@@ -73,9 +73,7 @@ class Watched:
             if self.kind.back is None:
                 self.unanswered[claim.id] = verdict
             else:
-                self._later(
-                    at + self.kind.back(number), lambda then: self._answer(claim.id, verdict, then)
-                )
+                self._later(at + self.kind.back(number), lambda then: self._answer(claim.id, verdict, then))
 
         self._later(now + self.kind.there, decide)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.proxy.ladder import World
 
 
@@ -14,7 +13,9 @@ def ends_refused(world: World, code: str) -> None:
     world.holds_nothing()
 
 
-@pytest.mark.parametrize(("came", "left"), [("70", "69"), ("1", "0"), ("255", "254"), ("007", "6"), (None, "70")])
+@pytest.mark.parametrize(
+    ("came", "left"), [("70", "69"), ("1", "0"), ("255", "254"), ("007", "6"), (None, "70")]
+)
 def test_it_is_counted_down_or_begins_at_70(world: World, came: str | None, left: str) -> None:
     """§16.6 step 3."""
     world.pbx.sends("INVITE", change={"max-forwards": came})
@@ -33,7 +34,9 @@ def test_at_0_an_invite_goes_no_further(any_world: World) -> None:
     assert any_world.store.asked == 0
 
 
-@pytest.mark.parametrize("rubbish", ["256", "-1", "abc", "", "1 2", "70;x", "99999999999999999999", "0x46", "٧٠"])
+@pytest.mark.parametrize(
+    "rubbish", ["256", "-1", "abc", "", "1 2", "70;x", "99999999999999999999", "0x46", "٧٠"]
+)
 def test_rubbish_is_answered_400(any_world: World, rubbish: str) -> None:
     """0..255 (§20.22): what is beyond never wraps."""
     world = any_world

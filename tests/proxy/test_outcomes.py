@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.proxy.agent import Agent
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
@@ -135,7 +134,10 @@ def test_a_challenge_ends_its_transaction_and_the_retry_counts_once(world: World
     """Proxy rules §11: the slot is free at once; the INVITE with credentials (same Call-ID, CSeq + 1) claims anew.
     §22.3: several challenges go up in their order, credentials for others pass."""
     name = "WWW-Authenticate" if challenge == "401" else "Proxy-Authenticate"
-    offers = [f'{name}: Digest realm="c", nonce="1", algorithm=SHA-256', f'{name}: Digest realm="c", nonce="2"']
+    offers = [
+        f'{name}: Digest realm="c", nonce="1", algorithm=SHA-256',
+        f'{name}: Digest realm="c", nonce="2"',
+    ]
     world.pbx.sends("INVITE")
     world.pbx.gets("100")
     call_id = world.carrier.gets("INVITE").call_id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.proxy.agent import Agent
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
@@ -121,7 +120,9 @@ def test_our_own_route_twice_is_taken_off_twice(world: World, form: str) -> None
     world.hangs_up()
 
 
-@pytest.mark.parametrize("written", ["sip:127.0.0.1:5060;lr", "sip:127.0.0.1;lr", "SIP:127.0.0.1:5060;lr;foo=bar"])
+@pytest.mark.parametrize(
+    "written", ["sip:127.0.0.1:5060;lr", "sip:127.0.0.1;lr", "SIP:127.0.0.1:5060;lr;foo=bar"]
+)
 def test_the_gate_as_outbound_proxy(world: World, written: str) -> None:
     """§16.4: a preloaded Route that names the gate comes off; the call goes on as without it."""
     world.pbx.sends("INVITE", headers=[f"Route: <{written}>"])

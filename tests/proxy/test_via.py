@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.text import via_param
@@ -29,12 +28,13 @@ HOST, PORT = "192.0.2.10", 5070
         (f"{HOST}:{PORT};received=203.0.113.66;branch=z9hG4bK1;rport=9", (HOST, str(PORT))),
         (f"{HOST}:{PORT};branch=z9hG4bK1;rport=5060;Received = 203.0.113.66", (HOST, str(PORT))),
         (f"10.0.0.7:{PORT};rport=9;received=203.0.113.66;x=y;branch=z9hG4bK1", (HOST, str(PORT))),
-        (f"{HOST}:{PORT};rport;rport=9;received=203.0.113.66;received=1.1.1.1;branch=z9hG4bK1", (HOST, str(PORT))),
+        (
+            f"{HOST}:{PORT};rport;rport=9;received=203.0.113.66;received=1.1.1.1;branch=z9hG4bK1",
+            (HOST, str(PORT)),
+        ),
     ],
 )
-def test_the_source_is_written_into_the_top_via(
-    world: World, written: str, stamped: tuple[str, str]
-) -> None:
+def test_the_source_is_written_into_the_top_via(world: World, written: str, stamped: tuple[str, str]) -> None:
     """RFC 3261 §18.2.1, RFC 3581 §4: on the way to the carrier and in every answer."""
     world.pbx.sends("INVITE", change={"via": f"SIP/2.0/UDP {written}"})
     trying = world.pbx.gets("100")
@@ -65,11 +65,15 @@ def test_without_rport_answers_go_to_the_port_in_via(world: World) -> None:
 def test_without_rport_and_port_answers_go_to_5060(world: World) -> None:
     """RFC 3261 §18.2.2: the default port."""
     world.pbx.addresses = {(HOST, 5060)}
-    world.pbx.sends("OPTIONS", uri="sip:127.0.0.1:5060", change={"via": f"SIP/2.0/UDP {HOST};branch=z9hG4bK1"})
+    world.pbx.sends(
+        "OPTIONS", uri="sip:127.0.0.1:5060", change={"via": f"SIP/2.0/UDP {HOST};branch=z9hG4bK1"}
+    )
     world.pbx.gets("200 OPTIONS")
 
 
-@pytest.mark.parametrize("aimed", ["203.0.113.66:9;branch=z9hG4bK1", f"{HOST};maddr=203.0.113.66;rport;branch=z9hG4bK1"])
+@pytest.mark.parametrize(
+    "aimed", ["203.0.113.66:9;branch=z9hG4bK1", f"{HOST};maddr=203.0.113.66;rport;branch=z9hG4bK1"]
+)
 def test_a_via_cannot_aim_answers_at_others(world: World, aimed: str) -> None:
     """Neither sent-by nor maddr points the gate's answers at a third host (reflection)."""
     world.pbx.addresses = {(HOST, 9), (HOST, PORT)}
@@ -102,9 +106,7 @@ def test_vias_below_the_top_stay_as_they_are(world: World) -> None:
 def test_ipv6_received_has_no_brackets(ladder: Ladder) -> None:
     """RFC 5118 §4.5: sent-by has brackets, received has none; also where the client wrote other zeros."""
     world = ladder(pbx_host="2001:db8::10")
-    world.pbx.sends(
-        "INVITE", change={"via": "SIP/2.0/UDP [2001:db8:0:0::10]:5070;branch=z9hG4bK1;rport"}
-    )
+    world.pbx.sends("INVITE", change={"via": "SIP/2.0/UDP [2001:db8:0:0::10]:5070;branch=z9hG4bK1;rport"})
     via = world.pbx.gets("100").via
     assert via_param(via, "received") == "2001:db8::10"
     assert via_param(via, "rport") == "5070"

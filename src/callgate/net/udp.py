@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import select
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -70,6 +71,7 @@ class UdpSocket:
         self._view = memoryview(self._buffer)
         self._flows: dict[tuple[str, int], Flow] = {}
         self._unsent: deque[tuple[bytes, tuple[str, int], int]] = deque()
+        self._watch: select.epoll | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._counted_from = 0.0
         self._wakes = 0
@@ -78,14 +80,26 @@ class UdpSocket:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to read."""
         self._loop = loop
-        loop.add_reader(self._socket.fileno(), self._readable)
+        if hasattr(select, "epoll"):
+            # libuv gives up a descriptor that reports an error, for good, and ICMP is an error to a socket: so the
+            # loop watches an epoll that watches the socket, which is only ever readable.
+            self._watch = select.epoll()
+            self._watch.register(self._socket.fileno(), select.EPOLLIN)
+        loop.add_reader(self._watched, self._readable)
+
+    @property
+    def _watched(self) -> int:
+        """The descriptor that the loop watches for something to read."""
+        return self._socket.fileno() if self._watch is None else self._watch.fileno()
 
     def close(self) -> None:
         if self._loop is not None:
-            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_reader(self._watched)
             if self._unsent:
                 self._loop.remove_writer(self._socket.fileno())
             self._loop = None
+        if self._watch is not None:
+            self._watch.close()
         self._socket.close()
 
     def _readable(self) -> None:
@@ -98,7 +112,7 @@ class UdpSocket:
             if busy and self._loop is not None:
                 # Waking up costs more than a message: from here on the socket is emptied every millisecond, until
                 # there is less to do (as network cards moderate their interrupts).
-                self._loop.remove_reader(self._socket.fileno())
+                self._loop.remove_reader(self._watched)
                 self._idle_polls = 0
                 self._loop.call_later(POLL_SECONDS, self._poll)
         if self._read(1) == 0:
@@ -113,7 +127,7 @@ class UdpSocket:
             self._loop.call_later(POLL_SECONDS, self._poll)
         else:
             self._counted_from, self._wakes = monotonic(), 0
-            self._loop.add_reader(self._socket.fileno(), self._readable)
+            self._loop.add_reader(self._watched, self._readable)
 
     def _read(self, most: int) -> int:
         """Take up to `most` datagrams; how many there were."""
@@ -149,9 +163,6 @@ class UdpSocket:
             except OSError:
                 break
             self._undelivered(data)
-        if self._loop is not None and self._loop.remove_reader(self._socket.fileno()):
-            # libuv stops watching a descriptor that has reported an error, and ICMP is one to a socket.
-            self._loop.add_reader(self._socket.fileno(), self._readable)
         self._turn_ends()
 
     def send(self, data: bytes, host: str, port: int, claim: int) -> None:

@@ -118,3 +118,12 @@ def reply(
         lines += extra
     lines.append(b"Content-Length: 0")
     return wire(lines, b"")
+
+
+def rank(code: int) -> tuple[int, int]:
+    """RFC 3261 §16.7 step 6; a 503 comes last."""
+    if code >= 600:
+        return 0, 0
+    if code == 503:
+        return 9, 0
+    return code // 100, 0 if code in (401, 407, 415, 420, 484) else 1

@@ -15,14 +15,14 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from callgate.policy.claim import Claim, Verdict
-from callgate.policy.ledger import MARGIN
-from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
+from callgate.proxy.answer import DRAINING, Refusal, rank, refused_by_limit, reply
 from callgate.proxy.commands import Alert, Record, Release, Renew, Send
-from callgate.proxy.dialog import Side, Stage
+from callgate.proxy.copies import ASK_SECONDS, LEASE, Copies
+from callgate.proxy.dialog import Side, Stage, hear
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, request_out, response_out
 from callgate.proxy.peers import Gateway, Key
-from callgate.proxy.record import CallRecord
+from callgate.proxy.record import OUTCOMES, PAST, CallRecord
 from callgate.proxy.token import INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import (
     AnyClient,
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
 
 TIMER_C = 181.0
 """Seconds without a final answer since the last 101–199 (RFC 3261 §16.6 step 11: more than 3 minutes)."""
-ASK_SECONDS = 0.2
-"""How long the store may think."""
-SETUP_LEASE = 900.0
-"""Seconds a call that nobody has answered may hold its lines; renewed while it rings."""
 NO_ACK = 2 * LIFE
 """Seconds after the answer when a call whose ACK never came is over: its callee gave up after 64*T1 and repeated
 its BYE as long again (RFC 3261 §13.3.1.4)."""
@@ -49,9 +45,6 @@ LINGER = 40.0
 """Seconds an ended call is remembered, for what comes late."""
 SPARE = 60.0
 """Seconds that a lease outlasts the longest call, so that the call's own end comes first."""
-
-OUTCOMES = {486: "busy", 600: "busy", 487: "cancelled", 408: "no_answer", 480: "no_answer", 404: "not_found"}
-OUTCOMES |= {484: "not_found", 604: "not_found"}
 
 
 class Phase(IntEnum):
@@ -64,8 +57,8 @@ class Phase(IntEnum):
 class Call:
     """`leg` is the number of the call, unique over restarts, and the id of its claim.
 
-    `caller` and `callee` are the sides of the dialog; `forks` further callees with To tags of their own (RFC 3261
-    §12.1.2). `to_line` is the To of the answer.
+    `caller` and `callees` are the sides of the dialog: whoever answered first, then further callees with To tags of
+    their own (RFC 3261 §12.1.2). `to_line` is the To of the answer.
     """
 
     __slots__ = (
@@ -73,17 +66,15 @@ class Call:
         "attempts",
         "best",
         "call_id",
-        "callee",
+        "callees",
         "caller",
         "cancel_reason",
         "cancelled",
-        "claims",
         "copies",
         "core",
         "dialled",
         "direction",
         "due",
-        "forks",
         "free",
         "from_line",
         "gateway",
@@ -123,8 +114,7 @@ class Call:
         self.call_id = request.call_id
         self.phase = Phase.ASKING
         self.caller = Side(request.from_tag, flow)
-        self.callee: Side | None = None
-        self.forks: list[Side] | None = None
+        self.callees: tuple[Side, ...] = ()
         self.from_line = b""
         self.to_line = b""
         self.proceeding = False  # the current attempt has had a provisional answer
@@ -132,9 +122,7 @@ class Call:
         self.tokens: tuple[bytes, ...] = ()  # one per attempt
         self.gateway = -1  # place of the current gateway
         self.attempts: list[InviteClientTransaction] = []
-        # Claims asked for: a copy's, or (None) a further attempt's.
-        self.copies: dict[int, InviteClientTransaction | None] | None = None
-        self.claims: tuple[int, ...] = ()  # granted: all to be released
+        self.copies = Copies()
         self.best: tuple[int, Message] | None = None
         self.cancelled = False
         self.free = False  # the trunk has seen the call: no token for it (a re-send after a challenge)
@@ -164,20 +152,20 @@ class Call:
         core.layer.respond(server, 100, reply(request, 100), now)
         key = self.key
         parts = key.inbound if self.direction == INBOUND else key.lines if self.free else key.outbound
-        core.ask(self, Claim(self.leg, parts, now + ASK_SECONDS, SETUP_LEASE), now)
+        core.ask(self, Claim(self.leg, parts, now + ASK_SECONDS, LEASE), now)
 
     def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:
         """The store has answered, or has not in time."""
         if claim_id != self.leg:
-            self._on_token(claim_id, verdict, now)
+            self.copies.answered(self, claim_id, verdict, now)
         elif self.phase is not Phase.ASKING:
             if verdict.granted:
                 self.core.out.append(Release(claim_id))
         elif verdict.granted:
-            self.claims += (claim_id,)
+            self.copies.granted += (claim_id,)
             self.phase = Phase.TRYING
             self.core.counts.call_up(self.key, self.direction)
-            self._attempt(claim_id, now)
+            self.attempt(claim_id, now)
         else:
             self.refuse(refused_by_limit(verdict.rule, verdict.value, verdict.limit), now)
 
@@ -204,7 +192,7 @@ class Call:
 
     # -- attempts ----------------------------------------------------------------------------------------
 
-    def _attempt(self, claim_id: int, now: float) -> None:
+    def attempt(self, claim_id: int, now: float) -> None:
         """Send the INVITE to the next gateway, or to the PBX, under a claim that was granted."""
         core, key, request = self.core, self.key, self.request
         assert request is not None and self.routes is not None
@@ -248,8 +236,7 @@ class Call:
         )
         client = InviteClientTransaction(core.layer, branch, data, flow, self, now)
         if self.direction == OUTBOUND:
-            client.claim = claim_id
-            core.sent_at[claim_id] = -self.record.invite_at if self.gateway == 0 else NEVER
+            self.copies.first(self, client, claim_id, arrived=None if self.gateway else self.record.invite_at)
             if self._next_gateway():
                 self._wake(now + key.trunk.try_seconds)
         self.attempts.append(client)
@@ -258,61 +245,24 @@ class Call:
         core.layer.send(client, now)
 
     def _next_gateway(self) -> bool:
+        if self._declined():
+            return False
         return self.direction == OUTBOUND and self.gateway + 1 < len(self.key.trunk.gateways)
 
+    def _declined(self) -> bool:
+        """A 6xx has come, be it from a gateway that was left: nobody else is tried (RFC 3261 §16.7 step 5)."""
+        return self.best is not None and self.best[0] >= 600
+
     def on_repeat(self, client: AnyClient, now: float) -> None:
-        """Another copy of an unanswered INVITE is due. While its token is out it goes at once; when the token
-        has come back, the copy may be the first to arrive, so it needs one of its own, before any new call."""
+        """Another copy of an unanswered INVITE is due."""
         assert isinstance(client, InviteClientTransaction)
-        core = self.core
-        last = core.sent_at.get(client.claim, NEVER)
-        if (
-            self.free
-            or not self.key.attempt
-            or last < 0.0  # the shell still holds the first copy
-            or now < last + self.key.token_seconds + MARGIN
-        ):
-            core.layer.repeat(client)
-        else:
-            self._ask_token(client, now)
+        self.copies.due(self, client, now)
 
-    def _ask_token(self, client: InviteClientTransaction | None, now: float) -> None:
-        """Claim a token for a copy, or (None) for the attempt at the next gateway."""
-        claim = Claim(self.core.next_id(), self.key.attempt, now + ASK_SECONDS, SETUP_LEASE)
-        self.copies = self.copies or {}
-        self.copies[claim.id] = client
-        self.core.ask(self, claim, now)
-
-    def _on_token(self, claim_id: int, verdict: Verdict, now: float) -> None:
-        core = self.core
-        client = self.copies.pop(claim_id, None) if self.copies is not None else None
-        wanted = (
-            self.phase is Phase.TRYING and not self.cancelled and self.server is not None
-            if client is None
-            else client.state is State.CALLING and bool(client.claim) and client.rtx_at != NEVER
-        )
-        if not wanted:
-            if verdict.granted:
-                core.out.append(Release(claim_id))
-            return
-        if verdict.granted:
-            self.claims += (claim_id,)
-            if client is None:
-                self._attempt(claim_id, now)
-            else:
-                core.sent_at.pop(client.claim, None)
-                client.claim = claim_id
-                core.sent_at[claim_id] = NEVER
-                core.layer.repeat(client)
-        elif client is None:
-            self._conclude(now)  # a refusing key ends with the last gateway's answer
-        else:
-            core.wait(self.key, verdict.free_at, self, client, now)
-
-    def retry_copy(self, client: InviteClientTransaction, now: float) -> None:
-        """A token may be free for a copy that had to wait."""
-        if client.state is State.CALLING and client.claim and client.rtx_at != NEVER:
-            self._ask_token(client, now)
+    @property
+    def wants_gateway(self) -> bool:
+        """Whether a further gateway is still to be tried."""
+        trying = self.phase is Phase.TRYING and self.server is not None
+        return trying and not (self.cancelled or self._declined())
 
     # -- answers -----------------------------------------------------------------------------------------
 
@@ -320,7 +270,7 @@ class Call:
         assert isinstance(client, InviteClientTransaction)
         code = response.code
         if client.claim:
-            self._no_more_copies(client)
+            self.copies.stop(self, client)
         if code < 200:
             self._on_provisional(client, response, now)
         elif code < 300:
@@ -330,30 +280,31 @@ class Call:
             self._on_failure(client, response, now)
 
     def _on_provisional(self, client: InviteClientTransaction, response: Message, now: float) -> None:
-        if self.cancelled or self.phase is not Phase.TRYING or client is not self.attempts[-1]:
+        given_up = self.cancelled or self._declined()
+        if given_up or self.phase is not Phase.TRYING or client is not self.attempts[-1]:
             self._cancel(client, now)  # it was held back until now (RFC 3261 §9.1)
         elif response.code > 100 or not self.proceeding:
             self.proceeding = True
             self._wake(now + TIMER_C)
             if response.code > 100 and self.record.ringing_at is None:
                 self.record.ringing_at = now
-            if response.code > 100 and now - self.record.invite_at > SETUP_LEASE / 3:
+            if response.code > 100 and now - self.record.invite_at > LEASE / 3:
                 core = self.core
-                core.out.append(Renew(self.leg, SETUP_LEASE))
+                core.out.append(Renew(self.leg, LEASE))
         if response.code > 100 and self.server is not None and self.phase is Phase.TRYING:
-            self._side(response, client.flow)
+            self.callees, _ = hear(self.callees, response, client.flow)
             self._pass_on(response, now)
 
     def _on_success(self, client: InviteClientTransaction, response: Message, now: float) -> None:
         """Every 2xx goes up at once, also one that comes after a CANCEL or from a gateway that was left
         (RFC 3261 §16.7 step 5): the call exists."""
-        side = self._side(response, client.flow)
+        self.callees, side = hear(self.callees, response, client.flow)
         if side is not None and side.stage is Stage.EARLY:
             side.stage = Stage.UP
         if self.phase is Phase.TRYING:
             core = self.core
             self.phase = Phase.UP
-            self.callee = side
+            self.callees = tuple(sorted(self.callees, key=lambda other: other is not side))
             self._gateway_seen(client, True)
             self.record.answer_at = now
             self.record.final_code = response.code
@@ -374,30 +325,40 @@ class Call:
     def _on_failure(self, client: InviteClientTransaction, response: Message, now: float) -> None:
         if self.phase is not Phase.TRYING:
             return
-        self._keep_best(response.code, response)
-        if client is not self.attempts[-1]:
-            return  # a gateway that was left before; the current one decides
-        if response.code == 503 and not self.cancelled and self._next_gateway():
-            self._ask_token(None, now)
+        code = response.code
+        self._keep_best(code, response)
+        last = self.attempts[-1]
+        if client is not last:
+            # A gateway that was left before. The current one decides, unless this was a 6xx.
+            if code >= 600 and last.state <= State.PROCEEDING:
+                self._cancel(last, now)
+            elif code >= 600:
+                self.conclude(now)  # between two attempts
+            return
+        if code == 503 and not self.cancelled and self._next_gateway():
+            self.copies.ask(self, None, now)
         else:
-            self._conclude(now)
+            self.conclude(now)
 
     def on_timeout(self, client: AnyClient, now: float) -> None:
-        """Timer B, or no final answer to a CANCEL."""
+        """Timer B, or no final answer to a CANCEL: the branch counts as 408 (RFC 3261 §16.8), which §16.7 step 6
+        prefers to a 503 that came before."""
         self.timed_out = True
+        if self.best is not None and rank(408) < rank(self.best[0]):
+            self.best = None
         self.on_failed(client, now)
 
     def on_failed(self, client: AnyClient, now: float) -> None:
         """ICMP, or a connection that can't be had: as if the gateway had answered 503 (RFC 3261 §16.9)."""
         assert isinstance(client, InviteClientTransaction)
-        self._no_more_copies(client)
+        self.copies.stop(self, client)
         self._gateway_seen(client, False)
         if self.phase is not Phase.TRYING or client is not self.attempts[-1]:
             return
         if not self.cancelled and self._next_gateway():
-            self._ask_token(None, now)
+            self.copies.ask(self, None, now)
         else:
-            self._conclude(now)
+            self.conclude(now)
 
     def _gateway_seen(self, client: AnyClient, well: bool) -> None:
         if self.direction == OUTBOUND:
@@ -405,10 +366,10 @@ class Call:
 
     def _keep_best(self, code: int, response: Message) -> None:
         """RFC 3261 §16.7 step 6: a 6xx first, else the lowest class, in it what the caller can act on."""
-        if self.best is None or _rank(code) < _rank(self.best[0]):
+        if self.best is None or rank(code) < rank(self.best[0]):
             self.best = (code, response)
 
-    def _conclude(self, now: float) -> None:
+    def conclude(self, now: float) -> None:
         """No attempt is left: pass on the best final answer, or make one."""
         if self.best is not None:
             code, response = self.best
@@ -461,34 +422,6 @@ class Call:
             # that it can end the call that now exists (RFC 3261 §16.7 step 5).
             self.core.out.append(Send(server.flow, data))
 
-    def _side(self, response: Message, flow: Flow) -> Side | None:
-        """The callee that a 101–2xx comes from, made at its first (RFC 3261 §12.1.2)."""
-        tag = response.to_tag
-        if not tag:
-            return self.callee
-        side = self.side_of(tag)
-        if side is None:
-            side = Side(tag, flow)
-            if self.callee is None:
-                self.callee = side
-            else:
-                self.forks = self.forks or []
-                if len(self.forks) >= 16:
-                    return side
-                self.forks.append(side)
-        side.learn_contact(response)
-        side.learn_routes(response)
-        return side
-
-    def side_of(self, tag: bytes) -> Side | None:
-        """The callee with that tag."""
-        if self.callee is not None and self.callee.tag == tag:
-            return self.callee
-        for side in self.forks or ():
-            if side.tag == tag:
-                return side
-        return None
-
     # -- giving up ---------------------------------------------------------------------------------------
 
     def on_cancel(self, server: AnyServer, cancel: Message, now: float) -> None:
@@ -498,7 +431,7 @@ class Call:
         self.cancelled = True
         self.cancel_reason = [cancel.lines[i] for i in cancel.find(b"reason")]  # RFC 3326 §2
         live = [c for c in self.attempts if c.state <= State.PROCEEDING]
-        if not live or (self.copies is not None and None in self.copies.values()):
+        if not live or self.copies.wait_for_gateway:
             self._answer(487, [], now)  # nothing was sent, or a further attempt waits for its token
             return
         for client in live:
@@ -515,12 +448,8 @@ class Call:
 
     def _leave(self, client: InviteClientTransaction) -> None:
         """Send a silent gateway no more copies, but go on listening to it."""
-        self._no_more_copies(client)
+        self.copies.stop(self, client)
         self.core.layer.abandon(client)
-
-    def _no_more_copies(self, client: AnyClient) -> None:
-        self.core.sent_at.pop(client.claim, None)
-        client.claim = 0
 
     def on_unacknowledged(self, server: AnyServer, now: float) -> None:
         """Timer H: the caller never acknowledged a failure. What the call held went when that was sent."""
@@ -537,7 +466,7 @@ class Call:
                 self.timed_out = True
                 self._gateway_seen(client, False)
                 if not self.cancelled:
-                    self._ask_token(None, now)
+                    self.copies.ask(self, None, now)
             elif client.state is State.PROCEEDING:
                 self._cancel(client, now)  # Timer C (RFC 3261 §16.8)
         elif self.phase is Phase.UP:
@@ -572,8 +501,7 @@ class Call:
             return
         if side is not None:
             side.stage = Stage.OVER
-        sides = (self.callee, *(self.forks or ()))
-        if not any(s is not None and s.stage is Stage.UP for s in sides):
+        if not any(callee.stage is Stage.UP for callee in self.callees):
             self.record.reason = reason or self.record.reason
             self.end(now, ended_by)
 
@@ -588,10 +516,8 @@ class Call:
             core.counts.call_down(self.key, self.direction)
         self.phase = Phase.OVER
         for client in self.attempts:
-            self._no_more_copies(client)
-        for claim_id in self.claims:
-            core.out.append(Release(claim_id))
-        self.claims = ()
+            self.copies.stop(self, client)
+        self.copies.release(self)
         record.end_at = now
         record.call_id = self.call_id.decode("utf-8", "replace")
         if record.answer_at is not None:
@@ -602,18 +528,5 @@ class Call:
         # What is remembered of it from here on is little: many calls end within LINGER.
         self.request = self.routes = self.dialled = self.best = None
         self.from_line = self.to_line = b""
-        self.record = _PAST
+        self.record = PAST
         self._wake(now + LINGER)
-
-
-_PAST = CallRecord(0, "", 0.0)
-"""Stands for the record of a call that has ended: its own is with whoever keeps it."""
-
-
-def _rank(code: int) -> tuple[int, int]:
-    """RFC 3261 §16.7 step 6; a 503 comes last."""
-    if code >= 600:
-        return 0, 0
-    if code == 503:
-        return 9, 0
-    return code // 100, 0 if code in (401, 407, 415, 420, 484) else 1

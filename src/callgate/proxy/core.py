@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
 from callgate.proxy.alerts import Alerts
@@ -211,10 +212,9 @@ class Core:
         self._asked_order.append((claim.deadline, claim.id))
         self.out.append(claim)
 
-    def wait(self, key: Key, free_at: float | None, retry: object, client: object, now: float) -> None:
-        """Ask again for a copy's token the moment one comes free: before any call that arrives after that."""
-        when = free_at if free_at is not None and free_at > now else now + WAIT_AGAIN
-        self.wheel.at(when, lambda then: retry.retry_copy(client, then))  # type: ignore[attr-defined]
+    def wait(self, free_at: float | None, retry: Callable[[float], None], now: float) -> None:
+        """Call the moment a token comes free: before any call that arrives after that."""
+        self.wheel.at(free_at if free_at is not None and free_at > now else now + WAIT_AGAIN, retry)
 
     def challenged(self, call: Call, uri: bytes, now: float) -> None:
         """The trunk's 401 or 407 goes to the caller, who may answer it once."""
@@ -232,7 +232,10 @@ class Core:
 
     def hang_up(self, call: Call, now: float) -> None:
         """End a call that is up: BYE to both sides."""
-        HangUp(call).start(self, now)
+        if call.callees:
+            HangUp(call).start(self, now)
+        else:
+            call.end(now, "gate")  # its 2xx had no To tag (RFC 2543): there is no dialog to end
 
     def forget(self, call: Call) -> None:
         """An ended call need not be remembered any more."""

@@ -145,6 +145,34 @@ class Side:
         return False
 
 
+FORKS = 16
+"""Callees of one call that are remembered."""
+
+
+def side_of(sides: tuple[Side, ...], tag: bytes) -> Side | None:
+    """The side with that tag."""
+    for side in sides:
+        if side.tag == tag:
+            return side
+    return None
+
+
+def hear(sides: tuple[Side, ...], response: Message, flow: Flow) -> tuple[tuple[Side, ...], Side | None]:
+    """The callees of a call, and which of them a 101–2xx comes from: a new one where its To tag is (RFC 3261
+    §12.1.2), the first that is known where it has none."""
+    tag = response.to_tag
+    if not tag:
+        return sides, sides[0] if sides else None
+    side = side_of(sides, tag)
+    if side is None:
+        side = Side(tag, flow)
+        if len(sides) < FORKS:
+            sides += (side,)
+    side.learn_contact(response)
+    side.learn_routes(response)
+    return sides, side
+
+
 def _same(directory: Directory, host: str, port: int, peer: Peer, like: Flow) -> bool:
     """Whether an address belongs to the peer too."""
     other = directory.identify(Flow(like.listener, host, port))

@@ -26,7 +26,7 @@ from callgate.sip.message import (
 from callgate.sip.uri import Uri, parse_uri
 
 _RECEIVED = re.compile(rb';[ \t]*+received[ \t]*+=[^;,"]*+', re.IGNORECASE)
-_RPORT = re.compile(rb';[ \t]*+rport(?:[ \t]*+=[^;,"]*+)?+(?=;|\Z)', re.IGNORECASE)
+_RPORT = re.compile(rb';[ \t]*+rport[ \t]*+(?:=[^;,"]*+)?(?=;|\Z)', re.IGNORECASE)
 
 
 def stamp(request: Message, flow: Flow) -> None:

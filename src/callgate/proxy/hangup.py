@@ -28,8 +28,7 @@ class HangUp:
     def start(self, core: Core, now: float) -> None:
         """RFC 3261 §12.2.1.1, once for each side, with the other's tag and its next CSeq."""
         call = self.call
-        callee = call.callee
-        assert callee is not None
+        callee = call.callees[0]
         outbound = call.direction == OUTBOUND
         from_line, to_line = call.from_line.partition(b":")[2], call.to_line.partition(b":")[2]
         for side, other, sender, receiver, is_trunk in (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from callgate.proxy.call import Call, Phase
 from callgate.proxy.commands import Send
-from callgate.proxy.dialog import Side
+from callgate.proxy.dialog import Side, side_of
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, own_uri, reply_flow, request_out, swap_strict, take_own_routes
 from callgate.proxy.peers import Key, Peer
@@ -81,9 +81,9 @@ class Inside:
         from_tag, to_tag = request.from_tag, request.to_tag
         outbound = call.direction == OUTBOUND
         if from_tag == call.caller.tag:
-            callee = call.side_of(to_tag)
+            callee = side_of(call.callees, to_tag)
             return Path(call, call.key, call.caller, callee, outbound) if callee is not None else None
-        callee = call.side_of(from_tag)
+        callee = side_of(call.callees, from_tag)
         if callee is None or to_tag != call.caller.tag:
             return None
         return Path(call, call.key, callee, call.caller, not outbound)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+OUTCOMES = {486: "busy", 600: "busy", 487: "cancelled", 408: "no_answer", 480: "no_answer", 404: "not_found"}
+OUTCOMES |= {484: "not_found", 604: "not_found"}
+"""What a final answer means for the caller; all others: failed."""
+
 
 class CallRecord:
     """Times are monotonic seconds of the gate, None where it did not happen; the shell turns them into
@@ -59,3 +63,7 @@ class CallRecord:
         self.limit = 0
         self.reason = ""
         self.attempts = 0
+
+
+PAST = CallRecord(0, "", 0.0)
+"""Stands for the record of a call that has ended: its own is with whoever keeps it."""

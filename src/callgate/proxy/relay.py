@@ -100,8 +100,8 @@ class Relay:
                 return  # RFC 3261 §16.7 step 5; RFC 4320 §4.1: no other 1xx to a non-INVITE
         elif self.call is not None:
             self._dialog_heard(code, response, now)
-        if server is None:
-            return
+        if server is None or (code == 408 and self.method != b"INVITE"):
+            return  # RFC 4320 §4.2: nobody sends a 408 to a non-INVITE, its client has given up already
         data = response_out(response, stream=server.flow.listener.reliable)
         if data is None:
             self.core.counts.rejected("no Via left")

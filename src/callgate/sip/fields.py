@@ -1,7 +1,8 @@
 """Header values: lists, name-addr, Via, parameters (RFC 3261 §25.1).
 
-Regular expressions here are possessive, and where they search, what begins like a match ends as one: a quote or
-bracket that is never closed takes all that follows. So no input makes them try twice.
+No input makes the regular expressions here try twice: what is repeated is possessive, and where they search, what
+begins like a match ends as one (a quote or bracket that is never closed takes all that follows). A possessive group
+must not be able to fail half-way: Python up to 3.11.4 then keeps what its last turn took (gh-100061).
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ COOKIE = b"z9hG4bK"
 
 _ITEM = re.compile(rb'(?:[^,"<]++|"(?:[^"\\]++|\\.?+)*+(?:"|\Z)|<[^>]*+(?:>|\Z))++', re.DOTALL)
 _QUOTED = re.compile(rb'"(?:[^"\\]++|\\.?+)*+(?:"|\Z)', re.DOTALL)
-_NAME_ADDR = re.compile(rb'[ \t]*+(?:"((?:[^"\\]++|\\.)*+)"|([^"<]*+))[ \t]*+<([^>]*+)>(.*+)\Z', re.DOTALL)
+_NAME_ADDR = re.compile(rb'[ \t]*+(?:"((?:[^"\\]++|\\.?+)*+)"|([^"<]*+))[ \t]*+<([^>]*+)>(.*+)\Z', re.DOTALL)
 _TAG = re.compile(rb";[ \t]*+[tT][aA][gG][ \t]*+=[ \t]*+([A-Za-z0-9\-.!%*_+`'~]++)[ \t]*+(?=;|\Z)")
 _PLAIN_TAG = re.compile(rb'(?:"[^"\\]*+"[ \t]*+|[^"<>]*+)<[^"<>]*+>;tag=([A-Za-z0-9\-.!%*_+`\'~]++)\Z')
 _PARAM = re.compile(
-    rb';[ \t]*+([A-Za-z0-9\-.!%*_+`\'~]++)(?:[ \t]*+=[ \t]*+("(?:[^"\\]++|\\.)*+"|[^;,"]*+))?', re.DOTALL
+    rb';[ \t]*+([A-Za-z0-9\-.!%*_+`\'~]++)(?:[ \t]*+=[ \t]*+("(?:[^"\\]++|\\.?+)*+"|[^;,"]*+))?', re.DOTALL
 )
 _VIA = re.compile(
     rb"SIP[ \t]*+/[ \t]*+2\.0[ \t]*+/[ \t]*+([A-Za-z0-9\-.!%*_+`'~]++)[ \t]++"
     rb"(\[[0-9A-Fa-f:.]++\]|[0-9A-Fa-f]*+:[0-9A-Fa-f]*+:[0-9A-Fa-f:.]*+|[A-Za-z0-9\-._]++)"
     rb"(?:[ \t]*+:[ \t]*+([0-9]{1,5}+))?[ \t]*+"
-    rb'((?:;(?:[^,"]++|"(?:[^"\\]++|\\.)*+")*+)?)',
+    rb'((?:;(?:[^,"]++|"(?:[^"\\]++|\\.?+)*+")*)?)',
     re.IGNORECASE | re.DOTALL,
 )
 

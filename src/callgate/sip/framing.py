@@ -7,9 +7,7 @@ import re
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import unfold
 
-_LENGTH = re.compile(
-    rb"\r\n(?:Content-Length|l)[ \t]*+:((?:[^\r]++|\r(?!\n)|\r\n(?=[ \t]))*+)", re.IGNORECASE
-)
+_LENGTH = re.compile(rb"\r\n(?:Content-Length|l)[ \t]*+:((?:[^\r]++|\r(?!\n)|\r\n(?=[ \t]))*)", re.IGNORECASE)
 
 MAX_HEAD = 65_535
 """Octets of start line and header; a longer head ends the connection."""

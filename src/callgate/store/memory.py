@@ -188,13 +188,12 @@ class MemoryStore:
     def _watch(self, claim_id: int, end: float) -> None:
         """Look at a lease when it ends. What was released or renewed meanwhile stays in the heap until then,
         but never more of it than of what is held."""
-        if end == _OUT:
-            return
         leases = self._leases
         if len(leases) > 2 * len(self._held) + 64:
             leases[:] = [(h.lease_end, i) for i, h in self._held.items() if h.lease_end != _OUT]
             heapify(leases)
-        heappush(leases, (end, claim_id))
+        if end != _OUT:
+            heappush(leases, (end, claim_id))
 
     def expire(self, now: float) -> None:
         """Take back every claim whose lease has run out."""

@@ -1,0 +1,112 @@
+"""The tokens of one outbound call: `take → sent → release`, seen from the call.
+
+The carrier counts arrivals of calls that it has not seen, and any copy of an INVITE may be the first to arrive. So
+a copy goes out at once while its call's token is out; when the token has come back the copy needs a new one, ahead of
+any new call; and so does the attempt at a further gateway.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from callgate.policy.claim import Claim, Verdict
+from callgate.policy.ledger import MARGIN
+from callgate.proxy.commands import Release
+from callgate.proxy.transactions import AnyClient, InviteClientTransaction
+from callgate.sip.transaction import NEVER, State
+
+if TYPE_CHECKING:
+    from callgate.proxy.call import Call
+
+ASK_SECONDS = 0.2
+"""How long the store may think."""
+LEASE = 900.0
+"""Seconds a call that nobody has answered may hold what it claimed; renewed while it rings."""
+
+
+class Copies:
+    """`granted` are all claims of the call, to be released at its end. It is handed its call each time: a pointer
+    back would be a cycle."""
+
+    __slots__ = ("_asked", "granted")
+
+    def __init__(self) -> None:
+        self._asked: dict[int, InviteClientTransaction | None] | None = None
+        self.granted: tuple[int, ...] = ()
+
+    @property
+    def wait_for_gateway(self) -> bool:
+        """Whether the attempt at a further gateway waits for its token."""
+        return self._asked is not None and None in self._asked.values()
+
+    def first(
+        self, call: Call, client: InviteClientTransaction, claim_id: int, *, arrived: float | None
+    ) -> None:
+        """An attempt begins under a claim that was granted. `arrived`: when the INVITE came, None for a further
+        attempt."""
+        client.claim = claim_id
+        call.core.sent_at[claim_id] = NEVER if arrived is None else -arrived
+
+    def due(self, call: Call, client: InviteClientTransaction, now: float) -> None:
+        """Timer A: another copy is due."""
+        last = call.core.sent_at.get(client.claim, NEVER)
+        if (
+            call.free
+            or not call.key.attempt
+            or last < 0.0  # the shell still holds the first copy
+            or now < last + call.key.token_seconds + MARGIN
+        ):
+            call.core.layer.repeat(client)
+        else:
+            self.ask(call, client, now)
+
+    def ask(self, call: Call, client: InviteClientTransaction | None, now: float) -> None:
+        """Claim a token for a copy, or (None) for the attempt at the next gateway."""
+        claim = Claim(call.core.next_id(), call.key.attempt, now + ASK_SECONDS, LEASE)
+        self._asked = self._asked or {}
+        self._asked[claim.id] = client
+        call.core.ask(call, claim, now)
+
+    def answered(self, call: Call, claim_id: int, verdict: Verdict, now: float) -> None:
+        """The store's verdict on such a claim."""
+        core = call.core
+        client = self._asked.pop(claim_id, None) if self._asked is not None else None
+        wanted = call.wants_gateway if client is None else _wants_copy(client)
+        if not wanted:
+            if verdict.granted:
+                core.out.append(Release(claim_id))
+        elif verdict.granted:
+            self.granted += (claim_id,)
+            if client is None:
+                call.attempt(claim_id, now)
+            else:
+                core.sent_at.pop(client.claim, None)
+                client.claim = claim_id
+                core.sent_at[claim_id] = NEVER
+                core.layer.repeat(client)
+        elif client is None:
+            call.conclude(now)  # a refusing key ends with the last gateway's answer
+        else:
+            waiting = client
+            core.wait(verdict.free_at, lambda then: self._retry(call, waiting, then), now)
+
+    def _retry(self, call: Call, client: InviteClientTransaction, now: float) -> None:
+        """A token may be free for a copy that had to wait."""
+        if _wants_copy(client):
+            self.ask(call, client, now)
+
+    def stop(self, call: Call, client: AnyClient) -> None:
+        """No further copies of this attempt."""
+        call.core.sent_at.pop(client.claim, None)
+        client.claim = 0
+
+    def release(self, call: Call) -> None:
+        """Give everything back."""
+        out = call.core.out
+        for claim_id in self.granted:
+            out.append(Release(claim_id))
+        self.granted = ()
+
+
+def _wants_copy(client: InviteClientTransaction) -> bool:
+    return client.state is State.CALLING and bool(client.claim) and client.rtx_at != NEVER
