@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws docs/images/demo.svg: the demo's live view as it was in the last second of its load, of a real run.
 
-    .venv/bin/python tools/demo_picture.py [SECONDS]
+.venv/bin/python tools/demo_picture.py [SECONDS]
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def main() -> int:
     paper.print(frames[-1])
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     drawn = paper.export_svg(title="callgate demo")
-    PICTURE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL))  # no fonts from elsewhere
+    PICTURE.write_text(
+        re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
+    )  # no fonts from elsewhere
     return code
 
 

@@ -271,6 +271,21 @@ def test_half_a_message_and_then_silence(net: Net) -> None:
     assert not any(stream.ended for stream in streams)
 
 
+def test_a_stranger_on_a_stream(net: Net) -> None:
+    """The same word for all its connections: one 403 in a second, then silence."""
+    pbx, carrier = net.pbx(), net.carrier()
+    gate = net.gate(pbx, carrier).run()
+    with undisturbed(gate, pbx, carrier):
+        first, second = net.stream(gate, 9), net.stream(gate, 9)
+        call_id = ask(first, gate, "Content-Length: 0")
+        assert first.final("OPTIONS", call_id).code == 403
+        for stream in (first, second):
+            ask(stream, gate, "Content-Length: 0")
+        until(lambda: rejected(gate)["unknown source"] == 3, "all three were read")
+        assert not first.arrived()
+        assert not second.arrived()
+
+
 LENGTHS = {
     "words": "Content-Length: many",
     "negative": "Content-Length: -5",

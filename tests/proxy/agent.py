@@ -334,9 +334,20 @@ class Agent:
             assert text is None or text.data == found.data, "that is no copy"
             self.inbox.remove(unread[0])
             text = found
-            self._learn(found)
+            self.read(found)
         assert text is not None
         return text
+
+    def takes_refusals(self) -> list[Text]:
+        """Reads all there is, acknowledges every final answer of 300 and more to an INVITE; those answers."""
+        texts = [text for _, text in self.inbox]
+        self.inbox.clear()
+        refusals = [text for text in texts if text.code >= 300 and text.method == "INVITE"]
+        for text in texts:
+            self.read(text)
+            if text in refusals:
+                self.sends("ACK")
+        return refusals
 
     def gets_nothing(self) -> None:
         self.world.settle()
@@ -345,7 +356,8 @@ class Agent:
     def _unread(self, call_id: str) -> list[tuple[float, Text]]:
         return [entry for entry in self.inbox if not call_id or entry[1].call_id == call_id]
 
-    def _learn(self, text: Text) -> None:
+    def read(self, text: Text) -> None:
+        """Take note of a message that arrived."""
         self.current = text.call_id
         leg = self.legs.get(text.call_id)
         if text.code:

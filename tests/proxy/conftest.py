@@ -32,7 +32,7 @@ def any_store(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture
 def ladder(request: pytest.FixtureRequest, stores: Kind) -> Ladder:
     """Makes the world of a ladder; takes what `World` takes."""
-    return _maker(request, stores)
+    return make_ladders(request, stores)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def world(ladder: Ladder) -> World:
 
 @pytest.fixture
 def any_ladder(request: pytest.FixtureRequest, any_store: Kind) -> Ladder:
-    return _maker(request, any_store)
+    return make_ladders(request, any_store)
 
 
 @pytest.fixture
@@ -51,7 +51,8 @@ def any_world(any_ladder: Ladder) -> World:
     return any_ladder()
 
 
-def _maker(request: pytest.FixtureRequest, kind: Kind) -> Ladder:
+def make_ladders(request: pytest.FixtureRequest, kind: Kind) -> Ladder:
+    """For a fixture of a test's own: worlds on this store, closed like all others."""
     worlds: list[World] = []
     request.node.stash[WORLDS] = worlds
 

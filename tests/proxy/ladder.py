@@ -68,7 +68,6 @@ class World:
         carrier_over: str = "UDP",
         pbx_host: str = "192.0.2.10",
         carrier_hosts: tuple[str, ...] = ("198.51.100.1", "198.51.100.2", "198.51.100.3"),
-        secret: bytes = SECRET,
         fresh: bool = False,
     ) -> None:
         self.now = self.started = 1000.0
@@ -120,11 +119,19 @@ class World:
         numbers = Numbers()
         numbers.add(DID, DID, key)
         self.meters = Meters([0.0] * 4000)
-        directory = Directory(self.listeners, [trunk], [key], numbers)
-        self.core = Core(directory, Signer(secret), self.meters, 1 << 40, self.now)
+        self.directory = Directory(self.listeners, [trunk], [key], numbers)
+        self.core = Core(self.directory, Signer(SECRET), self.meters, 1 << 40, self.now)
         self.store = Watched(store, self.now if fresh else self.now - 10.0, self._answered)
         gc.disable()
         gc.freeze()  # so that the collection at the end looks at what this ladder made, and is quick
+
+    def restarts(self, secret: bytes = SECRET) -> None:
+        """Another gate takes this one's place: same config, perhaps the same secret, no memory of any call."""
+        self.note("-- restart --")
+        self.meters = Meters([0.0] * 4000)
+        self.core = Core(self.directory, Signer(secret), self.meters, 1 << 41, self.now)
+        self.store = Watched(self.store.kind, self.now, self._answered)
+        self.by_branch.clear()
 
     def _listeners(self, transports: set[str], hosts: set[str]) -> list[Listener]:
         found = [Listener(0, b"UDP", "127.0.0.1", 5060)]
@@ -156,26 +163,26 @@ class World:
 
     def deliver(self, sender: Agent, data: bytes, flow: Flow) -> None:
         """A message reaches the gate."""
-        text = Text(data) if data[:1].isalpha() and data.isascii() else None
-        if text is not None and text.has("via") and text.has("cseq"):
+        try:
+            text = Text(data)
             self.note(f"{sender.name} >> {text!r}")
             if text.code:
                 self.answers.setdefault((text.call_id, text.get("cseq"), text.code), []).append(text)
             else:
                 via = text.via
                 self.arrived[text.call_id, text.get("cseq"), sent_by(via), via_param(via, "branch")] = text
-        else:
+        except (ValueError, IndexError):
             self.note(f"{sender.name} >> {data[:40]!r}")
         self.core.receive(data, flow, self.now)
-        self._carry_out()
+        self.carries_out()
 
-    def _carry_out(self) -> None:
+    def carries_out(self) -> None:
         """What `net.gate` does at the end of a turn."""
         out = self.core.out
         for command in out:  # what the store's answers add comes in the same turn
             match command:
                 case Send():
-                    self._post(command)
+                    self.post(command)
                 case Claim():
                     self.store.claim(command, self.now)
                 case Release():
@@ -193,9 +200,9 @@ class World:
     def _answered(self, claim_id: int, verdict: Verdict, now: float) -> None:
         self.core.resume(claim_id, verdict, now)
         if not self.store.kind.same_turn:
-            self._carry_out()
+            self.carries_out()
 
-    def _post(self, send: Send) -> None:
+    def post(self, send: Send) -> None:
         text = Text(send.data)
         flow = send.flow
         receiver = next(
@@ -222,25 +229,30 @@ class World:
         """ICMP: this request could not be delivered."""
         self.note(f"!! {text!r}")
         self.core.unreachable(text.data, self.now)
-        self._carry_out()
+        self.carries_out()
 
     # -- time ----------------------------------------------------------------------------------------------
 
     def after(self, seconds: float) -> None:
         """Time passes, with a tick at every deadline."""
-        self._until(self.now + seconds)
+        self.until(self.now + seconds)
 
     def settle(self) -> None:
         """As much time as the store needs for all that it was asked."""
         while (due := self.store.next_deadline) != float("inf"):
-            self._until(due)
+            self.until(due)
 
-    def _until(self, end: float) -> None:
+    @property
+    def next_deadline(self) -> float:
+        """When the core or the store has something to do."""
+        return min(self.core.next_deadline, self.store.next_deadline)
+
+    def until(self, end: float) -> None:
         turns = 0
-        while (due := min(self.core.next_deadline, self.store.next_deadline)) <= end:
+        while (due := self.next_deadline) <= end:
             self.now = max(self.now, due)
             self.core.tick(self.now)
-            self._carry_out()
+            self.carries_out()
             self.store.run(self.now)
             turns += 1
             assert turns < 100_000, "the core's next deadline does not move on"
@@ -318,6 +330,10 @@ class World:
             return
         self.ended = True
         self._nothing_more()
+        self.settle()
+        self.store.answers_after_all(
+            self.now
+        )  # the store that never answers does, too late: all is given back
         self.holds_nothing()
         self.after(QUIET)
         self._nothing_more()

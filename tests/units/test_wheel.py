@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from callgate.proxy.wheel import GRAIN, HOP, NEVER, Wheel
 
 relaxed = settings(deadline=None)
-LATE = GRAIN * (1 + 1e-9) + 1e-9
+LATE = GRAIN + 1e-7
 """A grain, and what binary fractions add to it."""
 
 
@@ -36,6 +36,7 @@ def run(wheel: Wheel, until: float) -> list[float]:
         times.append(wheel.next_deadline)
         assert len(times) < 100_000
         wheel.run(wheel.next_deadline)
+    assert wheel._errors == []
     return times
 
 
@@ -251,6 +252,35 @@ def test_a_timer_may_start_another_one() -> None:
     wheel.add(First(1.0))
     run(wheel, 2)
     assert len(second.calls) == 1
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_a_waiter_with_a_bug_does_not_stop_the_others(broken: int) -> None:
+    """It is told to the owner, and the waiter itself is not called again and again."""
+    errors: list[Exception] = []
+    wheel = Wheel(0.0, errors)
+    bug = ValueError("a bug")
+
+    class Broken(Timer):
+        def expire(self, now: float) -> None:
+            super().expire(now)
+            raise bug
+
+    def fails(now: float) -> None:
+        raise bug
+
+    timers = [Broken(1.0, 1.1) if n == broken else Timer(1.0) for n in range(3)]
+    called: list[float] = []
+    for timer in timers:
+        wheel.add(timer)
+    for call in (fails, called.append):
+        wheel.at(1.0, call)
+    while wheel.next_deadline < 2:
+        wheel.run(wheel.next_deadline)
+    assert [len(timer.calls) for timer in timers] == [1, 1, 1]
+    assert called == [1.0]
+    assert errors == [bug, bug]
+    assert len(wheel) == 0
 
 
 # -- exact times ---------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from callgate.net.records import RecordLog
 from callgate.net.tcp import TcpListener
 from callgate.net.udp import UdpSocket
 from callgate.policy.claim import Claim
-from callgate.proxy.commands import Alert, Hangup, Record, Release, Renew, Send
+from callgate.proxy.commands import Alert, Hangup, Record, Release, Renew, Send, Withdraw
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.meters import Meters
@@ -39,7 +39,7 @@ class Gate:
         self.log = log
         self.meters = meters
         self.core = Core(directory, Signer(secret), meters, secrets.randbits(62), started)
-        self.store = MemoryStore(started)
+        self.store = MemoryStore(started, on_expired=self._lease_ended)
         self.gauges = Gauges(directory, meters, self.store, self.core)
         self.records = RecordLog(log, meters)
         self._sockets: list[UdpSocket | TcpListener] = []
@@ -123,10 +123,16 @@ class Gate:
             self._fault("receive", error)
 
     def broken(self, head: bytes, flow: Flow, now: float) -> None:
-        self.core.broken(head, flow, now)
+        try:
+            self.core.broken(head, flow, now)
+        except Exception as error:
+            self._fault("broken", error)
 
     def undelivered(self, data: bytes) -> None:
-        self.core.unreachable(data, monotonic())
+        try:
+            self.core.unreachable(data, monotonic())
+        except Exception as error:
+            self._fault("unreachable", error)
 
     def delivered(self, claim_id: int, now: float) -> None:
         self.store.sent(claim_id, now)
@@ -138,6 +144,10 @@ class Gate:
             return
         self._working = True
         out, store = self.core.out, self.store
+        if self.core.errors:
+            for error in self.core.errors:
+                self._fault("core", error)
+            self.core.errors.clear()
         for command in out:  # what the store's answers add comes in the same turn
             try:
                 kind = type(command)
@@ -167,6 +177,11 @@ class Gate:
 
     def _other(self, command: object) -> None:
         match command:
+            case Withdraw():
+                for bound in self._sockets:
+                    if bound.withdraw(command.claim_id):
+                        # It may have begun to go out, or go to another gateway: its token is out from now.
+                        self.store.sent(command.claim_id, monotonic())
             case Release():
                 self.store.release(command.claim_id, monotonic())
             case Renew():
@@ -200,6 +215,10 @@ class Gate:
         except Exception as error:
             self._fault("tick", error)
         self.turn_ends()
+
+    def _lease_ended(self, claim_id: int) -> None:
+        """Nothing has shown that a call lives for longer than any call may: a bug, but not a leak."""
+        self.log.error("a lease ran out", claim=f"{claim_id:016x}")
 
     def _fault(self, where: str, error: Exception) -> None:
         """A bug. Said once in full for every hundred, so that it can't flood the log either."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import socket
 import struct
@@ -23,6 +24,9 @@ CONNECT_SECONDS = 4.0
 UNSENT_MAX = 1 << 20
 """Octets that may wait for a slow reader; beyond that the connection is closed."""
 CONNECTIONS_MAX = 10_000
+PER_SOURCE_MAX = 1_000
+"""Connections that one address may hold."""
+REST_SECONDS = 0.5
 _SIOCOUTQNSD = 0x894B
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 
@@ -46,6 +50,8 @@ class TcpListener:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.connections: dict[int, Connection] = {}
         self.by_peer: dict[tuple[str, int], Connection] = {}
+        self.per_source: dict[str, int] = {}
+        self.waiting: dict[int, Connection] = {}  # claims of INVITEs that are not written yet
         self._number = 0
         self._family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._bound = address[0]
@@ -79,12 +85,26 @@ class TcpListener:
         for _ in range(64):
             try:
                 accepted, address = self._socket.accept()
-            except OSError:
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._rest()
                 return
-            if len(self.connections) >= CONNECTIONS_MAX:
+            host = address[0].partition("%")[0]
+            if len(self.connections) >= CONNECTIONS_MAX or self.per_source.get(host, 0) >= PER_SOURCE_MAX:
                 accepted.close()
                 continue
-            self._adopt(accepted, address[0].partition("%")[0], address[1], connected=True)
+            self._adopt(accepted, host, address[1], connected=True)
+
+    def _rest(self) -> None:
+        """No descriptor is left: whoever waits goes on waiting, and the loop does not spin."""
+        loop = self.loop
+        if loop is not None:
+            loop.remove_reader(self._socket.fileno())
+            loop.call_later(REST_SECONDS, self._accept_again)
+
+    def _accept_again(self) -> None:
+        if self.loop is not None:
+            self.loop.add_reader(self._socket.fileno(), self._accept)
 
     def _adopt(self, sock: socket.socket, host: str, port: int, *, connected: bool) -> Connection:
         assert self.loop is not None
@@ -97,6 +117,7 @@ class TcpListener:
         connection = Connection(self, sock, flow, connected=connected)
         self.connections[self._number] = connection
         self.by_peer[host, port] = connection
+        self.per_source[host] = self.per_source.get(host, 0) + 1
         return connection
 
     def send(self, flow: Flow, data: bytes, claim: int) -> None:
@@ -110,6 +131,14 @@ class TcpListener:
                 return
         connection.send(data, claim)
 
+    def withdraw(self, claim: int) -> bool:
+        """Take back what waits under a claim; True where something did."""
+        connection = self.waiting.pop(claim, None)
+        if connection is None:
+            return False
+        connection.withdraw(claim)
+        return True
+
     def hang_up(self, flow: Flow) -> None:
         """Close a connection once what was sent to it is gone."""
         connection = self.connections.get(flow.connection)
@@ -118,7 +147,11 @@ class TcpListener:
 
     def _open(self, host: str, port: int, data: bytes) -> Connection | None:
         assert self.loop is not None
-        sock = socket.socket(self._family, socket.SOCK_STREAM)
+        try:
+            sock = socket.socket(self._family, socket.SOCK_STREAM)
+        except OSError:  # no descriptor left
+            self.loop.call_soon(self._undelivered, data)
+            return None
         sock.setblocking(False)
         try:
             if self._bound not in ("0.0.0.0", "::"):
@@ -185,26 +218,28 @@ class Connection:
             self.close()
             return
         now = monotonic()
-        broken: Broken | None = None
+        head: bytes | None = None
         try:
             messages = self._framer.feed(data)
         except Broken as fault:
-            messages, broken = fault.messages, fault
+            messages, head = fault.messages, fault.head  # not the exception: it would hold this very frame
         for message in messages:
             if message == Framer.PING:
                 self.send(b"\r\n", 0)  # RFC 5626 §4.4.1
             else:
                 owner.received(message, self.flow, now)
-        if broken is not None:
+        if head is not None:
             assert self._listener.loop is not None
             self._listener.loop.remove_reader(self._socket.fileno())
-            owner.broken(broken.head, self.flow, now)
+            owner.broken(head, self.flow, now)
         owner.turn_ends()
 
     def send(self, data: bytes, claim: int) -> None:
         if self._unsent or not self._connected or (claim and self._kernel_holds()):
             self._unsent.append((data, data, claim))
             self._unsent_size += len(data)
+            if claim:
+                self._listener.waiting[claim] = self
             if self._unsent_size > UNSENT_MAX:
                 self.close()
             else:
@@ -237,8 +272,21 @@ class Connection:
             self._want_write()
             return False
         if claim:
+            self._listener.waiting.pop(claim, None)
             self._listener.owner.delivered(claim, monotonic())
         return True
+
+    def withdraw(self, claim: int) -> None:
+        """Take an INVITE from the queue. One that has begun to go out must go on, but nobody waits for it."""
+        kept: deque[tuple[bytes, bytes, int]] = deque()
+        for left, whole, held in self._unsent:
+            if held != claim:
+                kept.append((left, whole, held))
+            elif left is not whole:
+                kept.append((left, whole, 0))
+            else:
+                self._unsent_size -= len(left)
+        self._unsent = kept
 
     def _want_write(self) -> None:
         if not self._writing and self._listener.loop is not None:
@@ -281,6 +329,11 @@ class Connection:
         number = self.flow.connection
         if listener.connections.pop(number, None) is None:
             return
+        left = listener.per_source[self.flow.host] - 1
+        if left:
+            listener.per_source[self.flow.host] = left
+        else:
+            del listener.per_source[self.flow.host]
         if listener.by_peer.get((self.flow.host, self.flow.port)) is self:
             del listener.by_peer[self.flow.host, self.flow.port]
         if listener.loop is not None:
@@ -292,7 +345,8 @@ class Connection:
             self._socket.shutdown(socket.SHUT_WR)
         self._socket.close()
         unsent, self._unsent = self._unsent, deque()
-        for _, whole, _ in unsent:
+        for _, whole, claim in unsent:
+            listener.waiting.pop(claim, None)
             listener.owner.undelivered(whole)
         if unsent:
             listener.owner.turn_ends()

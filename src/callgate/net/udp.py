@@ -122,9 +122,9 @@ class UdpSocket:
         """Empty the socket; go back to being woken when it stays empty."""
         if self._loop is None:
             return
-        self._idle_polls = 0 if self._read(BATCH) else self._idle_polls + 1
         if self._idle_polls < IDLE_POLLS:
-            self._loop.call_later(POLL_SECONDS, self._poll)
+            self._loop.call_later(POLL_SECONDS, self._poll)  # first, so that nothing in between can end it
+            self._idle_polls = 0 if self._read(BATCH) else self._idle_polls + 1
         else:
             self._counted_from, self._wakes = monotonic(), 0
             self._loop.add_reader(self._watched, self._readable)
@@ -176,22 +176,36 @@ class UdpSocket:
         try:
             self._socket.sendto(data, address)
         except BlockingIOError:
-            self._unsent.appendleft((data, address, claim))
-            if len(self._unsent) == 1 and self._loop is not None:
-                self._loop.add_writer(self._socket.fileno(), self._writable)
-            return False
+            return self._wait(data, address, claim)
         except OSError as error:
             # An earlier datagram's ICMP error is reported by the next call, whatever that does: ask again.
             if error.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EMSGSIZE):
                 self._loop_soon(self._take_errors)
             try:
                 self._socket.sendto(data, address)
+            except BlockingIOError:
+                return self._wait(data, address, claim)
             except OSError:
                 self._loop_soon(self._undelivered_later, data)
                 return True
         if claim:
             self._delivered(claim, monotonic())
         return True
+
+    def _wait(self, data: bytes, address: tuple[str, int], claim: int) -> bool:
+        self._unsent.appendleft((data, address, claim))
+        if len(self._unsent) == 1 and self._loop is not None:
+            self._loop.add_writer(self._socket.fileno(), self._writable)
+        return False
+
+    def withdraw(self, claim: int) -> bool:
+        """Take back what waits under a claim; True where something did."""
+        if not self._unsent:
+            return False
+        kept = deque(waiting for waiting in self._unsent if waiting[2] != claim)
+        found = len(kept) != len(self._unsent)
+        self._unsent = kept
+        return found
 
     def _undelivered_later(self, data: bytes) -> None:
         self._undelivered(data)

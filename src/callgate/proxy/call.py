@@ -138,6 +138,7 @@ class Call:
         self.record.key = key.id
         self.record.trunk = key.trunk.name
         server.user = self
+        core.live_calls += 1
 
     # -- admission ---------------------------------------------------------------------------------------
 
@@ -152,7 +153,7 @@ class Call:
         core.layer.respond(server, 100, reply(request, 100), now)
         key = self.key
         parts = key.inbound if self.direction == INBOUND else key.lines if self.free else key.outbound
-        core.ask(self, Claim(self.leg, parts, now + ASK_SECONDS, LEASE), now)
+        core.ask(self, key, Claim(self.leg, parts, now + ASK_SECONDS, LEASE), now)
 
     def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:
         """The store has answered, or has not in time."""
@@ -523,6 +524,7 @@ class Call:
         if record.answer_at is not None:
             record.outcome = "answered"
         record.ended_by = ended_by or record.ended_by
+        core.live_calls -= 1
         core.counts.ended(record)
         core.out.append(Record(record))
         # What is remembered of it from here on is little: many calls end within LINGER.

@@ -31,6 +31,16 @@ class Release:
         self.claim_id = claim_id
 
 
+class Withdraw:
+    """A copy of an INVITE that still waits to be sent is not wanted any more: its call has ended or gone elsewhere.
+    What has begun to go out goes on; its token counts from then."""
+
+    __slots__ = ("claim_id",)
+
+    def __init__(self, claim_id: int) -> None:
+        self.claim_id = claim_id
+
+
 class Renew:
     """The call lives: its claim's lease ends `lease` seconds from now (`Store.renew`)."""
 
@@ -89,4 +99,4 @@ class Hangup:
         self.flow = flow
 
 
-Command = Send | Claim | Release | Renew | Record | Alert | Hangup
+Command = Send | Claim | Withdraw | Release | Renew | Record | Alert | Hangup

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from callgate.policy.claim import Claim, Verdict
 from callgate.policy.ledger import MARGIN
-from callgate.proxy.commands import Release
+from callgate.proxy.commands import Release, Withdraw
 from callgate.proxy.transactions import AnyClient, InviteClientTransaction
 from callgate.sip.transaction import NEVER, State
 
@@ -62,10 +62,12 @@ class Copies:
 
     def ask(self, call: Call, client: InviteClientTransaction | None, now: float) -> None:
         """Claim a token for a copy, or (None) for the attempt at the next gateway."""
+        if client is None and self.wait_for_gateway:
+            return
         claim = Claim(call.core.next_id(), call.key.attempt, now + ASK_SECONDS, LEASE)
         self._asked = self._asked or {}
         self._asked[claim.id] = client
-        call.core.ask(call, claim, now)
+        call.core.ask(call, call.key, claim, now)
 
     def answered(self, call: Call, claim_id: int, verdict: Verdict, now: float) -> None:
         """The store's verdict on such a claim."""
@@ -96,8 +98,10 @@ class Copies:
             self.ask(call, client, now)
 
     def stop(self, call: Call, client: AnyClient) -> None:
-        """No further copies of this attempt."""
-        call.core.sent_at.pop(client.claim, None)
+        """No further copies of this attempt, and not the first one either where the shell still holds it."""
+        last = call.core.sent_at.pop(client.claim, 0.0)
+        if last < 0.0 or last == NEVER:
+            call.core.out.append(Withdraw(client.claim))
         client.claim = 0
 
     def release(self, call: Call) -> None:

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from random import getrandbits
+from typing import Protocol
 
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
 from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
-from callgate.proxy.call import Call, Phase
+from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert, Command, Hangup, Release, Send
-from callgate.proxy.counts import Counts
+from callgate.proxy.counts import KNOWN_METHODS, Counts
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.forward import (
     Routes,
@@ -61,6 +63,12 @@ WAIT_AGAIN = 0.02
 """Seconds until a copy asks again for a token when nobody knows when one comes free."""
 
 
+class Asker(Protocol):
+    """Who puts claims to the store."""
+
+    def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None: ...
+
+
 class Core:
     """`first_id`: where the numbers of legs begin, 64 bits, different at every start. `started`: when."""
 
@@ -73,7 +81,8 @@ class Core:
         self.counts = Counts(meters)
         self.counts.prepare(directory)
         self.alerts = Alerts(self.out, self.counts)
-        self.wheel = Wheel(started)
+        self.errors: list[Exception] = []  # bugs of ours, for the shell to report
+        self.wheel = Wheel(started, self.errors)
         self.layer = Transactions(self.wheel, self.out)
         self.draining = False
         self.utc_offset = 0.0
@@ -81,9 +90,10 @@ class Core:
         self.by_call_id: dict[bytes, Call] = {}
         # Claim of an unanswered INVITE → when its last copy left; minus its arrival here until the first has.
         self.sent_at: dict[int, float] = {}
-        self._id = first_id & 0x7FFFFFFFFFFFFFFF
+        self._id = self._first_id = first_id & 0x7FFFFFFFFFFFFFFF
+        self.live_calls = 0  # calls that hold something or wait for an answer
         self._branch = 0
-        self._asked: dict[int, tuple[Call, float]] = {}  # claims that the store has not answered
+        self._asked: dict[int, Asker] = {}  # claims that the store has not answered
         self._asked_order: deque[tuple[float, int]] = deque()
         self._strangers = Strangers()
         self._touched: set[str] = set()
@@ -109,9 +119,22 @@ class Core:
             self.counts.rejected("unreadable")
             return
         if message.code:
-            self._response(message, now)
+            self._response(message, flow, now)
         else:
-            self._request(message, flow, now)
+            try:
+                self._request(message, flow, now)
+            except Exception as error:
+                self.errors.append(error)
+                self._give_up(message, now)
+
+    def _give_up(self, request: Message, now: float) -> None:
+        """A bug of ours has met a request: its caller gets an answer, and nothing is held for it."""
+        server = self.layer.servers.get(server_key(request, request.via)) if request.via is not None else None
+        if server is None or server.request is None:
+            return
+        if isinstance(server.user, Call):
+            server.user.end(now, "gate")
+        self.layer.respond(server, 500, reply(request, 500, self.answer_tag(request)), now)
 
     def broken(self, head: bytes, flow: Flow, now: float) -> None:
         """A stream can't be framed any more: answer what can be answered, then close it (RFC 4475 §3.1.2.3)."""
@@ -130,7 +153,7 @@ class Core:
         """The store's answer. One that nobody waits for any more is given back."""
         asked = self._asked.pop(claim_id, None)
         if asked is not None:
-            asked[0].on_verdict(claim_id, verdict, now)
+            asked.on_verdict(claim_id, verdict, now)
         elif verdict.granted:
             self.out.append(Release(claim_id))
 
@@ -163,7 +186,7 @@ class Core:
             _, claim_id = self._asked_order.popleft()
             asked = self._asked.pop(claim_id, None)
             if asked is not None:
-                asked[0].on_verdict(claim_id, NO_ANSWER, now)
+                asked.on_verdict(claim_id, NO_ANSWER, now)
         self.wheel.run(now)
 
     @property
@@ -179,11 +202,6 @@ class Core:
         """UTC is `now + utc_offset`."""
         self.utc_offset = utc_offset
 
-    @property
-    def live_calls(self) -> int:
-        """Calls that hold something or wait for an answer."""
-        return sum(1 for c in self.by_call_id.values() if c.phase is not Phase.OVER)
-
     def take_touched(self) -> set[str]:
         """The keys that have put a claim since the last time."""
         touched, self._touched = self._touched, set()
@@ -195,21 +213,25 @@ class Core:
         self._id += 1
         return self._id
 
+    def began_here(self, leg: int) -> bool:
+        """Whether a leg's number was given since the start: then the gate knows all there is to know of it."""
+        return self._first_id < leg <= self._id
+
     def branch(self, listener: Listener, token: bytes) -> tuple[bytes, bytes]:
         """A new branch (without the magic cookie: what finds the transaction) and the Via line that carries it."""
         self._branch += 1
-        branch = b"%b.%x" % (token, self._branch)
+        branch = b"%b.%x%08x" % (token, self._branch, getrandbits(32))  # not to be guessed from others
         return branch, listener.via + branch
 
     def answer_tag(self, request: Message) -> bytes:
         """The To tag of the gate's own answer to a request, the same for each of its copies."""
         return self.signer.tag(request.call_id, request.value(FROM), request.value(VIA))
 
-    def ask(self, call: Call, claim: Claim, now: float) -> None:
-        """Put a claim to the store."""
-        self._asked[claim.id] = (call, claim.deadline)
-        self._touched.add(call.key.id)
+    def ask(self, who: Asker, key: Key, claim: Claim, now: float) -> None:
+        """Put a claim to the store; `who.on_verdict` hears its answer, or that there was none in time."""
+        self._asked[claim.id] = who
         self._asked_order.append((claim.deadline, claim.id))
+        self._touched.add(key.id)
         self.out.append(claim)
 
     def wait(self, free_at: float | None, retry: Callable[[float], None], now: float) -> None:
@@ -288,7 +310,7 @@ class Core:
 
     # -- responses ---------------------------------------------------------------------------------------
 
-    def _response(self, response: Message, now: float) -> None:
+    def _response(self, response: Message, flow: Flow, now: float) -> None:
         """RFC 3261 §18.1.2, §16.7 step 1; RFC 6026 §7.3: what matches no transaction of ours is dropped."""
         self.counts.received(response.method, response.code)
         if response.faults:
@@ -302,7 +324,19 @@ class Core:
         if client is None or via.sent_by != client.flow.listener.sent_by:
             self.counts.rejected("stray response")
             return
+        if flow.host != client.flow.host and not self._same_peer(flow, client.flow):
+            self.counts.rejected("response from elsewhere")
+            return
         self.layer.received(client, response, now)
+
+    def _same_peer(self, flow: Flow, other: Flow) -> bool:
+        """Whether two addresses belong to the same key or trunk: a carrier may answer from another of its own."""
+        one, two = self.directory.identify(flow), self.directory.identify(other)
+        if one.key is None and one.trunk is None:
+            return False
+        if two.key is None and two.trunk is None:
+            return True  # the target that a Contact gave, which nobody has configured
+        return one.key is two.key and one.trunk is two.trunk
 
     # -- requests ----------------------------------------------------------------------------------------
 
@@ -312,7 +346,9 @@ class Core:
         self.counts.received(method, 0)
         via = request.via
         if not request.faults:
-            if request.cseq_method != method:
+            if method not in KNOWN_METHODS and method.upper() in KNOWN_METHODS:
+                request.faults.append("a method in the wrong case")  # they are case-sensitive (RFC 3261 §7.1)
+            elif request.cseq_method != method:
                 request.faults.append("CSeq names another method")
             elif not request.from_tag and via.branch.startswith(COOKIE):
                 request.faults.append("From without a tag")

@@ -8,6 +8,11 @@ from callgate.proxy.meters import DIRECTIONS, Meters
 from callgate.proxy.peers import Directory, Key, Trunk
 from callgate.proxy.record import CallRecord
 
+KNOWN_METHODS = frozenset(
+    b"INVITE ACK BYE CANCEL OPTIONS REGISTER PRACK UPDATE INFO REFER NOTIFY SUBSCRIBE PUBLISH MESSAGE".split()
+)
+"""All others are counted together: methods are what strangers like to write."""
+
 
 class Counts:
     def __init__(self, meters: Meters) -> None:
@@ -34,18 +39,18 @@ class Counts:
     def received(self, method: bytes, code: int) -> None:
         i = self._received.get((method, code))
         if i is None:
+            method = method if method in KNOWN_METHODS else b"other"
             i = self._received[method, code] = self._message("in", method, code)
         self._values[i] += 1.0
 
     def sent(self, method: bytes, code: int = 0) -> None:
         i = self._sent.get((method, code))
         if i is None:
+            method = method if method in KNOWN_METHODS else b"other"
             i = self._sent[method, code] = self._message("out", method, code)
         self._values[i] += 1.0
 
     def _message(self, direction: str, method: bytes, code: int) -> int:
-        if len(self._received) + len(self._sent) > 2000:
-            method = b"other"  # methods are what strangers like to write
         return self._meters.series(
             "sip_messages_total", direction, method.decode("ascii", "replace"), str(code) if code else ""
         )

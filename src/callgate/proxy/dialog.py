@@ -26,7 +26,8 @@ class Stage(IntEnum):
 class Side:
     """One end of a dialog.
 
-    `tag` is its tag; `cseq` the highest CSeq it has used; `flow` how its messages reach us. Contact and
+    `tag` is its tag; `cseq` the highest CSeq it has used, and of a callee `heard` the highest that the caller has
+    used towards it (-1: none yet); `flow` how its messages reach us. Contact and
     Record-Route are kept as they were written: most calls end before anybody has to read them.
     """
 
@@ -36,6 +37,7 @@ class Side:
         "_routes_are_its_own",
         "cseq",
         "flow",
+        "heard",
         "hop",
         "hop_uri",
         "stage",
@@ -48,7 +50,8 @@ class Side:
         self._contact = b""
         self._routes: tuple[bytes, ...] = ()
         self._routes_are_its_own = False
-        self.cseq = 0
+        self.cseq = -1
+        self.heard = -1
         self.stage = Stage.EARLY  # of a callee
         self.hop: Flow | None = None  # where `hop_uri` leads
         self.hop_uri = b""
@@ -91,7 +94,7 @@ class Side:
         """Where a request to this side goes whose next hop by RFC 3261 §16.6 step 7 is the URI `target`.
 
         Only to an address that belongs to this side: the one its messages come from, the target or route that
-        it gave in the dialog itself, or another address of the same peer. Any other host, and every name, is
+        it gave in the dialog itself, or a configured one of the same peer. Any other host, and every name, is
         answered with the path its messages came by: a request can't use a dialog to reach a third party.
         """
         if target == self.hop_uri and self.hop is not None:
@@ -107,6 +110,8 @@ class Side:
             return self.flow
         flow = self.flow
         host = uri.bare_host
+        if directory.is_own(host, uri.default_port):
+            return flow  # a UA that has no Route sends to us what is meant for the other side
         if host != flow.host and not _is_address(host):
             return flow
         given = uri.param(b"transport") if uri.params else None
@@ -116,7 +121,7 @@ class Side:
             return Flow(flow.listener, flow.host, flow.port, flow.connection, (host, uri.default_port))
         if (host, uri.default_port) == (flow.host, flow.port) and transport == flow.listener.transport:
             return flow
-        if not (host == flow.host or self._gave(uri) or _same(directory, host, uri.default_port, peer, flow)):
+        if not (self._gave(uri) or directory.is_exactly(host, uri.default_port, peer)):
             return flow
         listener = directory.listener_for(transport, host, flow.listener)
         if listener is None:
@@ -166,19 +171,13 @@ def hear(sides: tuple[Side, ...], response: Message, flow: Flow) -> tuple[tuple[
     side = side_of(sides, tag)
     if side is None:
         side = Side(tag, flow)
-        if len(sides) < FORKS:
-            sides += (side,)
+        if len(sides) >= FORKS:  # whoever has answered stays
+            answered = tuple(other for other in sides if other.stage is not Stage.EARLY)
+            sides = answered[-FORKS:] if answered else sides[1:]
+        sides += (side,)
     side.learn_contact(response)
     side.learn_routes(response)
     return sides, side
-
-
-def _same(directory: Directory, host: str, port: int, peer: Peer, like: Flow) -> bool:
-    """Whether an address belongs to the peer too."""
-    other = directory.identify(Flow(like.listener, host, port))
-    return (other.key is not None and other.key is peer.key) or (
-        other.trunk is not None and other.key is None and other.trunk is peer.trunk
-    )
 
 
 def _uris(routes: Iterable[bytes]) -> Iterable[bytes]:

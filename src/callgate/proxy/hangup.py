@@ -8,6 +8,7 @@ from callgate.proxy.dialog import Side
 from callgate.proxy.peers import Peer
 from callgate.proxy.token import OUTBOUND
 from callgate.proxy.transactions import NOBODY, AnyClient
+from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr
 from callgate.sip.message import Message, wire
 
@@ -50,10 +51,13 @@ class HangUp:
         now: float,
     ) -> None:
         target = side.contact or b"sip:" + side.flow.host.encode()
-        first = parse_name_addr(side.routes[0]).uri if side.routes else target
+        first = _uri_of(side.routes[0]) if side.routes else target
         flow = side.next_hop(first, core.directory, peer)
         branch, via = core.branch(flow.listener, self.call.tokens[-1])
-        other.cseq += 1
+        if other is self.call.caller:
+            number = side.heard = (side.heard if side.heard >= 0 else other.cseq) + 1
+        else:
+            number = other.cseq = max(other.cseq, 0) + 1
         lines = [
             b"BYE %b SIP/2.0" % target,
             via,
@@ -61,7 +65,7 @@ class HangUp:
             b"From:" + sender,
             b"To:" + receiver,
             b"Call-ID: " + self.call.call_id,
-            b"CSeq: %d BYE" % other.cseq,
+            b"CSeq: %d BYE" % number,
             b"Max-Forwards: 70",
             b"Content-Length: 0",
         ]
@@ -81,3 +85,11 @@ class HangUp:
 
     def on_repeat(self, client: AnyClient, now: float) -> None:
         raise AssertionError("only initial INVITEs carry a claim")
+
+
+def _uri_of(route: bytes) -> bytes:
+    """The URI of a Route value; what can't be read leads back to where the side's messages come from."""
+    try:
+        return parse_name_addr(route).uri
+    except Malformed:
+        return b""

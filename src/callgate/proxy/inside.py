@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from callgate.numbers import read_uri
 from callgate.proxy.call import Call, Phase
 from callgate.proxy.commands import Send
 from callgate.proxy.dialog import Side, side_of
@@ -44,9 +45,6 @@ class Inside:
     def take(self, request: Message, key: TransactionKey, flow: Flow, peer: Peer, now: float) -> None:
         """RFC 3261 §16.4–§16.6 for a request with a To tag: only of dialogs that the gate knows, or whose token
         it can verify, from the side that it claims to come from."""
-        hops = self.core.validate(request, key, flow, now)
-        if hops is None:
-            return
         try:
             routes = take_own_routes(request, self.core.directory)
             uri = request.uri
@@ -60,19 +58,37 @@ class Inside:
                     uri = swap_strict(uri, routes, request)
                 target = first
         except Malformed:
-            self.core.answer(request, key, 400, flow, now)
+            if peer.key is None and peer.trunk is None:
+                self._drop(request, flow, now)
+            else:
+                self.core.answer(request, key, 400, flow, now)
             return
         call = self.core.by_token.get(token) if token else self.core.by_call_id.get(request.call_id)
         path = self._known(call, request) if call is not None else self._verified(token, request)
         if path is None or not self._belongs(path, flow, peer):
             if peer.key is None and peer.trunk is None:
-                if request.method != b"ACK":
-                    self.core.refuse_stranger(request, flow, now)
+                self._drop(request, flow, now)
                 return
             self.core.counts.rejected("no dialog")
             self.core.answer(request, key, 481, flow, now)
             return
+        hops = self.core.validate(request, key, flow, now)
+        if hops is None:
+            return
+        if path.call is None and path.from_pbx and request.method == b"INVITE":
+            # A re-INVITE of a call of an earlier start, or a new call in its clothes: the To tag is not ours to
+            # verify. So its number is judged, and it takes a token like any call.
+            verdict = path.key.dial.judge(read_uri(uri))
+            if not verdict.allowed and verdict.code != 484:
+                self.core.counts.rejected("re-INVITE of an unknown call")
+                self.core.answer(request, key, 403, flow, now)
+                return
         self._pass_inside(request, key, flow, path, uri, target, routes, hops, token, now)
+
+    def _drop(self, request: Message, flow: Flow, now: float) -> None:
+        """Of a stranger: one 403 a second, and nothing to an ACK."""
+        if request.method != b"ACK":
+            self.core.refuse_stranger(request, flow, now)
 
     def _known(self, call: Call, request: Message) -> Path | None:
         """The sides of a call's dialog, as this request names them."""
@@ -96,8 +112,8 @@ class Inside:
         from_caller = token is not None
         if token is None:
             token = self.core.signer.read(text, request.call_id, request.to_tag)
-        if token is None:
-            return None
+        if token is None or self.core.began_here(token.leg):
+            return None  # not ours, or of a call that this gate has seen end
         directory = self.core.directory
         key = directory.key_of_tag.get(token.key_tag)
         if key is None or not key.trunk.gateways:
@@ -138,7 +154,7 @@ class Inside:
     ) -> None:
         call, method = path.call, request.method
         sender, receiver = path.sender, path.receiver
-        sender.cseq = max(sender.cseq, request.cseq_number)
+        stale = call is not None and method not in (b"ACK", b"PRACK") and _stale(path, request.cseq_number)
         if flow.connection and sender.flow.connection != flow.connection:
             sender.flow = flow  # it has connected anew
         peer = Peer(trunk=path.key.trunk) if path.from_pbx else Peer(key=path.key)
@@ -155,16 +171,32 @@ class Inside:
             self.core.out.append(Send(to, data))
             return
         server = self.core.layer.open_server(request, key, reply_flow(request, flow), now)
-        relay = Relay(self.core, request, server, call, sender, receiver, path.from_pbx)
+        relay = Relay(self.core, request, server, None if stale else call, sender, receiver, path.from_pbx)
         if method == b"BYE":
-            if call is not None and not path.from_pbx:
+            if call is not None and not path.from_pbx and not stale:
                 by_caller = sender is call.caller
                 call.dialog_over(receiver if by_caller else sender, now, "caller" if by_caller else "callee")
             branch, via = self.core.branch(to.listener, token)
             data = request_out(request, uri, via, b"", routes.edits, hops, stream=to.listener.reliable)
             relay.start(data, branch, to, now)
         else:
+            if call is None and path.from_pbx and method == b"INVITE":
+                relay.rate = path.key
             self.core.start(relay, request, uri, token, flow, to, routes, hops, now)
+
+
+def _stale(path: Path, number: int) -> bool:
+    """Whether a request's CSeq is not above the last of its side: an endpoint answers it with 500 (RFC 3261
+    §12.2.2), and such a BYE ends nothing. Each dialog of a forked call counts for itself."""
+    call, sender, receiver = path.call, path.sender, path.receiver
+    assert call is not None
+    if sender is call.caller:
+        last = receiver.heard if receiver.heard >= 0 else sender.cseq
+        receiver.heard = max(last, number)
+    else:
+        last = sender.cseq
+        sender.cseq = max(last, number)
+    return number <= last
 
 
 def _take_last_route(request: Message, routes: Routes) -> bytes:
@@ -174,6 +206,8 @@ def _take_last_route(request: Message, routes: Routes) -> bytes:
         return b""
     i = places[-1]
     values = split_list(header_value(routes.edits.get(i) or request.lines[i]))
+    if not values:
+        raise Malformed("a Route without a value")
     routes.edits[i] = b"Route: " + b", ".join(values[:-1]) if values[:-1] else None
     if len(places) == 1 and not values[:-1]:
         routes.next = b""

@@ -47,6 +47,15 @@ class Outside:
         if uri.scheme not in SCHEMES:
             self.core.answer(request, key, 416, flow, now)
             return
+        fault = _disguise(uri) if peer.key is not None else ""
+        if fault:
+            self.core.answer(
+                request, key, 484, flow, now, [b'Warning: 399 callgate "N2 %b"' % fault.encode()]
+            )
+            return
+        if uri.scheme == b"sips":  # no transport of ours is secure: never a downgrade (RFC 3261 §26.2.2)
+            self.core.answer(request, key, 480, flow, now, [b'Warning: 380 callgate "SIPS Not Allowed"'])
+            return
         if routes.next:
             _keep_loose(request, routes)
         own = bool(uri.host) and self.core.directory.is_own(uri.bare_host, uri.default_port)
@@ -177,9 +186,7 @@ class Outside:
         """A token for a dialog that is no call (SUBSCRIBE)."""
         trunk = key.trunk.gateways[0].flow.listener
         direction = OUTBOUND if from_pbx else INBOUND
-        token = Token(
-            direction, key.tag, self.core.next_id(), pbx.listener.index, trunk.index, 0, pbx.host, pbx.port
-        )
+        token = Token(direction, key.tag, 0, pbx.listener.index, trunk.index, 0, pbx.host, pbx.port)
         return self.core.signer.make(token, request.call_id, request.from_tag)
 
 
@@ -189,6 +196,18 @@ def _user(value: bytes) -> str:
         return parse_uri(parse_name_addr(value).uri).user.decode("utf-8", "replace")
     except Malformed:
         return ""
+
+
+def _disguise(uri: Uri) -> str:
+    """Why a Request-URI of a PBX may mean another number to the carrier than to us; empty if it can't. A password
+    or an @ in the user, and parameters that route by themselves (RFC 4694: rn, cic; RFC 4904: tgrp)."""
+    user = uri.user.lower()
+    if b"@" in user or (b":" in user and uri.scheme in (b"sip", b"sips")):
+        return "the user part holds more than a number"
+    for name in (b";rn=", b";cic=", b";tgrp="):
+        if name in user:
+            return "a routing parameter behind the number"
+    return ""
 
 
 def _keep_loose(request: Message, routes: Routes) -> None:

@@ -244,6 +244,14 @@ class Directory:
                 return value[len(prefix) : -1]
         return None
 
+    def is_exactly(self, host: str, port: int, peer: Peer) -> bool:
+        """Whether an address is a gateway of the peer, or its PBX."""
+        gateway = self._gateways.get((host, port))
+        if peer.key is not None:
+            pbx = peer.key.pbx
+            return pbx is not None and (pbx.host, pbx.port) == (host, port)
+        return gateway is not None and gateway.trunk is peer.trunk
+
     def is_own(self, host: str, port: int) -> bool:
         """Whether a URI's host and port name the gate."""
         return (host, port) in self.own

@@ -6,10 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from callgate.policy.claim import Claim, Verdict
 from callgate.proxy.answer import reply
+from callgate.proxy.commands import Release
+from callgate.proxy.copies import ASK_SECONDS, LEASE
 from callgate.proxy.dialog import Side
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import response_out
+from callgate.proxy.peers import Key
 from callgate.proxy.transactions import (
     AnyClient,
     AnyServer,
@@ -36,11 +40,13 @@ class Relay:
         "call",
         "cancel_reason",
         "cancelled",
+        "claim",
         "client",
         "core",
         "due",
         "from_pbx",
         "method",
+        "rate",
         "receiver",
         "request",
         "sender",
@@ -69,6 +75,8 @@ class Relay:
         self.from_pbx = from_pbx
         self.cancelled = False
         self.cancel_reason: Sequence[bytes] = ()
+        self.rate: Key | None = None  # set: it takes a token of this key before it goes,
+        self.claim = 0  # and holds it under this claim
         self.due = NEVER
         self.slot = 0
         server.user = self
@@ -85,10 +93,33 @@ class Relay:
         else:
             client = core.layer.other_client(branch, data, flow, self, now)
         self.client = client
-        core.layer.send(client, now)
+        if self.rate is not None and self.rate.attempt:
+            core.ask(self, self.rate, Claim(core.next_id(), self.rate.attempt, now + ASK_SECONDS, LEASE), now)
+        else:
+            core.layer.send(client, now)
+
+    def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:
+        """The store's answer for a re-INVITE that takes a token."""
+        client = self.client
+        if client is None or self.cancelled or not verdict.granted:
+            if verdict.granted:
+                self.core.out.append(Release(claim_id))
+            self._answer(487 if self.cancelled else 500, now)
+            return
+        self.claim = client.claim = claim_id
+        self.core.layer.send(client, now)
+        client.claim = 0
+
+    def _give_back(self) -> None:
+        """The re-INVITE has had its end: its token comes back when its time is up."""
+        if self.claim:
+            self.core.out.append(Release(self.claim))
+            self.claim = 0
 
     def on_response(self, client: AnyClient, response: Message, now: float) -> None:
         code, server = response.code, self.server
+        if code >= 200:
+            self._give_back()
         if code < 200:
             if self.method == b"INVITE":
                 if self.cancelled:
@@ -119,7 +150,7 @@ class Relay:
             # The carrier counts the line until it has answered; a challenge means that it will be asked again.
             if code not in (401, 407):
                 self._over("", now)
-        elif code == 481 or (code == 408 and self.method == b"INVITE"):
+        elif (code == 481 and self.method in REFRESHES) or (code == 408 and self.method == b"INVITE"):
             self._over(f"{code} to a {self.method.decode('ascii', 'replace')} (RFC 5057)", now)
         elif code < 300 and self.method in REFRESHES:
             if self.request is not None and self.sender is not None:
@@ -137,6 +168,7 @@ class Relay:
             call.dialog_over(callee, now, "caller" if by_caller else "callee", reason)
 
     def on_timeout(self, client: AnyClient, now: float) -> None:
+        self._give_back()
         if self.method in (b"BYE", b"INVITE"):
             self._over(f"no answer to a {self.method.decode()}", now)
         if self.method == b"INVITE":
@@ -144,6 +176,7 @@ class Relay:
         # RFC 4320 §4.2: a non-INVITE is never answered with a 408; its client has given up already.
 
     def on_failed(self, client: AnyClient, now: float) -> None:
+        self._give_back()
         if self.method == b"BYE":
             self._over("a BYE could not be delivered", now)
         self._answer(503, now)

@@ -33,7 +33,8 @@ class Waiter(Protocol):
 
 
 class Wheel:
-    def __init__(self, now: float = 0.0) -> None:
+    def __init__(self, now: float = 0.0, errors: list[Exception] | None = None) -> None:
+        self._errors = errors if errors is not None else []
         self._slots: dict[int, list[Waiter]] = {}
         self._times: list[int] = []
         self._exact: list[tuple[float, int, Callable[[float], None]]] = []
@@ -80,7 +81,10 @@ class Wheel:
         self._horizon = now + HOP
         exact = self._exact
         while exact and exact[0][0] <= now:
-            heappop(exact)[2](now)
+            try:
+                heappop(exact)[2](now)
+            except Exception as error:  # a bug with one waiter must not stop the others' timers
+                self._errors.append(error)
         times = self._times
         while times and times[0] * GRAIN <= now:
             slot = heappop(times)
@@ -89,5 +93,9 @@ class Wheel:
                     continue  # it was moved to an earlier slot
                 waiter.slot = 0
                 if waiter.due <= now:
-                    waiter.expire(now)
+                    try:
+                        waiter.expire(now)
+                    except Exception as error:
+                        self._errors.append(error)
+                        waiter.due = NEVER
                 self.add(waiter)  # it may have put itself somewhere already: then this is nothing
