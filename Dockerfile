@@ -2,7 +2,7 @@
 # docker run --network host -v ./config:/etc/callgate:ro -v callgate-state:/var/lib/callgate callgate
 #
 # Host network: SIP carries addresses inside its messages, and a bridge would hide the ones that keys are known by.
-# In the config mounted there set `state_dir: /var/lib/callgate`.
+# In a config of your own mounted there set `state_dir: /var/lib/callgate`.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 # For the optional C scanner; without a compiler the program works the same, slower.
@@ -15,6 +15,7 @@ FROM python:3.11-slim-bookworm
 RUN useradd --system --home-dir /var/lib/callgate --create-home --shell /usr/sbin/nologin callgate
 COPY --from=build /opt/callgate /opt/callgate
 COPY config/callgate.yaml /etc/callgate/callgate.yaml
+RUN sed -i 's#"./state"#"/var/lib/callgate"#' /etc/callgate/callgate.yaml
 ENV PATH=/opt/callgate/bin:$PATH PYTHONUNBUFFERED=1
 USER callgate
 WORKDIR /var/lib/callgate

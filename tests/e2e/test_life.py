@@ -110,6 +110,21 @@ def test_drain_seconds_is_the_longest_wait(net: Net) -> None:
     assert gate.line("callgate stopped")["calls_abandoned"] == 1
 
 
+def test_sighup_does_not_end_it(net: Net) -> None:
+    """Whatever can be reloaded: it says what came of it, and no call hears of it."""
+    pbx, carrier = net.pbx(), net.carrier()
+    gate = net.gate(pbx, carrier).run()
+    out, into = establish(pbx, gate.address, NUMBER, carrier)
+    gate.signal(signal.SIGHUP)
+    until(
+        lambda: [line for line in gate.lines() if line["event"].startswith("callgate reload")],
+        "a line about the reload",
+    )
+    request_and_answer(out, into, "BYE")
+    assert gate.http("/readyz")[0] == 200
+    assert gate.stop() == 0
+
+
 def test_its_ops_ends_with_it(net: Net) -> None:
     gate = net.gate(net.pbx(), net.carrier()).run()
     with watched(gate.line("ops ready")["pid"]) as ops:
@@ -340,14 +355,15 @@ def test_a_state_dir_that_cannot_be(net: Net) -> None:
 
 
 def test_a_state_dir_that_cannot_be_written(net: Net) -> None:
-    """A secret that can't be read is said too, and not replaced by another."""
+    """A secret that can't be read is said too, with its place, and not replaced by another."""
     gate = net.gate(net.pbx(), net.carrier())
     (net.folder / "state" / "secret").mkdir(parents=True)
     gate.start()
     assert gate.wait() == 1
     assert gate.err is not None
     said = gate.err.join().decode()
-    assert str(net.folder / "state" / "secret") in said
+    assert str(net.folder / "state") in said
+    assert "state_dir" in said
     assert "Traceback" not in said
 
 

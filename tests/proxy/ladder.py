@@ -196,6 +196,8 @@ class World:
                 case Hangup():
                     self.hung_up.append(command.flow)
         out.clear()
+        if self.core.errors:  # the shell reports them and goes on; here they end the ladder
+            raise self.core.errors[0]
 
     def _answered(self, claim_id: int, verdict: Verdict, now: float) -> None:
         self.core.resume(claim_id, verdict, now)

@@ -3,7 +3,7 @@ let anything happen.
 
 A line is held from the moment the gate sends the INVITE on until the final answer of 300 and more goes up; an answered
 call until the last of its dialogs is over: the carrier's BYE has come, a BYE of the PBX has got its final answer (any
-but 401 and 407) or none in 32 s or ICMP, a request inside has got a 481, or 64 s went by without an ACK.
+but 401 and 407) or none in 32 s or ICMP, a re-INVITE or UPDATE has got a 481, or 64 s went by without an ACK.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Held:
         elif request.method == "BYE":
             if request.to_carrier and code not in (401, 407):
                 self.dialog_over(request.tag)
-        elif code == 481:
+        elif code == 481 and request.method in ("INVITE", "UPDATE"):
             self.dialog_over(request.tag)
 
 

@@ -145,13 +145,13 @@ class Calls(RuleBasedStateMachine):
         if not leg.caller and any(r.method == "INVITE" for r in leg.got):
             options.append("answer")
         if leg.dialogs:
-            options += ["BYE", "BYE", "INFO"]
+            options += ["BYE", "BYE", "INFO", "UPDATE"]
         if not options:
             return
         what = data.draw(st.sampled_from(options), label="says")
         if what == "answer":
             self._answers(agent, leg, data)
-        elif what in ("BYE", "INFO"):
+        elif what in ("BYE", "INFO", "UPDATE"):
             self.says(
                 agent, what, leg.call_id, tag=data.draw(st.sampled_from(sorted(leg.dialogs)), label="fork")
             )

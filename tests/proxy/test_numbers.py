@@ -90,7 +90,7 @@ def test_a_stranger_cannot_raise_an_emergency_alert(any_world: World) -> None:
     """Judged after the caller is identified."""
     any_world.stranger.sends("INVITE", to="110")
     any_world.stranger.gets("403")
-    assert not any_world.alerts
+    assert not [alert for alert in any_world.alerts if alert.severity == "critical"]
 
 
 @pytest.mark.parametrize("number", ["x", "03%00", "+"])

@@ -11,6 +11,8 @@ from callgate.proxy.record import CallRecord
 
 ADVICE = {
     "K-X1+EMG": "give the PBX another route for emergency calls: this trunk can't carry them",
+    "no-key": "list the address under a key's `sources`, or block it if you don't know it",
+    "N1": "list the number under a key's `numbers`",
     "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
 }
 """What to do about an alert, by rule."""
@@ -31,12 +33,12 @@ class RecordLog:
             "call_id": record.call_id,
             "key": record.key,
             "trunk": record.trunk,
-            "gateway": record.gateway,
+            "gateway": record.gateway or None,
             "direction": record.direction,
             "raw": record.raw,
             "canonical": record.canonical,
             "caller_raw": record.caller_raw,
-            "class": record.number_class,
+            "class": record.number_class or None,
             "invite_at": self._utc(record.invite_at),
             "answer_at": self._utc(record.answer_at),
             "end_at": self._utc(record.end_at),
@@ -47,7 +49,9 @@ class RecordLog:
             "attempts": record.attempts,
         }
         if record.rule:
-            fields |= {"rule": record.rule, "value": record.value, "limit": record.limit}
+            fields["rule"] = record.rule
+        if record.limit or record.value:
+            fields |= {"value": record.value, "limit": record.limit}
         if record.reason:
             fields["reason"] = record.reason
         self._log.info("call", **fields)

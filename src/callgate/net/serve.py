@@ -20,7 +20,9 @@ from callgate.net.gate import CLOCK_SECONDS, Gate
 from callgate.net.ops_child import OpsChild
 from callgate.net.shared import Shared
 from callgate.net.wiring import directory_of, listeners_of, secret_of
+from callgate.proxy.flow import Listener
 from callgate.proxy.meters import Meters
+from callgate.sip.scanner import built
 
 BEAT = 0.25
 """Seconds between two heartbeats of the loop."""
@@ -59,7 +61,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     try:
         listeners = listeners_of(config)
         directory = directory_of(config, listeners)
-        gate = Gate(config, directory, secret_of(config), meters, log)
+        gate = Gate(config, directory, _secret(config), meters, log)
         gate.start()
     except ConfigError as error:
         for fault in error.faults:
@@ -82,10 +84,10 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     try:
         if ops is not None and not await ops.start():
             log.error("ops does not answer yet; calls are served all the same")
-            ready = asyncio.create_task(_ready_later(ops, shared, config, log), name="ops ready")
+            ready = asyncio.create_task(_ready_later(ops, shared, config, listeners, log), name="ops ready")
         else:
             ready = None
-            _say_ready(shared, config, log)
+            _say_ready(shared, config, listeners, log)
         await stop.wait()
         if ready is not None:
             ready.cancel()
@@ -102,6 +104,14 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     audit("stop", {"calls_abandoned": gate.live_calls})
     log.info("callgate stopped", calls_abandoned=gate.live_calls)
     return 0
+
+
+def _secret(config: Config) -> bytes:
+    try:
+        return secret_of(config)
+    except OSError as error:
+        what = f"state_dir {config.state_dir} can't be used ({error.strerror}); name a folder that can be written"
+        raise OSError(error.errno, what) from error
 
 
 def _audit(config: Config, log: logging.Log) -> Callable[[str, Any], None]:
@@ -123,13 +133,15 @@ def _audit(config: Config, log: logging.Log) -> Callable[[str, Any], None]:
     return note
 
 
-def _say_ready(shared: Shared, config: Config, log: logging.Log) -> None:
+def _say_ready(shared: Shared, config: Config, listeners: list[Listener], log: logging.Log) -> None:
     shared.state("ready")
     log.info(
         "callgate ready",
         version=callgate.__version__,
         listen=[str(section.uri) for section in config.listen],
+        known_as=[listener.sent_by.decode() for listener in listeners],
         ops=str(config.ops) if config.ops else None,
+        scanner="C" if built() else "Python",
         keys=len(config.keys),
         trunks=len(config.trunks),
     )
@@ -138,10 +150,12 @@ def _say_ready(shared: Shared, config: Config, log: logging.Log) -> None:
             log.warning("not enforced yet", trunk=trunk, profile=profile.name, rule=rule, text=text)
 
 
-async def _ready_later(ops: OpsChild, shared: Shared, config: Config, log: logging.Log) -> None:
+async def _ready_later(
+    ops: OpsChild, shared: Shared, config: Config, listeners: list[Listener], log: logging.Log
+) -> None:
     while not await ops.wait_ready(60.0):
         pass
-    _say_ready(shared, config, log)
+    _say_ready(shared, config, listeners, log)
 
 
 class _Signals:
@@ -175,7 +189,7 @@ async def _beat(gate: Gate, shared: Shared, meters: Meters) -> None:
         due += BEAT
         await asyncio.sleep(max(0.0, due - monotonic()))
         now = monotonic()
-        meters.values[lag] = now - due
+        meters.values[lag] = max(0.0, now - due)
         due = max(due, now - BEAT)
         shared.beat(now)
         gate.gauges.refresh(now)

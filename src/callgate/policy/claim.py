@@ -91,14 +91,22 @@ class Claim:
 class Verdict:
     """The store's answer. `value` is what the count would have become, `limit` what it may be.
 
-    `free_at`: when asking again makes sense (monotonic seconds), None where nobody can know.
+    `free_at`: when asking again makes sense (monotonic seconds), None where nobody can know. `note`: what a
+    person should know besides.
     """
 
-    __slots__ = ("free_at", "granted", "limit", "rule", "value")
+    __slots__ = ("free_at", "granted", "limit", "note", "rule", "value")
 
     def __init__(
-        self, granted: bool, rule: str = "", value: int = 0, limit: int = 0, free_at: float | None = None
+        self,
+        granted: bool,
+        rule: str = "",
+        value: int = 0,
+        limit: int = 0,
+        free_at: float | None = None,
+        note: str = "",
     ) -> None:
+        self.note = note
         self.granted = granted
         self.rule = rule
         self.value = value

@@ -54,6 +54,11 @@ class DialRules:
         others = [cls for cls in CLASSES if cls not in STRICT and cls not in PARTIAL]
         self._blocked = tuple(cls for cls in (*STRICT, *others) if cls in blocked)
 
+    @property
+    def rules(self) -> list[str]:
+        """The ids of the rules that can block a number."""
+        return sorted({verdict.rule for verdict in self._by_class.values() if not verdict.allowed})
+
     def judge(self, number: Number) -> DialVerdict:
         """The verdict on a number: blocked if ANY of its readings is blocked, emergency before all else."""
         verdict = self._by_class[number.cls]

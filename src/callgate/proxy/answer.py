@@ -33,11 +33,12 @@ PHRASES = {
 class Refusal:
     """Why a call does not pass: the rule, the value it would have reached, the limit; a text for people.
 
-    `code` answers the PBX; a call of the trunk gets `inbound_code`. `shown` is False where the other side is to
+    `note` is what a person should know besides. `code` answers the PBX; a call of the trunk gets `inbound_code`.
+    `shown` is False where the other side is to
     learn nothing (strangers).
     """
 
-    __slots__ = ("code", "inbound_code", "limit", "rule", "shown", "text", "value")
+    __slots__ = ("code", "inbound_code", "limit", "note", "rule", "shown", "text", "value")
 
     def __init__(
         self,
@@ -48,7 +49,9 @@ class Refusal:
         value: int = 0,
         limit: int = 0,
         shown: bool = True,
+        note: str = "",
     ) -> None:
+        self.note = note
         self.rule = rule
         self.text = text
         self.code = code
@@ -63,7 +66,8 @@ class Refusal:
             return []
         count = f" {self.value}/{self.limit}" if self.limit or self.value else ""
         unit = " per second" if self.rule == "V1" else ""
-        text = f"{self.rule} {self.text}{count}{unit}".strip().replace("\\", "").replace('"', "'")
+        note = f", {self.note}" if self.note else ""
+        text = f"{self.rule} {self.text}{count}{unit}{note}".strip().replace("\\", "").replace('"', "'")
         verdict = f"X-CallGate-Verdict: rule={self.rule}"
         if count:
             verdict += f";value={self.value};limit={self.limit}"
@@ -84,10 +88,10 @@ LIMITS = {
 """What a limit's rule is called in a Warning."""
 
 
-def refused_by_limit(rule: str, value: int, limit: int) -> Refusal:
+def refused_by_limit(rule: str, value: int, limit: int, note: str = "") -> Refusal:
     """Limits refuse outbound calls with 503 and without Retry-After (with it, RFC 3261 §21.5.4 stops the whole
     PBX), inbound ones with 486."""
-    return Refusal(rule, LIMITS.get(rule, "limit"), 503, 486, value, limit)
+    return Refusal(rule, LIMITS.get(rule, "limit"), 503, 486, value, limit, note=note)
 
 
 NO_KEY = Refusal("no-key", "unknown source", 403, shown=False)

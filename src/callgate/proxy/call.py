@@ -168,7 +168,7 @@ class Call:
             self.core.counts.call_up(self.key, self.direction)
             self.attempt(claim_id, now)
         else:
-            self.refuse(refused_by_limit(verdict.rule, verdict.value, verdict.limit), now)
+            self.refuse(refused_by_limit(verdict.rule, verdict.value, verdict.limit, verdict.note), now)
 
     def refuse(self, refusal: Refusal, now: float) -> None:
         """Answer the call with what the gate decided, and say why to a PBX."""
@@ -176,7 +176,7 @@ class Call:
         record = self.record
         record.verdict, record.outcome = "refused", "refused"
         record.rule, record.value, record.limit = refusal.rule, refusal.value, refusal.limit
-        record.reason = refusal.text
+        record.reason = refusal.note or refusal.text
         if refusal.limit:
             alert = Alert(
                 refusal.rule,
@@ -383,10 +383,13 @@ class Call:
             self._pass_on(response, now, mapped)
         elif self.cancelled:
             self._answer(487, [], now)
-        elif self.timed_out:
-            self._answer(408, [], now)
         else:
-            self._answer(503, [], now)
+            why = "no gateway answered" if self.timed_out else "no gateway can be reached"
+            if self.direction == INBOUND:
+                why = why.replace("gateway", "PBX")
+            self.record.reason = why
+            warning = [] if self.direction == INBOUND else [b'Warning: 399 callgate "%b"' % why.encode()]
+            self._answer(408 if self.timed_out else 503, warning, now)
 
     def _answer(self, code: int, headers: list[bytes], now: float) -> None:
         """End the call with a final answer of the gate's own."""

@@ -398,6 +398,8 @@ class Core:
     def refuse_stranger(self, request: Message, flow: Flow, now: float) -> None:
         """One 403 per source and second, else silence."""
         self.counts.rejected("unknown source")
+        text = "requests from an address that is no key's and no trunk's are refused"
+        self.alert(Alert("no-key", "info", "", text, details={"source": flow.host}), now)
         if self._strangers.may_answer(flow.host, now):
             self.counts.sent(request.method, 403)
             self.out.append(Send(reply_flow(request, flow), reply(request, 403, self.answer_tag(request))))

@@ -27,9 +27,16 @@ class Counts:
         """Every series of a key and a gateway exists from the start, with 0."""
         series, values = self._meters.series, self._values
         for key in directory.keys.values():
-            rules = {part.rule for part in (*key.outbound, *key.inbound)}
-            self._meters.declare_key(key.id, sorted(rules))
+            self._meters.declare_key(key.id)
             for n, direction in enumerate(DIRECTIONS):
+                parts = (key.outbound, key.inbound)[n]
+                for rule in (
+                    "drain",
+                    "store",
+                    *(part.rule for part in parts),
+                    *(() if n else key.dial.rules),
+                ):
+                    series("calls_total", key.id, direction, "refused", rule)
                 self._active[key.id, n] = series("calls_active", key.id, direction)
         for trunk in directory.trunks.values():
             for gateway in trunk.gateways:

@@ -54,10 +54,9 @@ class HangUp:
         first = _uri_of(side.routes[0]) if side.routes else target
         flow = side.next_hop(first, core.directory, peer)
         branch, via = core.branch(flow.listener, self.call.tokens[-1])
-        if other is self.call.caller:
-            number = side.heard = (side.heard if side.heard >= 0 else other.cseq) + 1
-        else:
-            number = other.cseq = max(other.cseq, 0) + 1
+        # Not noted as the other's own: its BYE, crossing with this one, is none the staler for it.
+        heard = side.heard if other is self.call.caller and side.heard >= 0 else other.cseq
+        number = max(heard, 0) + 1
         lines = [
             b"BYE %b SIP/2.0" % target,
             via,

@@ -91,7 +91,10 @@ class Outside:
             key = self._key_of_did(request, peer.trunk)
             if key is None or key.pbx is None:
                 tag = self.core.answer_tag(request)
-                self.core.counts.rejected("unknown number")  # N1
+                self.core.counts.rejected("unknown number")
+                text = "a call of the trunk for a number that is no key's was answered with 404"
+                who = {"number": _user(request.value(TO)), "trunk": peer.trunk.name}
+                self.core.alert(Alert("N1", "info", "", text, details=who), now)
                 self.core.counts.sent(b"INVITE", 404)
                 self.core.layer.respond(server, 404, reply(request, 404, tag), now)
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["scan"]
+__all__ = ["built", "scan"]
 
 
 def _none(data: bytes) -> tuple[Any, ...] | None:
@@ -16,3 +16,8 @@ try:
     from callgate.sip._scan import scan
 except ImportError:  # no compiler at the installation
     scan = _none
+
+
+def built() -> bool:
+    """Whether the C scanner reads the plain messages."""
+    return scan is not _none

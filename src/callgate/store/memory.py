@@ -10,6 +10,7 @@ from callgate.policy.claim import GRANTED, NO_ANSWER, Claim, Distinct, Gap, Memb
 from callgate.policy.ledger import MARGIN
 
 _OUT = float("inf")
+JUST_STARTED = "no call in the first second after a start"
 
 
 class _Tokens:
@@ -215,7 +216,7 @@ class MemoryStore:
             return None
         open_at = self._started + part.period + self._margin
         if now < open_at and part.period <= 1.0:
-            return Verdict(False, part.rule, part.limit + 1, part.limit, open_at)
+            return Verdict(False, part.rule, part.limit + 1, part.limit, open_at, JUST_STARTED)
         if out < part.limit:
             return None
         free_at = tokens.next_free() if tokens is not None and out == part.limit else None
