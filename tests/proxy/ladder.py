@@ -30,7 +30,7 @@ from callgate.net.wiring import parts_of
 from callgate.policy.claim import Claim, Verdict
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import Limits
-from callgate.proxy.commands import Alert, Hangup, Record, Release, Renew, Send
+from callgate.proxy.commands import Alert, Hangup, Record, Release, Renew, Send, Withdraw
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.meters import Meters
@@ -83,6 +83,7 @@ class World:
         self.arrived: dict[tuple[str, str, str, str], Text] = {}
         self.answers: dict[tuple[str, str, int], list[Text]] = {}
         self.ended = False
+        self.stalled: list[Send] | None = None  # INVITEs behind unsent bytes of a stream
 
         trunk = self.trunk = Trunk(
             "carrier", any_number=any_number, try_seconds=try_seconds, upstream_503=upstream_503
@@ -181,8 +182,13 @@ class World:
         out = self.core.out
         for command in out:  # what the store's answers add comes in the same turn
             match command:
+                case Send() if command.claim and self.stalled is not None:
+                    self.stalled.append(command)
                 case Send():
                     self.post(command)
+                case Withdraw():
+                    kept = [x for x in self.stalled or () if x.claim != command.claim_id]
+                    self.stalled = kept if self.stalled is not None else None
                 case Claim():
                     self.store.claim(command, self.now)
                 case Release():
@@ -226,6 +232,16 @@ class World:
         if send.claim:
             self.store.sent(send.claim, self.now)
             self.core.sent(send.claim, self.now)
+
+    def stalls(self) -> None:
+        """The streams to the carrier hold unsent bytes: no initial INVITE is written until they flow again."""
+        self.stalled = []
+
+    def flows(self) -> None:
+        waiting, self.stalled = self.stalled or [], None
+        for send in waiting:
+            self.post(send)
+        self.carries_out()
 
     def unreachable(self, text: Text) -> None:
         """ICMP: this request could not be delivered."""

@@ -464,3 +464,28 @@ def test_a_token_that_came_back_is_there_for_the_next_attempt(ladder: Ladder) ->
     world.gateways[1].gets("ACK")
     world.pbx.gets("486")
     world.pbx.sends("ACK")
+
+
+def test_the_next_gateway_has_not_seen_a_challenged_call(ladder: Ladder) -> None:
+    """interface.md: the re-send after a challenge is free of charge, because the carrier has seen the call; a
+    failover of it is a new attempt, and its late copies take tokens of their own."""
+    world = ladder(gateways=2)
+    calls(world)
+    first = world.carrier.gets("INVITE")
+    world.carrier.sends("407")
+    world.carrier.gets("ACK")
+    asked = world.pbx.gets("407").get("from")
+    world.pbx.sends("ACK")
+    world.pbx.sends("INVITE", change={"call-id": first.call_id, "cseq": "2 INVITE", "from": asked})
+    world.pbx.gets("100")
+    by_503(world, world.carrier)
+    two = world.gateways[1]
+    two.gets("INVITE")
+    claims = world.store.asked
+    world.after(3.7)
+    two.gets("INVITE", times=3)
+    assert world.store.asked > claims
+    two.sends("486")
+    two.gets("ACK")
+    world.pbx.gets("486")
+    world.pbx.sends("ACK")

@@ -152,7 +152,9 @@ def test_crossing_with_a_bye(ladder: Ladder, who: str) -> None:
     byes(world)
     a, b = (world.pbx, world.carrier) if who == "pbx" else (world.carrier, world.pbx)
     a.sends("BYE")
-    world.holds(outbound=0 if who == "carrier" else 1)  # proxy rules §11: the carrier's BYE frees at its receipt
+    world.holds(
+        outbound=0 if who == "carrier" else 1
+    )  # proxy rules §11: the carrier's BYE frees at its receipt
     b.gets("BYE")
     b.sends("481 BYE")
     a.gets("481 BYE")

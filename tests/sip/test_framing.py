@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from unittest.mock import patch
 
 import pytest
@@ -88,6 +89,15 @@ def test_any_rubbish_is_cut_alike_however_it_comes(pieces: list[bytes], cuts: li
     stream = b"".join(pieces)
     with patch.object(framing, "MAX_HEAD", 40), patch.object(framing, "MAX_MESSAGE", 70):
         assert fed(cut_up(stream, cuts)) == fed([stream])
+
+
+def test_every_short_run_of_line_ends_is_cut_alike_however_it_comes() -> None:
+    """All of them, cut at every place: a keep-alive behind odd line ends is one or isn't, but not by chance."""
+    for size in range(2, 8):
+        for octets in itertools.product(b"\r\nx", repeat=size):
+            stream = bytes(octets)
+            whole = fed([stream])
+            assert all(fed([stream[:cut], stream[cut:]]) == whole for cut in range(1, size)), stream
 
 
 @pytest.mark.parametrize("before", [b"\r\n", b"\n", b"\r", b"\r\n\n", b"\r\n\r", b"\n\r\n"])

@@ -165,6 +165,19 @@ def test_a_timer_that_comes_back_to_a_slot_it_left_is_called_once_there() -> Non
     assert len(wheel) == 0
 
 
+def test_places_a_timer_has_left_are_forgotten_when_their_time_comes() -> None:
+    """Or each move would leave one more entry, for as long as the timer lives."""
+    timer, wheel = Timer(50.0, *[1000.0] * 40), Wheel(0.0)
+    wheel.add(timer)
+    for n in range(1, 40):
+        timer.due = float(n)
+        wheel.add(timer)
+        run(wheel, n + 0.5)
+    run(wheel, 40 + 2 * HOP)
+    assert len(timer.calls) == 39
+    assert len(wheel) == 1
+
+
 def test_adding_again_and_again_keeps_one() -> None:
     timer, wheel = Timer(1.0), Wheel(0.0)
     for _ in range(100):
@@ -315,7 +328,9 @@ def test_exact_times_among_timers() -> None:
 def test_an_exact_time_is_not_called_early() -> None:
     wheel, called = Wheel(0.0), []
     wheel.at(1.0, called.append)
+    wheel.at(1.0 + GRAIN / 2, called.append)
     wheel.run(math.nextafter(1.0, 0))
     assert called == []
     wheel.run(1.0)
     assert called == [1.0]
+    assert wheel.next_deadline == 1.0 + GRAIN / 2

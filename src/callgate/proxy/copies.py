@@ -80,6 +80,7 @@ class Copies:
         elif verdict.granted:
             self.granted += (claim_id,)
             if client is None:
+                call.free = False  # only the first gateway had seen it
                 call.attempt(claim_id, now)
             else:
                 core.sent_at.pop(client.claim, None)
