@@ -71,6 +71,7 @@ class UdpSocket:
         self._view = memoryview(self._buffer)
         self._flows: dict[tuple[str, int], Flow] = {}
         self._unsent: deque[tuple[bytes, tuple[str, int], int]] = deque()
+        self._flushing = False
         self._watch: select.epoll | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._counted_from = 0.0
@@ -95,8 +96,6 @@ class UdpSocket:
     def close(self) -> None:
         if self._loop is not None:
             self._loop.remove_reader(self._watched)
-            if self._unsent:
-                self._loop.remove_writer(self._socket.fileno())
             self._loop = None
         if self._watch is not None:
             self._watch.close()
@@ -194,8 +193,9 @@ class UdpSocket:
 
     def _wait(self, data: bytes, address: tuple[str, int], claim: int) -> bool:
         self._unsent.appendleft((data, address, claim))
-        if len(self._unsent) == 1 and self._loop is not None:
-            self._loop.add_writer(self._socket.fileno(), self._writable)
+        if not self._flushing and self._loop is not None:
+            self._flushing = True  # by the clock: a writer that libuv watches ends with the first ICMP error
+            self._loop.call_later(POLL_SECONDS, self._flush)
         return False
 
     def withdraw(self, claim: int) -> bool:
@@ -215,11 +215,11 @@ class UdpSocket:
         if self._loop is not None:
             self._loop.call_soon(call, *arguments)
 
-    def _writable(self) -> None:
-        while self._unsent:
+    def _flush(self) -> None:
+        """Send what waited for room in the kernel."""
+        self._flushing = False
+        while self._unsent and self._loop is not None:
             data, address, claim = self._unsent.popleft()
             if not self._send(data, address, claim):
                 return
-        if self._loop is not None:
-            self._loop.remove_writer(self._socket.fileno())
         self._turn_ends()
