@@ -57,7 +57,10 @@ class Held:
             if request.to_carrier:
                 self.state = "over"
         elif request.method == "BYE":
-            if request.to_carrier and code not in (401, 407):
+            if code not in (
+                401,
+                407,
+            ):  # of the carrier's BYE: it was over at its receipt, unless it came too early
                 self.dialog_over(request.tag)
         elif code == 481 and request.method in ("INVITE", "UPDATE"):
             self.dialog_over(request.tag)

@@ -199,6 +199,7 @@ def test_while_the_store_thinks(ladder: Ladder) -> None:
         world.pbx.sends("ACK")
     world.carrier.gets_nothing()
     world.holds_nothing()
+    assert (world.record().outcome, world.record().ended_by) == ("cancelled", "caller")
 
 
 def test_while_a_further_attempt_waits_for_its_token(ladder: Ladder) -> None:
