@@ -16,7 +16,7 @@ from callgate.proxy.transactions import AnyClient, InviteClientTransaction
 from callgate.sip.transaction import NEVER, State
 
 if TYPE_CHECKING:
-    from callgate.proxy.call import Call
+    from callgate.proxy.attempts import Attempts
 
 ASK_SECONDS = 0.2
 """How long the store may think."""
@@ -40,14 +40,14 @@ class Copies:
         return self._asked is not None and None in self._asked.values()
 
     def first(
-        self, call: Call, client: InviteClientTransaction, claim_id: int, *, arrived: float | None
+        self, call: Attempts, client: InviteClientTransaction, claim_id: int, *, arrived: float | None
     ) -> None:
         """An attempt begins under a claim that was granted. `arrived`: when the INVITE came, None for a further
         attempt."""
         client.claim = claim_id
         call.core.sent_at[claim_id] = NEVER if arrived is None else -arrived
 
-    def due(self, call: Call, client: InviteClientTransaction, now: float) -> None:
+    def due(self, call: Attempts, client: InviteClientTransaction, now: float) -> None:
         """Timer A: another copy is due."""
         last = call.core.sent_at.get(client.claim, NEVER)
         if (
@@ -60,7 +60,7 @@ class Copies:
         else:
             self.ask(call, client, now)
 
-    def ask(self, call: Call, client: InviteClientTransaction | None, now: float) -> None:
+    def ask(self, call: Attempts, client: InviteClientTransaction | None, now: float) -> None:
         """Claim a token for a copy, or (None) for the attempt at the next gateway."""
         if client is None and self.wait_for_gateway:
             return
@@ -69,7 +69,7 @@ class Copies:
         self._asked[claim.id] = client
         call.core.ask(call, call.key, claim, now)
 
-    def answered(self, call: Call, claim_id: int, verdict: Verdict, now: float) -> None:
+    def answered(self, call: Attempts, claim_id: int, verdict: Verdict, now: float) -> None:
         """The store's verdict on such a claim."""
         core = call.core
         client = self._asked.pop(claim_id, None) if self._asked is not None else None
@@ -93,19 +93,19 @@ class Copies:
             waiting = client
             core.wait(verdict.free_at, lambda then: self._retry(call, waiting, then), now)
 
-    def _retry(self, call: Call, client: InviteClientTransaction, now: float) -> None:
+    def _retry(self, call: Attempts, client: InviteClientTransaction, now: float) -> None:
         """A token may be free for a copy that had to wait."""
         if _wants_copy(client):
             self.ask(call, client, now)
 
-    def stop(self, call: Call, client: AnyClient) -> None:
+    def stop(self, call: Attempts, client: AnyClient) -> None:
         """No further copies of this attempt, and not the first one either where the shell still holds it."""
         last = call.core.sent_at.pop(client.claim, 0.0)
         if last < 0.0 or last == NEVER:
             call.core.out.append(Withdraw(client.claim))
         client.claim = 0
 
-    def release(self, call: Call) -> None:
+    def release(self, call: Attempts) -> None:
         """Give everything back."""
         out = call.core.out
         for claim_id in self.granted:

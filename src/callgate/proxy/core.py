@@ -21,6 +21,7 @@ from typing import Protocol
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
 from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
+from callgate.proxy.attempts import Attempts
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert, Command, Hangup, Release, Send
 from callgate.proxy.counts import KNOWN_METHODS, Counts
@@ -36,9 +37,10 @@ from callgate.proxy.hangup import HangUp
 from callgate.proxy.inside import Inside
 from callgate.proxy.meters import Meters
 from callgate.proxy.outside import ALLOW, Outside
-from callgate.proxy.peers import Directory, Gateway, Key, Peer
+from callgate.proxy.peers import Directory, Key, Peer
 from callgate.proxy.relay import Relay
 from callgate.proxy.strangers import Strangers
+from callgate.proxy.streams import Streams
 from callgate.proxy.token import Signer
 from callgate.proxy.transactions import CANCEL_MARK, Transactions, server_key
 from callgate.proxy.transactions import Key as TransactionKey
@@ -59,6 +61,8 @@ from callgate.sip.uri import Uri
 CHALLENGE_SECONDS = 10.0
 """How long a caller has to answer a challenge of the trunk."""
 CHALLENGES_MAX = 10_000
+DATAGRAM_MAX = 1300
+"""Octets of a request beyond which it goes over a stream (RFC 3261 §18.1.1)."""
 WAIT_AGAIN = 0.02
 """Seconds until a copy asks again for a token when nobody knows when one comes free."""
 
@@ -98,6 +102,7 @@ class Core:
         self._strangers = Strangers()
         self._touched: set[str] = set()
         self._challenged: dict[tuple[bytes, bytes, bytes], tuple[int, float]] = {}
+        self.streams = Streams()
         self.outside = Outside(self)
         self.inside = Inside(self)
 
@@ -238,7 +243,7 @@ class Core:
         """Call the moment a token comes free: before any call that arrives after that."""
         self.wheel.at(free_at if free_at is not None and free_at > now else now + WAIT_AGAIN, retry)
 
-    def challenged(self, call: Call, uri: bytes, now: float) -> None:
+    def challenged(self, call: Attempts, uri: bytes, now: float) -> None:
         """The trunk's 401 or 407 goes to the caller, who may answer it once."""
         if len(self._challenged) >= CHALLENGES_MAX:
             self._challenged.clear()
@@ -266,7 +271,7 @@ class Core:
         if self.by_call_id.get(call.call_id) is call:
             del self.by_call_id[call.call_id]
 
-    def trunk_uri(self, dialled: Uri, gateway: Gateway, key: Key) -> bytes:
+    def trunk_uri(self, dialled: Uri, hostport: bytes, key: Key) -> bytes:
         """The Request-URI towards a gateway: the raw user part, the gateway's host and transport (numbering
         japan); unchanged unless it names the gate (any)."""
         if key.trunk.any_number and not (
@@ -277,7 +282,8 @@ class Core:
         if not user and dialled.scheme not in (b"sip", b"sips"):
             return dialled.raw
         phone = dialled.scheme == b"tel" or (dialled.params and dialled.param(b"user") == b"phone")
-        return b"sip:%b%b%b" % (user, gateway.hostport, b";user=phone" if phone else b"")
+        scheme = b"sips" if dialled.scheme == b"sips" else b"sip"
+        return b"%b:%b%b%b" % (scheme, user, hostport, b";user=phone" if phone else b"")
 
     def alert(self, alert: Alert, now: float, *, each: bool = False) -> None:
         """Tell a person."""
@@ -290,23 +296,54 @@ class Core:
         request: Message,
         uri: bytes,
         token: bytes,
-        came: Flow,
+        came: Flow | None,
         to: Flow,
         routes: Routes,
         hops: int,
         now: float,
     ) -> None:
-        """Forward a request that has a server transaction, recording the route (RFC 3261 §16.6 step 4)."""
-        branch, via = self.branch(to.listener, token)
-        record_route = self._record_route(token, came, to)
-        data = request_out(request, uri, via, record_route, routes.edits, hops, stream=to.listener.reliable)
-        relay.start(data, branch, to, now)
+        """Forward a request that has a server transaction; with `came`, recording the route (RFC 3261 §16.6 step
+        4)."""
+        flow, branch, data = self.compose(request, uri, token, to, routes, hops, now, came=came)
+        if flow is not to:  # there may be no stream to be had: then again as a datagram
+            _, other, again = self.compose(
+                request, uri, token, to, routes, hops, now, came=came, by_datagram=True
+            )
+            relay.datagram = (again, other, to)
+        relay.start(data, branch, flow, now)
 
-    def _record_route(self, token: bytes, came: Flow, to: Flow) -> bytes:
-        record_route = b"%b%b>" % (to.listener.record_route, token)
-        if came.listener is not to.listener:  # RFC 5658: one for each side
-            record_route += b"\r\n%b%b>" % (came.listener.record_route, token)
-        return record_route
+    def compose(
+        self,
+        request: Message,
+        uri: bytes,
+        token: bytes,
+        to: Flow,
+        routes: Routes,
+        hops: int,
+        now: float,
+        *,
+        came: Flow | None = None,
+        route: bytes = b"",
+        by_datagram: bool = False,
+    ) -> tuple[Flow, bytes, bytes]:
+        """A request as it leaves towards `to`, with a branch of its own: (flow, branch, message). The flow is a
+        stream to the same peer where the message is too large for a datagram (RFC 3261 §18.1.1), unless
+        `by_datagram`. `came`: record the route, for who sent it from there. `route`: a Route value to put on top."""
+        branch, via = self.branch(to.listener, token)
+        above = b""
+        if came is not None:
+            secure = uri[:5].lower() == b"sips:"
+            above = to.listener.record(token, secure)
+            if came.listener is not to.listener:  # RFC 5658: one for each side
+                above += b"\r\n" + came.listener.record(token, secure)
+        if route:
+            above += b"\r\nRoute: " + route if above else b"Route: " + route
+        data = request_out(request, uri, via, above, routes.edits, hops, stream=to.listener.reliable)
+        if len(data) > DATAGRAM_MAX and not to.listener.reliable and not by_datagram:
+            stream = self.streams.instead_of(to, self.directory, now)
+            if stream is not None:
+                return self.compose(request, uri, token, stream, routes, hops, now, came=came, route=route)
+        return to, branch, data
 
     # -- responses ---------------------------------------------------------------------------------------
 

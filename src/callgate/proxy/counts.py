@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from callgate.proxy.commands import Alert
-from callgate.proxy.flow import Flow
 from callgate.proxy.meters import DIRECTIONS, Meters
-from callgate.proxy.peers import Directory, Key, Trunk
+from callgate.proxy.peers import Directory, Gateway, Key
 from callgate.proxy.record import CallRecord
 
 KNOWN_METHODS = frozenset(
@@ -100,10 +99,9 @@ class Counts:
         """What the gate added to the set-up of a call."""
         self._added.observe(seconds)
 
-    def gateway(self, trunk: Trunk, flow: Flow, well: bool) -> None:
+    def gateway(self, gateway: Gateway, well: bool) -> None:
         """An attempt has shown that a gateway answers, or that it does not."""
-        for gateway in trunk.gateways:
-            if gateway.flow is flow and gateway.up is not well:
-                gateway.up = well
-                if gateway.up_series >= 0:
-                    self._values[gateway.up_series] = 1.0 if well else 0.0
+        if gateway.up is not well:
+            gateway.up = well
+            if gateway.up_series >= 0:
+                self._values[gateway.up_series] = 1.0 if well else 0.0

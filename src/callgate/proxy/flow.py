@@ -10,7 +10,18 @@ class Listener:
     others (Via, Record-Route); `family` 4 or 6.
     """
 
-    __slots__ = ("family", "host", "index", "port", "record_route", "reliable", "sent_by", "transport", "via")
+    __slots__ = (
+        "family",
+        "host",
+        "index",
+        "port",
+        "record_route",
+        "record_route_secure",
+        "reliable",
+        "sent_by",
+        "transport",
+        "via",
+    )
 
     def __init__(self, index: int, transport: bytes, host: str, port: int) -> None:
         self.index = index
@@ -24,6 +35,12 @@ class Listener:
         self.via = b"Via: SIP/2.0/%b %b;branch=z9hG4bK" % (transport, self.sent_by)
         suffix = b"" if transport == b"UDP" else b";transport=" + transport.lower()
         self.record_route = b"Record-Route: <sip:%b%b;lr;cg=" % (self.sent_by, suffix)
+        self.record_route_secure = self.record_route.replace(b"<sip:", b"<sips:")
+
+    def record(self, token: bytes, secure: bool) -> bytes:
+        """The Record-Route line that brings a dialog's requests back here; a SIPS URI where the request's was one
+        (RFC 3261 §16.6 step 4)."""
+        return b"%b%b>" % (self.record_route_secure if secure else self.record_route, token)
 
 
 class Flow:

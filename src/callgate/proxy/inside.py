@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.numbers import read_uri
-from callgate.proxy.call import Call, Phase
+from callgate.proxy.attempts import Phase
+from callgate.proxy.call import Call
 from callgate.proxy.commands import Send
 from callgate.proxy.dialog import Side, side_of
 from callgate.proxy.flow import Flow
-from callgate.proxy.forward import Routes, own_uri, reply_flow, request_out, swap_strict, take_own_routes
+from callgate.proxy.forward import Routes, own_uri, reply_flow, swap_strict, take_own_routes
 from callgate.proxy.peers import Key, Peer
 from callgate.proxy.relay import Relay
 from callgate.proxy.token import OUTBOUND
@@ -165,10 +166,9 @@ class Inside:
                 call.acked = True  # an ACK, or what only comes after one
         if method == b"ACK":
             # RFC 3261 §16.11, §17: the ACK of a 2xx is a transaction of its own, without state or answer.
-            _, via = self.core.branch(to.listener, token)
             self.core.counts.sent(method)
-            data = request_out(request, uri, via, b"", routes.edits, hops, stream=to.listener.reliable)
-            self.core.out.append(Send(to, data))
+            over, _, data = self.core.compose(request, uri, token, to, routes, hops, now)
+            self.core.out.append(Send(over, data))
             return
         server = self.core.layer.open_server(request, key, reply_flow(request, flow), now)
         relay = Relay(self.core, request, server, None if stale else call, sender, receiver, path.from_pbx)
@@ -176,9 +176,7 @@ class Inside:
             if call is not None and not path.from_pbx and not stale:
                 by_caller = sender is call.caller
                 call.dialog_over(receiver if by_caller else sender, now, "caller" if by_caller else "callee")
-            branch, via = self.core.branch(to.listener, token)
-            data = request_out(request, uri, via, b"", routes.edits, hops, stream=to.listener.reliable)
-            relay.start(data, branch, to, now)
+            self.core.start(relay, request, uri, token, None, to, routes, hops, now)
         else:
             if call is None and path.from_pbx and method == b"INVITE":
                 relay.rate = path.key

@@ -10,7 +10,7 @@ from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, reply_flow, take_own_routes
-from callgate.proxy.peers import Key, Peer, Trunk, host_port
+from callgate.proxy.peers import Key, Peer, Trunk
 from callgate.proxy.relay import Relay
 from callgate.proxy.token import INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import Key as TransactionKey
@@ -89,7 +89,7 @@ class Outside:
         server = self.core.layer.open_server(request, server_key, reply_flow(request, flow), now)
         if peer.trunk is not None:
             key = self._key_of_did(request, peer.trunk)
-            if key is None or key.pbx is None:
+            if key is None or not key.pbx_groups:
                 tag = self.core.answer_tag(request)
                 self.core.counts.rejected("unknown number")
                 text = "a call of the trunk for a number that is no key's was answered with 404"
@@ -99,13 +99,13 @@ class Outside:
                 self.core.layer.respond(server, 404, reply(request, 404, tag), now)
                 return
             call = Call(self.core, self.core.next_id(), key, INBOUND, request, server, flow, now)
-            assert key.pbx_uri is not None
-            call.uri = b"sip:%b%b" % (uri.user + b"@" if uri.user else b"", host_port(key.pbx_uri))
+            call.groups = key.pbx_groups
         else:
             assert peer.key is not None
             key = peer.key
             call = Call(self.core, self.core.next_id(), key, OUTBOUND, request, server, flow, now)
-            call.dialled = uri
+            call.groups = key.trunk.groups
+        call.dialled = uri
         call.routes = routes
         call.hops = hops
         call.caller.cseq = request.cseq_number
@@ -163,12 +163,12 @@ class Outside:
         """MESSAGE, SUBSCRIBE, unknown methods: between a key and its trunk, under the number rules, no limit."""
         if peer.trunk is not None:
             key = self._key_of_did(request, peer.trunk)
-            if key is None or key.pbx is None or key.pbx_uri is None:
+            if key is None or not key.pbx_groups:
                 self.core.answer(request, server_key, 404, flow, now)
                 return
-            user = parse_uri(request.uri).user
-            uri = b"sip:%b%b" % (user + b"@" if user else b"", host_port(key.pbx_uri))
-            to, from_pbx = key.pbx, False
+            target = key.pbx_groups[0][0]
+            uri = target.request_uri(parse_uri(request.uri))
+            to, from_pbx = target.flow, False
         else:
             assert peer.key is not None
             key = peer.key
@@ -178,7 +178,7 @@ class Outside:
                 self.core.answer(request, server_key, verdict.code, flow, now, refusal.headers())
                 return
             gateway = next((g for g in key.trunk.gateways if g.up), key.trunk.gateways[0])
-            uri = self.core.trunk_uri(parse_uri(request.uri), gateway, key)
+            uri = self.core.trunk_uri(parse_uri(request.uri), gateway.hostport, key)
             to, from_pbx = gateway.flow, True
         server = self.core.layer.open_server(request, server_key, reply_flow(request, flow), now)
         relay = Relay(self.core, request, server, None, None, None, from_pbx)

@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from callgate.policy.claim import Part, Window
 from callgate.policy.dial import DialRules
 from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.targets import Groups, Target
 from callgate.proxy.token import key_tag
 from callgate.sip.uri import Uri
 
@@ -29,7 +30,19 @@ def host_port(uri: Uri) -> bytes:
 class Gateway:
     """One address of a trunk. `index` is its place in the config, `flow` how it is reached."""
 
-    __slots__ = ("flow", "host", "hostport", "index", "name", "port", "trunk", "up", "up_series", "uri")
+    __slots__ = (
+        "flow",
+        "host",
+        "hostport",
+        "index",
+        "name",
+        "port",
+        "targets",
+        "trunk",
+        "up",
+        "up_series",
+        "uri",
+    )
 
     def __init__(self, index: int, uri: Uri, flow: Flow, trunk: Trunk) -> None:
         self.index = index
@@ -42,6 +55,7 @@ class Gateway:
         self.name = uri.raw.decode("ascii", "replace")
         self.up = True
         self.up_series = -1
+        self.targets = (Target(flow, self.hostport, self.name, gateway=self),)
 
 
 class Trunk:
@@ -65,13 +79,18 @@ class Trunk:
         self.upstream_503 = upstream_503
         self.networks = list(networks)
 
+    @property
+    def groups(self) -> Groups:
+        """What a call out tries, in order."""
+        return [gateway.targets for gateway in self.gateways]
+
 
 class Key:
     """One customer of the contract: who may call, where its inbound calls go, what it may hold.
 
     `outbound` and `inbound` are the limits that a call of that direction claims, `attempt` those that every
     further attempt claims (a failover is a new call to the carrier), `lines` are those of `outbound` without
-    the rate. `max_call_seconds` may be None.
+    the rate. `pbx_groups` is what a call in tries. `max_call_seconds` may be None.
     """
 
     __slots__ = (
@@ -84,7 +103,7 @@ class Key:
         "networks",
         "outbound",
         "pbx",
-        "pbx_uri",
+        "pbx_groups",
         "tag",
         "token_seconds",
         "trunk",
@@ -115,7 +134,9 @@ class Key:
         self.token_seconds = max((p.period for p in attempt if isinstance(p, Window)), default=0.0)
         self.networks = list(networks)
         self.pbx = pbx
-        self.pbx_uri = pbx_uri
+        self.pbx_groups: Groups = ()
+        if pbx is not None and pbx_uri is not None:
+            self.pbx_groups = ((Target(pbx, host_port(pbx_uri), pbx_uri.raw.decode("ascii", "replace")),),)
         self.max_call_seconds = max_call_seconds
 
 

@@ -43,6 +43,7 @@ class Relay:
         "claim",
         "client",
         "core",
+        "datagram",
         "due",
         "from_pbx",
         "method",
@@ -77,6 +78,8 @@ class Relay:
         self.cancel_reason: Sequence[bytes] = ()
         self.rate: Key | None = None  # set: it takes a token of this key before it goes,
         self.claim = 0  # and holds it under this claim
+        # Where it went over a stream because of its size: the same as a datagram (message, branch, flow).
+        self.datagram: tuple[bytes, bytes, Flow] | None = None
         self.due = NEVER
         self.slot = 0
         server.user = self
@@ -176,6 +179,11 @@ class Relay:
         # RFC 4320 §4.2: a non-INVITE is never answered with a 408; its client has given up already.
 
     def on_failed(self, client: AnyClient, now: float) -> None:
+        if self.datagram is not None:
+            self.core.streams.refused(client.flow, now)
+            (data, branch, flow), self.datagram = self.datagram, None
+            self.start(data, branch, flow, now)
+            return
         self._give_back()
         if self.method == b"BYE":
             self._over("a BYE could not be delivered", now)

@@ -12,6 +12,7 @@ from typing import Protocol
 from callgate.proxy.answer import reply
 from callgate.proxy.commands import Command, Send
 from callgate.proxy.flow import Flow
+from callgate.proxy.targets import Target
 from callgate.proxy.wheel import Wheel
 from callgate.sip.fields import COOKIE, Via
 from callgate.sip.message import CALL_ID, FROM, ROUTE, TO, VIA, Message, parse, wire
@@ -98,9 +99,9 @@ AnyServer = InviteServerTransaction | OtherServerTransaction
 
 class InviteClientTransaction(InviteClient):
     """`data` is the INVITE as sent, empty once nobody can need it; `claim` is not 0 while copies of it must be told
-    to the store."""
+    to the store; `target` is what a call tries with it."""
 
-    __slots__ = ("branch", "claim", "data", "flow", "layer", "user")
+    __slots__ = ("branch", "claim", "data", "flow", "layer", "target", "user")
 
     def __init__(
         self, layer: Transactions, branch: bytes, data: bytes, flow: Flow, user: ClientUser, now: float
@@ -112,6 +113,7 @@ class InviteClientTransaction(InviteClient):
         self.flow = flow
         self.user = user
         self.claim = 0
+        self.target: Target | None = None
 
     def expire(self, now: float) -> None:
         self.layer.expire_client(self, now)

@@ -1,0 +1,54 @@
+"""Where attempts go (RFC 3261 §16.5): the target set of a call, in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from callgate.proxy.flow import Flow
+from callgate.sip.uri import Uri
+
+if TYPE_CHECKING:
+    from callgate.proxy.peers import Gateway
+
+
+class Target:
+    """One place to try.
+
+    `flow` is how it is reached; `hostport` stands in the Request-URI behind the number, unless `uri` gives the whole
+    of it (a registered contact). `gateway` is None for what belongs to a PBX. `device`: a phone of several, after
+    whose refusal others are tried. `route` is a Route value to put on top (a registered Path), empty for none.
+    """
+
+    __slots__ = ("device", "flow", "gateway", "hostport", "name", "route", "uri")
+
+    def __init__(
+        self,
+        flow: Flow,
+        hostport: bytes,
+        name: str,
+        *,
+        gateway: Gateway | None = None,
+        uri: bytes = b"",
+        device: bool = False,
+        route: bytes = b"",
+    ) -> None:
+        self.flow = flow
+        self.hostport = hostport
+        self.name = name
+        self.gateway = gateway
+        self.uri = uri
+        self.device = device
+        self.route = route
+
+    def request_uri(self, asked: Uri) -> bytes:
+        """The Request-URI of a call for `asked` at a PBX: the user part kept, the host of the target."""
+        return self.uri or b"%b:%b%b" % (
+            b"sips" if asked.scheme == b"sips" else b"sip",
+            asked.user + b"@" if asked.user else b"",
+            self.hostport,
+        )
+
+
+Groups = Sequence[Sequence[Target]]
+"""Tried one after the other; the targets of one group ring at once."""
