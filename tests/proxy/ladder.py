@@ -36,6 +36,7 @@ from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
 from callgate.proxy.record import CallRecord
+from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
 from callgate.sip.uri import parse_uri
 
@@ -49,7 +50,8 @@ NUMBERS = load_profile("standard", Path(".")).numbers
 
 class World:
     """`cps` … `max_call_seconds` are the limits of the key `acme`; `gateways` how many the trunk `carrier` has;
-    `pbx_over` and `carrier_over` UDP or TCP; `fresh`: the gate has only just started."""
+    `pbx_over` and `carrier_over` UDP, TCP or TLS; `listens`: further transports of the gate; `phones`: so many ring at
+    once for a call in; `fresh`: the gate has only just started."""
 
     def __init__(
         self,
@@ -69,9 +71,13 @@ class World:
         pbx_host: str = "192.0.2.10",
         carrier_hosts: tuple[str, ...] = ("198.51.100.1", "198.51.100.2", "198.51.100.3"),
         fresh: bool = False,
+        listens: tuple[str, ...] = (),
+        phones: int = 0,
     ) -> None:
         self.now = self.started = 1000.0
-        self.listeners = self._listeners({pbx_over, carrier_over}, {pbx_host, *carrier_hosts[:gateways]})
+        self.listeners = self._listeners(
+            {pbx_over, carrier_over, *listens}, {pbx_host, *carrier_hosts[:gateways]}
+        )
         self.gate = "127.0.0.1:5060"
         self.labels: dict[str, str] = {}
         self.calls = 0
@@ -93,13 +99,14 @@ class World:
             agent = self._agent("carrier" if not n else f"carrier{n + 1}", host, 5080, carrier_over)
             self.gateways.append(agent)
             bracketed = f"[{host}]" if ":" in host else host
-            suffix = "" if carrier_over == "UDP" else ";transport=tcp"
+            suffix = "" if carrier_over == "UDP" else f";transport={carrier_over.lower()}"
             uri = parse_uri(f"sip:{bracketed}:5080{suffix}".encode())
             trunk.gateways.append(Gateway(n, uri, Flow(agent.flow.listener, host, 5080), trunk))
         self.carrier = self.gateways[0]
         self.pbx = self._agent("pbx", pbx_host, 5070, pbx_over)
         self.stranger = self._agent("stranger", "203.0.113.66", 5060, "UDP")
-        self.agents = [self.pbx, *self.gateways, self.stranger]
+        self.phones = [self._agent(f"phone{n}", f"192.0.2.{50 + n}", 5070, "UDP") for n in range(phones)]
+        self.agents = [self.pbx, *self.gateways, self.stranger, *self.phones]
 
         limits = Limits(
             outbound_cps=cps, inbound_calls=inbound_calls, outbound_calls=outbound_calls, calls=calls
@@ -117,6 +124,8 @@ class World:
             pbx_uri=parse_uri(self.pbx.contact[1:-1].replace("pbx@", "").encode()),
             max_call_seconds=max_call_seconds,
         )
+        if phones:
+            key.pbx_groups = (tuple([_device(phone) for phone in self.phones]),)
         numbers = Numbers()
         numbers.add(DID, DID, key)
         self.meters = Meters([0.0] * 4000)
@@ -138,6 +147,8 @@ class World:
         found = [Listener(0, b"UDP", "127.0.0.1", 5060)]
         if "TCP" in transports:
             found.append(Listener(len(found), b"TCP", "127.0.0.1", 5060))
+        if "TLS" in transports:
+            found.append(Listener(len(found), b"TLS", "127.0.0.1", 5061))
         if any(":" in host for host in hosts):
             found.append(Listener(len(found), b"UDP", "::1", 5060))
         return found
@@ -389,3 +400,8 @@ class World:
             gc.set_debug(kept)
             gc.garbage.clear()
         assert not names, f"cycles are left for the collector: {names}\n{self.ladder()}"
+
+
+def _device(phone: Agent) -> Target:
+    uri = phone.contact[1:-1].encode()
+    return Target(phone.flow, uri.partition(b"@")[2], phone.name, uri=uri, device=True)

@@ -8,6 +8,7 @@ Retry-After.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from tests.proxy.text import Text, sent_by, via_param
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tests.proxy.ladder import World
 
 _STAMP = re.compile(r";\s*(received|rport)\s*(=[^;,]*)?(?=;|$)", re.IGNORECASE)
-HOP_BY_HOP = frozenset(("via", "max-forwards", "route", "record-route"))
+HOP_BY_HOP = frozenset(("via", "max-forwards", "route", "record-route", "max-breadth"))
 OWN_TAG = "cg"
 """How the gate's own To tags begin."""
 THEIRS = " Answer"
@@ -106,15 +107,22 @@ def _response(world: World, send: Send, text: Text, receiver: Agent) -> None:
         if o.all("via")[1:] == text.all("via") and o.to_tag == text.to_tag
     ]
     assert candidates, f"{text!r} comes from nowhere, or its Vias changed"
-    _same(candidates[-1], text)
+    others = {  # challenges of other phones go up along with its own (§16.7 step 7)
+        header
+        for (*place, _), answers in world.answers.items()
+        for answer in answers
+        for header in answer.headers
+        if tuple(place) == where and answer is not candidates[-1] and header[0].endswith("-authenticate")
+    }
+    _same(candidates[-1], text, others - set(candidates[-1].headers))
     assert candidates[-1].all("record-route") == text.all("record-route"), "Record-Route of an answer changed"
 
 
-def _same(came: Text, left: Text) -> None:
+def _same(came: Text, left: Text, added: Collection[tuple[str, str]] = ()) -> None:
     """What no rule names is the same, byte for byte, in its order (§16.6 step 1, §16.7)."""
     assert left.body == came.body, "the body changed"
     before = [h for h in came.headers if h[0] not in HOP_BY_HOP]
-    after = [h for h in left.headers if h[0] not in HOP_BY_HOP]
+    after = [h for h in left.headers if h[0] not in HOP_BY_HOP and h not in added]
     if ("content-length", str(len(came.body))) not in before:
         after = [h for h in after if h[0] != "content-length"]
     assert after == before, f"headers changed:\n{before}\n{after}"

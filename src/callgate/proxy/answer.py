@@ -14,6 +14,7 @@ PHRASES = {
     408: b"Request Timeout",
     416: b"Unsupported URI Scheme",
     420: b"Bad Extension",
+    440: b"Max-Breadth Exceeded",
     480: b"Temporarily Unavailable",
     481: b"Call/Transaction Does Not Exist",
     482: b"Loop Detected",
@@ -38,7 +39,7 @@ class Refusal:
     learn nothing (strangers).
     """
 
-    __slots__ = ("code", "inbound_code", "limit", "note", "rule", "shown", "text", "value")
+    __slots__ = ("code", "inbound_code", "limit", "note", "rule", "shown", "text", "value", "warning")
 
     def __init__(
         self,
@@ -50,8 +51,10 @@ class Refusal:
         limit: int = 0,
         shown: bool = True,
         note: str = "",
+        warning: int = 399,
     ) -> None:
         self.note = note
+        self.warning = warning
         self.rule = rule
         self.text = text
         self.code = code
@@ -72,10 +75,13 @@ class Refusal:
         if count:
             verdict += f";value={self.value};limit={self.limit}"
         return [
-            b'Warning: 399 callgate "%b"' % text.encode("ascii", "replace"),
+            b'Warning: %d callgate "%b"' % (self.warning, text.encode("ascii", "replace")),
             verdict.encode("ascii", "replace"),
         ]
 
+
+NOT_SECURE = Refusal("sips", "SIPS Not Allowed", 480, warning=380)
+"""A SIPS URI where one hop is not TLS: never a downgrade (RFC 3261 §26.2.2, RFC 5630 §4)."""
 
 LIMITS = {
     "V1": "rate",

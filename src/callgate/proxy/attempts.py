@@ -71,6 +71,7 @@ class Attempts:
         "hops",
         "key",
         "leg",
+        "mark",
         "phase",
         "proceeding",
         "record",
@@ -108,6 +109,7 @@ class Attempts:
         self.hops = 0
         self.groups: Groups = ()
         self.group = -1  # place of the present one
+        self.mark = b""  # of a call that forks: ends its branches, so that it is known when it comes back
         self.attempts: list[InviteClientTransaction] = []
         self.current: list[InviteClientTransaction] = []
         self.proceeding = False  # the present group has had a provisional answer
@@ -200,6 +202,7 @@ class Attempts:
             now,
             came=self.caller.flow,
             route=target.route,
+            mark=self.mark,
             by_datagram=by_datagram,
         )
         client = InviteClientTransaction(core.layer, branch, data, to, self, now)
@@ -373,14 +376,14 @@ class Attempts:
             self._finish(mapped or code, now)
             self._pass_on(response, now, mapped)
         elif self.cancelled:
-            self._answer(487, [], now)
+            self.answer(487, [], now)
         else:
             why = "no gateway answered" if self.timed_out else "no gateway can be reached"
             if self.direction == INBOUND:
                 why = why.replace("gateway", "PBX")
             self.record.reason = why
             warning = [] if self.direction == INBOUND else [b'Warning: 399 callgate "%b"' % why.encode()]
-            self._answer(408 if self.timed_out else 503, warning, now)
+            self.answer(408 if self.timed_out else 503, warning, now)
 
     def _challenged(self, response: Message, now: float) -> None:
         """The caller gets every challenge that was collected (RFC 3261 §16.7 step 7)."""
@@ -391,7 +394,7 @@ class Attempts:
         if others:
             response.lines += others
 
-    def _answer(self, code: int, headers: list[bytes], now: float) -> None:
+    def answer(self, code: int, headers: list[bytes], now: float) -> None:
         """End the call with a final answer of the gate's own."""
         server = self.server
         assert server is not None
@@ -436,7 +439,7 @@ class Attempts:
         self.cancel_reason = [cancel.lines[i] for i in cancel.find(b"reason")]  # RFC 3326 §2
         live = [c for c in self.attempts if c.state <= State.PROCEEDING]
         if not live or self.copies.wait_for_gateway:
-            self._answer(487, [], now)  # nothing was sent, or a further attempt waits for its token
+            self.answer(487, [], now)  # nothing was sent, or a further attempt waits for its token
             return
         for client in live:
             self._cancel(client, now)

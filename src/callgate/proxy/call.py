@@ -112,7 +112,7 @@ class Call(Attempts):
                 refusal.limit,
             )
             self.core.alert(alert, now)
-        self._answer(
+        self.answer(
             refusal.inbound_code if inbound else refusal.code, [] if inbound else refusal.headers(), now
         )
 

@@ -222,10 +222,15 @@ class Core:
         """Whether a leg's number was given since the start: then the gate knows all there is to know of it."""
         return self._first_id < leg <= self._id
 
-    def branch(self, listener: Listener, token: bytes) -> tuple[bytes, bytes]:
+    def branch(self, listener: Listener, token: bytes, mark: bytes = b"") -> tuple[bytes, bytes]:
         """A new branch (without the magic cookie: what finds the transaction) and the Via line that carries it."""
         self._branch += 1
-        branch = b"%b.%x%08x" % (token, self._branch, getrandbits(32))  # not to be guessed from others
+        branch = b"%b.%x%08x%b" % (
+            token,
+            self._branch,
+            getrandbits(32),
+            mark,
+        )  # not to be guessed from others
         return branch, listener.via + branch
 
     def answer_tag(self, request: Message) -> bytes:
@@ -324,12 +329,14 @@ class Core:
         *,
         came: Flow | None = None,
         route: bytes = b"",
+        mark: bytes = b"",
         by_datagram: bool = False,
     ) -> tuple[Flow, bytes, bytes]:
         """A request as it leaves towards `to`, with a branch of its own: (flow, branch, message). The flow is a
         stream to the same peer where the message is too large for a datagram (RFC 3261 §18.1.1), unless
-        `by_datagram`. `came`: record the route, for who sent it from there. `route`: a Route value to put on top."""
-        branch, via = self.branch(to.listener, token)
+        `by_datagram`. `came`: record the route, for who sent it from there. `route`: a Route value to put on top.
+        `mark` ends the branch."""
+        branch, via = self.branch(to.listener, token, mark)
         above = b""
         if came is not None:
             secure = uri[:5].lower() == b"sips:"
@@ -342,7 +349,9 @@ class Core:
         if len(data) > DATAGRAM_MAX and not to.listener.reliable and not by_datagram:
             stream = self.streams.instead_of(to, self.directory, now)
             if stream is not None:
-                return self.compose(request, uri, token, stream, routes, hops, now, came=came, route=route)
+                return self.compose(
+                    request, uri, token, stream, routes, hops, now, came=came, route=route, mark=mark
+                )
         return to, branch, data
 
     # -- responses ---------------------------------------------------------------------------------------

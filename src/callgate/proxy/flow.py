@@ -18,6 +18,7 @@ class Listener:
         "record_route",
         "record_route_secure",
         "reliable",
+        "secure",
         "sent_by",
         "transport",
         "via",
@@ -30,6 +31,7 @@ class Listener:
         self.host = host
         self.port = port
         self.reliable = transport != b"UDP"
+        self.secure = transport == b"TLS"
         bracketed = f"[{host}]" if self.family == 6 else host
         self.sent_by = f"{bracketed}:{port}".encode("ascii")
         self.via = b"Via: SIP/2.0/%b %b;branch=z9hG4bK" % (transport, self.sent_by)

@@ -76,15 +76,12 @@ class Routes:
         self.next = b""
 
 
-_NO_ROUTES = Routes()
-
-
 def take_own_routes(request: Message, directory: Directory) -> Routes:
     """Take off the values on top of Route that name us: one, or two after a double Record-Route (RFC 5658).
     Raises Malformed."""
-    if ROUTE not in request.at:
-        return _NO_ROUTES
     routes = Routes()
+    if ROUTE not in request.at:
+        return routes
     for i in request.places(ROUTE):
         values = kept = split_list(header_value(request.lines[i]))
         while kept:

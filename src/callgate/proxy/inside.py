@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.numbers import read_uri
+from callgate.proxy.answer import NOT_SECURE
 from callgate.proxy.attempts import Phase
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Send
@@ -169,6 +170,9 @@ class Inside:
             self.core.counts.sent(method)
             over, _, data = self.core.compose(request, uri, token, to, routes, hops, now)
             self.core.out.append(Send(over, data))
+            return
+        if uri[:5].lower() == b"sips:" and not to.listener.secure:
+            self.core.answer(request, key, 480, flow, now, NOT_SECURE.headers() if path.from_pbx else [])
             return
         server = self.core.layer.open_server(request, key, reply_flow(request, flow), now)
         relay = Relay(self.core, request, server, None if stale else call, sender, receiver, path.from_pbx)

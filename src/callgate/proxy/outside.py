@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.numbers import read_dialled, read_uri
-from callgate.proxy.answer import Refusal, reply
+from callgate.proxy.answer import NOT_SECURE, Refusal, reply
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, reply_flow, take_own_routes
 from callgate.proxy.peers import Key, Peer, Trunk
 from callgate.proxy.relay import Relay
+from callgate.proxy.targets import secure_only
 from callgate.proxy.token import INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import Key as TransactionKey
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
-from callgate.sip.message import FROM, ROUTE, TO, Message, header_value
+from callgate.sip.message import CALL_ID, FROM, ROUTE, TO, VIA, Message, header_value
 from callgate.sip.uri import Uri, parse_uri
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 SCHEMES = frozenset((b"sip", b"sips", b"tel", b"urn"))
 ALLOW = b"Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY, SUBSCRIBE, MESSAGE"
+
+
+MAX_BREADTH = 60
+"""Branches that a request may have which does not say (RFC 5393 §5.3.3)."""
 
 
 class Outside:
@@ -52,9 +57,6 @@ class Outside:
             self.core.answer(
                 request, key, 484, flow, now, [b'Warning: 399 callgate "N2 %b"' % fault.encode()]
             )
-            return
-        if uri.scheme == b"sips":  # no transport of ours is secure: never a downgrade (RFC 3261 §26.2.2)
-            self.core.answer(request, key, 480, flow, now, [b'Warning: 380 callgate "SIPS Not Allowed"'])
             return
         if routes.next:
             _keep_loose(request, routes)
@@ -117,7 +119,7 @@ class Outside:
         if call.direction == INBOUND:
             record.raw = _user(request.value(TO))
             record.canonical = read_dialled(record.raw).canonical
-            call.ask(now)
+            self._admit(call, request, uri, flow, now)
             return
         dialled = read_uri(request.uri)
         verdict = key.dial.judge(dialled)
@@ -125,7 +127,7 @@ class Outside:
         record.number_class = dialled.cls
         if verdict.allowed:
             call.free = self.core.answers_challenge(request, now)
-            call.ask(now)
+            self._admit(call, request, uri, flow, now)
             return
         if verdict.emergency:
             self.core.counts.emergency(key, "refused")
@@ -133,6 +135,43 @@ class Outside:
             text = "an emergency call that this trunk can't carry was answered with 503"
             self.core.alert(Alert(verdict.rule, "critical", key.id, text, details=who), now, each=True)
         call.refuse(Refusal(verdict.rule, verdict.reason, verdict.code), now)
+
+    def _admit(self, call: Call, request: Message, uri: Uri, flow: Flow, now: float) -> None:
+        """Nothing forbids the call: it asks for what it needs."""
+        if uri.scheme == b"sips":
+            call.groups = secure_only(call.groups) if flow.listener.secure else ()
+            if not call.groups:
+                call.refuse(NOT_SECURE, now)
+                return
+        if any(len(group) > 1 for group in call.groups):
+            code = self._prepare_fork(call, request)
+            if code:
+                call.record.reason = "the call came back to where it was forked" if code == 482 else ""
+                call.answer(code, [], now)
+                return
+        call.ask(now)
+
+    def _prepare_fork(self, call: Call, request: Message) -> int:
+        """What a proxy that forks must see to (RFC 5393): 482 for a call that has come back as it left (§4.2), and
+        no more branches than Max-Breadth allows, 440 where that is none (§5.3.3). 0: all is well."""
+        mark = self.core.signer.tag(request.uri, request.call_id, request.from_tag, request.value(TO))
+        if any(mark in via for via in request.values(VIA)):
+            return 482
+        call.mark = b"." + mark
+        written = request.header(b"max-breadth")
+        breadth = int(written) if written.isdigit() and len(written) < 10 else MAX_BREADTH
+        if breadth < 1:
+            return 440
+        call.groups = [g[i : i + breadth] for g in call.groups for i in range(0, len(g), breadth)]
+        each = b"Max-Breadth: %d" % max(1, breadth // max(map(len, call.groups)))
+        assert call.routes is not None
+        places = request.find(b"max-breadth")
+        for i in places:
+            call.routes.edits[i] = each
+        if not places:
+            i = request.at[CALL_ID]
+            call.routes.edits[i] = b"%b\r\n%b" % (request.lines[i], each)
+        return 0
 
     def _key_of_did(self, request: Message, trunk: Trunk) -> Key | None:
         """Whose number a call of the trunk is for: P-Called-Party-ID, else the Request-URI, else To (some home
@@ -180,6 +219,9 @@ class Outside:
             gateway = next((g for g in key.trunk.gateways if g.up), key.trunk.gateways[0])
             uri = self.core.trunk_uri(parse_uri(request.uri), gateway.hostport, key)
             to, from_pbx = gateway.flow, True
+        if uri.startswith(b"sips:") and not (flow.listener.secure and to.listener.secure):
+            self.core.answer(request, server_key, 480, flow, now, NOT_SECURE.headers() if from_pbx else [])
+            return
         server = self.core.layer.open_server(request, server_key, reply_flow(request, flow), now)
         relay = Relay(self.core, request, server, None, None, None, from_pbx)
         text = self._dialog_token(key, from_pbx, flow if from_pbx else to, request)

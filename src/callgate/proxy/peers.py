@@ -207,7 +207,8 @@ class Directory:
         self.numbers = numbers
         # The addresses that name the gate itself, as (host in lower case, port).
         self.own = {(x.host, x.port) for x in listeners} | set(own)
-        self._own_routes = [x.record_route.partition(b": ")[2] for x in listeners]
+        lines = [line for x in listeners for line in (x.record_route, x.record_route_secure)]
+        self._own_routes = [line.partition(b": ")[2] for line in lines]
         self._gateways: dict[tuple[str, int], Peer] = {}
         self._gateway_hosts: dict[str, Peer] = {}
         self._networks: list[

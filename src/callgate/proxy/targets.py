@@ -52,3 +52,9 @@ class Target:
 
 Groups = Sequence[Sequence[Target]]
 """Tried one after the other; the targets of one group ring at once."""
+
+
+def secure_only(groups: Groups) -> Groups:
+    """The targets that a SIPS URI may lead to: those over TLS (RFC 3261 §26.2.2)."""
+    kept = [tuple(target for target in group if target.flow.listener.secure) for group in groups]
+    return [group for group in kept if group]
