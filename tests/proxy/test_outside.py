@@ -175,10 +175,6 @@ def test_an_unknown_scheme(any_world: World, uri: str, method: str, sender: str)
 )
 def test_the_request_uri_towards_the_trunk(world: World, uri: str, left: str) -> None:
     """interface.md, numbering japan: the raw user part, the host of the gateway."""
-    if uri.startswith("sips"):
-        pytest.xfail(
-            "SIPS towards a trunk without TLS: 480, Warning 380 (interface.md); TLS comes with step 2"
-        )
     world.pbx.sends("INVITE", uri=uri)
     world.pbx.gets("100")
     assert world.carrier.gets("INVITE").uri == left
@@ -194,6 +190,8 @@ def test_numbering_any(ladder: Ladder) -> None:
     for uri, left in (
         ("sip:bob@elsewhere.example;x=y", "sip:bob@elsewhere.example;x=y"),
         ("sip:bob@127.0.0.1:5060", "sip:bob@198.51.100.1:5080"),
+        ("sip:bob@far.example;maddr=127.0.0.1;x=y;transport=udp?h=1", "sip:bob@far.example;x=y?h=1"),  # §16.4
+        ("sip:bob@far.example;maddr=192.0.2.9", "sip:bob@far.example;maddr=192.0.2.9"),
     ):
         world.pbx.sends("MESSAGE", uri=uri)
         assert world.carrier.gets("MESSAGE").uri == left

@@ -194,10 +194,21 @@ def _key_warnings(config: Config, name: str, key: Key) -> Iterator[str]:
     yield from _above_contract(name, effective_limits(config, name), config.profiles[key.trunk])
 
 
+def _missing_tcp(config: Config) -> Iterator[str]:
+    streams = {(one.uri.host, one.uri.port) for one in config.listen if one.uri.transport == "tcp"}
+    for one in config.listen:
+        if one.uri.transport == "udp" and (one.uri.host, one.uri.port) not in streams:
+            yield (
+                f"{one.uri} without a tcp:// listener beside it: requests of more than 1300 octets come by TCP "
+                "(RFC 3261 §18.2.1)"
+            )
+
+
 def warnings(config: Config) -> Iterator[str]:
     """What is allowed and probably not meant."""
     if config.state_dir is None and config.secret is None:
         yield "no `secret` and no `state_dir`: after a restart, calls that were up can't be verified any more"
+    yield from _missing_tcp(config)
     if config.secret is not None and len(config.secret.get_secret_value()) < MIN_SECRET:
         yield f"`secret` is shorter than {MIN_SECRET} characters; it can be guessed"
     for one in config.listen:

@@ -116,7 +116,8 @@ class Attempts:
         self.timed_out = False
         self.tokens: tuple[bytes, ...] = ()  # one per attempt
         self.copies = Copies()
-        self.free = False  # the trunk has seen the call: no token for it (a re-send after a challenge)
+        # Out: the trunk has seen the call, so no token for it (a re-send after a challenge). In: no limit holds it up.
+        self.free = False
         self.best: tuple[int, Message] | None = None
         self.challenges: tuple[bytes, ...] = ()  # of all 401 and 407 (RFC 3261 §16.7 step 7)
         self.cancelled = False

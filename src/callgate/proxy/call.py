@@ -72,12 +72,16 @@ class Call(Attempts):
         server, request = self.server, self.request
         assert server is not None and request is not None
         core = self.core
-        if core.draining:
+        inbound = self.direction == INBOUND
+        if core.draining and not (inbound and self.free):
             self.refuse(DRAINING, now)
             return
         core.layer.respond(server, 100, reply(request, 100), now)
         key = self.key
-        parts = key.inbound if self.direction == INBOUND else key.lines if self.free else key.outbound
+        if inbound:
+            parts = key.inbound_free if self.free else key.inbound
+        else:
+            parts = key.lines if self.free else key.outbound
         core.ask(self, key, Claim(self.leg, parts, now + ASK_SECONDS, LEASE), now)
 
     def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:

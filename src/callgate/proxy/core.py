@@ -32,6 +32,7 @@ from callgate.proxy.forward import (
     reply_flow,
     request_out,
     stamp,
+    without_own_maddr,
 )
 from callgate.proxy.hangup import HangUp
 from callgate.proxy.inside import Inside
@@ -282,7 +283,7 @@ class Core:
         if key.trunk.any_number and not (
             dialled.host and self.directory.is_own(dialled.bare_host, dialled.default_port)
         ):
-            return dialled.raw
+            return without_own_maddr(dialled, self.directory)
         user = dialled.user + b"@" if dialled.user else b""
         if not user and dialled.scheme not in (b"sip", b"sips"):
             return dialled.raw

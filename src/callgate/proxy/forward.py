@@ -26,6 +26,7 @@ from callgate.sip.message import (
 from callgate.sip.uri import Uri, parse_uri
 
 _RECEIVED = re.compile(rb';[ \t]*+received[ \t]*+=[^;,"]*+', re.IGNORECASE)
+_REACHED_BY = re.compile(rb";(?:maddr|transport)=[^;?]*+", re.IGNORECASE)
 _RPORT = re.compile(rb';[ \t]*+rport[ \t]*+(?:=[^;,"]*+)?(?=;|\Z)', re.IGNORECASE)
 
 
@@ -109,6 +110,18 @@ def own_uri(uri: Uri, directory: Directory) -> bool:
     return (
         bool(uri.host) and uri.param(b"cg") is not None and directory.is_own(uri.bare_host, uri.default_port)
     )
+
+
+def without_own_maddr(uri: Uri, directory: Directory) -> bytes:
+    """A Request-URI whose `maddr` names us goes on without it, and without the port and transport that it was
+    reached by (RFC 3261 §16.4)."""
+    maddr = uri.param(b"maddr") if uri.params else None
+    if not maddr or not directory.is_own(
+        maddr.strip(b"[]").decode("ascii", "replace").lower(), uri.default_port
+    ):
+        return uri.raw
+    user = uri.user + b"@" if uri.user else b""
+    return b"%b:%b%b%b%b" % (uri.scheme, user, uri.host, _REACHED_BY.sub(b"", uri.params), uri.headers)
 
 
 def max_forwards(request: Message) -> int:

@@ -102,6 +102,7 @@ class Outside:
                 return
             call = Call(self.core, self.core.next_id(), key, INBOUND, request, server, flow, now)
             call.groups = key.pbx_groups
+            call.free = b"psap-callback" in request.header(b"priority").lower()  # RFC 7090 §4
         else:
             assert peer.key is not None
             key = peer.key

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from callgate.policy.claim import Part, Window
+from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.targets import Groups, Target
@@ -88,7 +89,8 @@ class Trunk:
 class Key:
     """One customer of the contract: who may call, where its inbound calls go, what it may hold.
 
-    `outbound` and `inbound` are the limits that a call of that direction claims, `attempt` those that every
+    `outbound` and `inbound` are the limits that a call of that direction claims (`inbound_free`: counted, and never
+    refused), `attempt` those that every
     further attempt claims (a failover is a new call to the carrier), `lines` are those of `outbound` without
     the rate. `pbx_groups` is what a call in tries. `max_call_seconds` may be None.
     """
@@ -98,6 +100,7 @@ class Key:
         "dial",
         "id",
         "inbound",
+        "inbound_free",
         "lines",
         "max_call_seconds",
         "networks",
@@ -129,6 +132,7 @@ class Key:
         self.dial = dial
         self.outbound = outbound
         self.inbound = inbound
+        self.inbound_free = tuple([replace(p, limit=None) if isinstance(p, Members) else p for p in inbound])
         self.lines = tuple(part for part in outbound if not isinstance(part, Window))
         self.attempt = attempt
         self.token_seconds = max((p.period for p in attempt if isinstance(p, Window)), default=0.0)
