@@ -9,7 +9,7 @@ from callgate.proxy.answer import Refusal, reply
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert
 from callgate.proxy.flow import Flow
-from callgate.proxy.forward import Routes, reply_flow, take_own_routes
+from callgate.proxy.forward import SCHEMES, Routes, reply_flow, take_own_routes, with_edits
 from callgate.proxy.peers import Key, Peer, Trunk
 from callgate.proxy.relay import Relay
 from callgate.proxy.token import INBOUND, OUTBOUND, Token
@@ -22,7 +22,6 @@ from callgate.sip.uri import Uri, parse_uri
 if TYPE_CHECKING:
     from callgate.proxy.core import Core
 
-SCHEMES = frozenset((b"sip", b"sips", b"tel", b"urn"))
 ALLOW = b"Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY, SUBSCRIBE, MESSAGE"
 
 
@@ -56,6 +55,8 @@ class Outside:
         if uri.scheme == b"sips":  # no transport of ours is secure: never a downgrade (RFC 3261 §26.2.2)
             self.core.answer(request, key, 480, flow, now, [b'Warning: 380 callgate "SIPS Not Allowed"'])
             return
+        if self.core.directory.access is not None and peer.key is not None:
+            routes = with_edits(routes, self.core.directory.access.taken_off(request))
         if routes.next:
             _keep_loose(request, routes)
         own = bool(uri.host) and self.core.directory.is_own(uri.bare_host, uri.default_port)
