@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from callgate.config import Config, ConfigError, Fault, SipPeer, effective_limits
+from callgate.config.schema import DigestUser
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import RULE, Limits
+from callgate.proxy.access import Access, User
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
+from callgate.sip.digest import ALGORITHMS, Algorithm, ha1
 from callgate.sip.uri import parse_uri
 
 SECRET_FILE = "secret"
@@ -93,13 +96,52 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             pbx=flow,
             pbx_uri=parse_uri(str(pbx).encode()) if flow is not None else None,
             max_call_seconds=limits.max_call_seconds,
+            require=key_section.require,
+            tls_names=key_section.tls_names,
         )
         keys[key_id] = key
         for number in key_section.numbers:
             numbers_of.add(number.number.first, number.number.last, key)
     if faults:
         raise ConfigError(faults)
-    return Directory(listeners, trunks.values(), keys.values(), numbers_of)
+    return Directory(listeners, trunks.values(), keys.values(), numbers_of, access=access_of(config, keys))
+
+
+def access_of(config: Config, keys: Mapping[str, Key]) -> Access | None:
+    """Digest users and secret headers of all keys; None where there are none, so that nobody looks for them."""
+    section = config.digest
+    realm = section.realm.encode()
+    algorithms = [ALGORITHMS[name.encode()] for name in section.algorithms]
+    users, headers = [], []
+    for key_id, key in config.keys.items():
+        for user in key.digest or ():
+            users.append(User(user.username, keys[key_id], _ha1(user, realm, algorithms)))
+        if key.secret_header is not None:
+            name, value = key.secret_header.name, key.secret_header.value.get_secret_value()
+            headers.append((name.encode(), value.encode(), keys[key_id]))
+    if not users and not headers:
+        return None
+    throttle = section.throttle
+    return Access(
+        realm,
+        algorithms,
+        users,
+        headers,
+        nonce_seconds=section.nonce_seconds,
+        secret=section.secret.get_secret_value().encode() if section.secret is not None else b"",
+        failures=throttle.failures,
+        per_seconds=throttle.per_seconds,
+        block_seconds=throttle.block_seconds,
+    )
+
+
+def _ha1(user: DigestUser, realm: bytes, algorithms: Iterable[Algorithm]) -> dict[bytes, bytes]:
+    if user.password is not None:
+        password = user.password.get_secret_value().encode()
+        return {a.name: ha1(a, user.username.encode(), realm, password) for a in algorithms}
+    return {
+        name.encode(): value.get_secret_value().lower().encode() for name, value in (user.ha1 or {}).items()
+    }
 
 
 def _unreachable(config: Config, path: str, peer: SipPeer) -> Fault:

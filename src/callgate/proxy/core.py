@@ -22,13 +22,14 @@ from callgate.policy.claim import NO_ANSWER, Claim, Verdict
 from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
 from callgate.proxy.attempts import Attempts
+from callgate.proxy.auth import Auth
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert, Command, Hangup, Release, Send
 from callgate.proxy.counts import KNOWN_METHODS, Counts
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.forward import (
     Routes,
-    max_forwards,
+    checked,
     reply_flow,
     request_out,
     stamp,
@@ -51,7 +52,6 @@ from callgate.sip.fields import COOKIE
 from callgate.sip.message import (
     FROM,
     OTHER_VERSION,
-    PROXY_REQUIRE,
     VIA,
     Message,
     parse,
@@ -104,6 +104,7 @@ class Core:
         self._touched: set[str] = set()
         self._challenged: dict[tuple[bytes, bytes, bytes], tuple[int, float]] = {}
         self.streams = Streams()
+        self.auth = Auth(self)
         self.outside = Outside(self)
         self.inside = Inside(self)
 
@@ -263,6 +264,15 @@ class Core:
         number, at = self._challenged.pop(name, (0, 0.0))
         return bool(at) and request.cseq_number == number + 1 and now - at <= CHALLENGE_SECONDS
 
+    def asked_again(self, request: Message) -> None:
+        """The re-send after a challenge of the trunk meets one of the gate's own: the next one is that re-send."""
+        if not self._challenged:
+            return
+        name = (request.call_id, request.from_tag, request.uri)
+        number, at = self._challenged.get(name, (0, 0.0))
+        if at and request.cseq_number == number + 1:
+            self._challenged[name] = (number + 1, at)
+
     def hang_up(self, call: Call, now: float) -> None:
         """End a call that is up: BYE to both sides."""
         if call.callees:
@@ -379,11 +389,13 @@ class Core:
     def _same_peer(self, flow: Flow, other: Flow) -> bool:
         """Whether two addresses belong to the same key or trunk: a carrier may answer from another of its own."""
         one, two = self.directory.identify(flow), self.directory.identify(other)
-        if one.key is None and one.trunk is None:
+        if not one.known and not one.owners:
             return False
-        if two.key is None and two.trunk is None:
+        if not two.known and not two.owners:
             return True  # the target that a Contact gave, which nobody has configured
-        return one.key is two.key and one.trunk is two.trunk
+        if one.trunk is not None or two.trunk is not None:
+            return one.trunk is two.trunk
+        return any(key is one.key or key in one.owners for key in (two.key, *two.owners) if key is not None)
 
     # -- requests ----------------------------------------------------------------------------------------
 
@@ -421,10 +433,12 @@ class Core:
             self.inside.take(request, key, flow, peer, now)
         elif method == b"ACK":
             self.counts.rejected("stray ACK")
-        elif peer.key is None and peer.trunk is None:
-            self.refuse_stranger(request, flow, now)
-        else:
+        elif self.directory.access is None and peer.known:
             self.outside.take(request, key, flow, peer, now)
+        else:
+            who = self.auth.admit(request, flow, peer, now)
+            if who is not None:
+                self.outside.take(request, key, flow, who, now)
 
     def _malformed(self, request: Message, flow: Flow, peer: Peer, now: float) -> None:
         """400 where an answer is possible; a stranger's rubbish counts against its one answer a second."""
@@ -447,9 +461,13 @@ class Core:
         self.counts.rejected("unknown source")
         text = "requests from an address that is no key's and no trunk's are refused"
         self.alert(Alert("no-key", "info", "", text, details={"source": flow.host}), now)
+        self.answer_stranger(request, 403, flow, now)
+
+    def answer_stranger(self, request: Message, code: int, flow: Flow, now: float) -> None:
+        """Without a transaction, and once per source and second."""
         if self._strangers.may_answer(flow.host, now):
-            self.counts.sent(request.method, 403)
-            self.out.append(Send(reply_flow(request, flow), reply(request, 403, self.answer_tag(request))))
+            self.counts.sent(request.method, code)
+            self.out.append(Send(reply_flow(request, flow), reply(request, code, self.answer_tag(request))))
 
     def _cancel(self, request: Message, key: TransactionKey, flow: Flow, peer: Peer, now: float) -> None:
         """RFC 3261 §9.2, §16.10: the CANCEL itself is answered here; whom it cancels decides what follows.
@@ -484,19 +502,10 @@ class Core:
     def validate(self, request: Message, key: TransactionKey, flow: Flow, now: float) -> int | None:
         """The checks of RFC 3261 §16.3 that need no key. What Max-Forwards was; None when the request has been
         answered."""
-        try:
-            hops = max_forwards(request)
-        except Malformed:
-            self.answer(request, key, 400, flow, now)
-            return None
-        if hops == 0:
-            if request.method == b"OPTIONS":
-                self.answer(request, key, 200, flow, now, [ALLOW])
-            else:
-                self.answer(request, key, 483, flow, now)
-            return None
-        if PROXY_REQUIRE in request.at:
-            tags = b", ".join(request.values(PROXY_REQUIRE))
-            self.answer(request, key, 420, flow, now, [b"Unsupported: " + tags])
+        hops, code, extra = checked(request)
+        if code == 483 and request.method == b"OPTIONS":
+            code, extra = 200, [ALLOW]
+        if code:
+            self.answer(request, key, code, flow, now, extra)
             return None
         return hops

@@ -49,11 +49,12 @@ class Flow:
     """A path to one peer: the gate's listener, the peer's address and, on streams, the connection.
 
     `connection` is 0 for UDP and for a stream that is still to be opened; `fallback` is the address where a
-    response goes when its connection is gone (RFC 3261 §18.2.2). `peer` is who that is (`peers.Peer`), found
-    once per flow and config.
+    response goes when its connection is gone (RFC 3261 §18.2.2). `names` are those in the client certificate that
+    the shell has verified. `peer` is who that is (`peers.Peer`), found once per flow and config. `known`: it has
+    shown a password.
     """
 
-    __slots__ = ("connection", "fallback", "generation", "host", "listener", "peer", "port")
+    __slots__ = ("connection", "fallback", "generation", "host", "known", "listener", "names", "peer", "port")
 
     def __init__(
         self,
@@ -68,6 +69,8 @@ class Flow:
         self.port = port
         self.connection = connection
         self.fallback = fallback
+        self.names: tuple[str, ...] = ()
+        self.known = False
         self.peer: object = None
         self.generation = -1  # of the directory that `peer` was looked up in
 

@@ -15,6 +15,7 @@ from callgate.sip.fields import parse_name_addr, split_list
 from callgate.sip.message import (
     CONTENT_LENGTH,
     MAX_FORWARDS,
+    PROXY_REQUIRE,
     RECORD_ROUTE,
     ROUTE,
     TO,
@@ -24,6 +25,9 @@ from callgate.sip.message import (
     wire,
 )
 from callgate.sip.uri import Uri, parse_uri
+
+SCHEMES = frozenset((b"sip", b"sips", b"tel", b"urn"))
+"""Of a Request-URI that the gate can do something with (RFC 3261 §16.3 step 2)."""
 
 _RECEIVED = re.compile(rb';[ \t]*+received[ \t]*+=[^;,"]*+', re.IGNORECASE)
 _REACHED_BY = re.compile(rb";(?:maddr|transport)=[^;?]*+", re.IGNORECASE)
@@ -134,6 +138,20 @@ def max_forwards(request: Message) -> int:
     if not value.isdigit() or len(value) > 3 or int(value) > 255:
         raise Malformed("Max-Forwards is not a number from 0 to 255")
     return int(value)
+
+
+def checked(request: Message) -> tuple[int, int, list[bytes]]:
+    """The checks of RFC 3261 §16.3 that need no key: what Max-Forwards was, and the code and headers of the answer
+    to what must not go on, 0 and none where all is well."""
+    try:
+        hops = max_forwards(request)
+    except Malformed:
+        return 0, 400, []
+    if hops == 0:
+        return 0, 483, []
+    if PROXY_REQUIRE in request.at:
+        return hops, 420, [b"Unsupported: " + b", ".join(request.values(PROXY_REQUIRE))]
+    return hops, 0, []
 
 
 def request_out(

@@ -67,7 +67,16 @@ class Inside:
             return
         call = self.core.by_token.get(token) if token else self.core.by_call_id.get(request.call_id)
         path = self._known(call, request) if call is not None else self._verified(token, request)
-        if path is None or not self._belongs(path, flow, peer):
+        belongs = path is not None and self._belongs(path, flow, peer)
+        if not belongs and self.core.directory.access is not None and request.method != b"ACK":
+            who = self.core.auth.admit(request, flow, peer, now)
+            if who is None:
+                return
+            peer = who
+            if path is not None and path.from_pbx and peer.key is path.key:
+                belongs = True
+                path.sender.flow, path.sender.hop = flow, None  # it has moved
+        if path is None or not belongs:
             if peer.key is None and peer.trunk is None:
                 self._drop(request, flow, now)
                 return
@@ -156,6 +165,8 @@ class Inside:
     ) -> None:
         call, method = path.call, request.method
         sender, receiver = path.sender, path.receiver
+        if path.from_pbx and self.core.directory.access is not None:
+            routes.edits.update(self.core.directory.access.taken_off(request))
         stale = call is not None and method not in (b"ACK", b"PRACK") and _stale(path, request.cseq_number)
         if flow.connection and sender.flow.connection != flow.connection:
             sender.flow = flow  # it has connected anew

@@ -9,7 +9,7 @@ from callgate.proxy.answer import NOT_SECURE, Refusal, reply
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert
 from callgate.proxy.flow import Flow
-from callgate.proxy.forward import Routes, reply_flow, take_own_routes
+from callgate.proxy.forward import SCHEMES, Routes, reply_flow, take_own_routes
 from callgate.proxy.peers import Key, Peer, Trunk
 from callgate.proxy.relay import Relay
 from callgate.proxy.targets import secure_only
@@ -23,7 +23,6 @@ from callgate.sip.uri import Uri, parse_uri
 if TYPE_CHECKING:
     from callgate.proxy.core import Core
 
-SCHEMES = frozenset((b"sip", b"sips", b"tel", b"urn"))
 ALLOW = b"Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY, SUBSCRIBE, MESSAGE"
 
 
@@ -58,6 +57,8 @@ class Outside:
                 request, key, 484, flow, now, [b'Warning: 399 callgate "N2 %b"' % fault.encode()]
             )
             return
+        if self.core.directory.access is not None and peer.key is not None:
+            routes.edits.update(self.core.directory.access.taken_off(request))
         if routes.next:
             _keep_loose(request, routes)
         own = bool(uri.host) and self.core.directory.is_own(uri.bare_host, uri.default_port)

@@ -7,12 +7,13 @@ began with.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
+from callgate.proxy.access import Access
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.targets import Groups, Target
 from callgate.proxy.token import key_tag
@@ -92,7 +93,8 @@ class Key:
     `outbound` and `inbound` are the limits that a call of that direction claims (`inbound_free`: counted, and never
     refused), `attempt` those that every
     further attempt claims (a failover is a new call to the carrier), `lines` are those of `outbound` without
-    the rate. `pbx_groups` is what a call in tries. `max_call_seconds` may be None.
+    the rate. `pbx_groups` is what a call in tries. `max_call_seconds` may be None. `require` names what has to show
+    that a call is this key's (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is.
     """
 
     __slots__ = (
@@ -107,7 +109,9 @@ class Key:
         "outbound",
         "pbx",
         "pbx_groups",
+        "require",
         "tag",
+        "tls_names",
         "token_seconds",
         "trunk",
     )
@@ -125,6 +129,8 @@ class Key:
         pbx: Flow | None = None,
         pbx_uri: Uri | None = None,
         max_call_seconds: float | None = None,
+        require: Iterable[str] = (),
+        tls_names: Iterable[str] = (),
     ) -> None:
         self.id = id
         self.tag = key_tag(id)
@@ -142,19 +148,47 @@ class Key:
         if pbx is not None and pbx_uri is not None:
             self.pbx_groups = ((Target(pbx, host_port(pbx_uri), pbx_uri.raw.decode("ascii", "replace")),),)
         self.max_call_seconds = max_call_seconds
+        self.require = frozenset(require)
+        self.tls_names = tuple(name.lower() for name in tls_names)
+
+    def holds(self, host: str) -> bool:
+        """Whether an address is among the key's sources."""
+        address = ip_address(host)
+        return any(address in network for network in self.networks)
 
 
 class Peer:
-    """Who sends from an address: a trunk (`key` is None), a key, or nobody we know (both None)."""
+    """Who sends: a trunk (`key` is None), a key, or nobody we know (both None).
 
-    __slots__ = ("gateway", "key", "trunk")
+    What a flow shows besides: `exact`, the address and port are a gateway's own; `owners`, the keys whose source the
+    address is; `named`, those that its client certificate names. What a request showed: `user`, who of the key's
+    digest users it is.
+    """
+
+    __slots__ = ("exact", "gateway", "key", "named", "owners", "trunk", "user")
 
     def __init__(
-        self, key: Key | None = None, trunk: Trunk | None = None, gateway: Gateway | None = None
+        self,
+        key: Key | None = None,
+        trunk: Trunk | None = None,
+        gateway: Gateway | None = None,
+        *,
+        exact: bool = False,
+        owners: tuple[Key, ...] = (),
+        named: tuple[Key, ...] = (),
+        user: str = "",
     ) -> None:
         self.key = key
         self.trunk = trunk
         self.gateway = gateway
+        self.exact = exact
+        self.owners = owners
+        self.named = named
+        self.user = user
+
+    @property
+    def known(self) -> bool:
+        return self.key is not None or self.trunk is not None
 
 
 STRANGER = Peer()
@@ -189,6 +223,24 @@ class Numbers:
         return key if start[0] == len(canonical) and canonical <= last else None
 
 
+def chosen(keys: Iterable[Key], shows: Callable[[Key, str], bool]) -> Key | None:
+    """Of the keys that an identity names, the one that gets all it requires, and requires the most. None where there
+    is none, or more than one: then the identity tells nobody. `shows(key, what)`: is this shown, for that key?"""
+    fit = [key for key in keys if all(shows(key, what) for what in key.require)]
+    most = max((len(key.require) for key in fit), default=0)
+    fit = [key for key in fit if len(key.require) == most]
+    return fit[0] if len(fit) == 1 else None
+
+
+def _sources(keys: Iterable[Key]) -> dict[Network, tuple[Key, ...]]:
+    """Whose source a network is."""
+    owners: dict[Network, tuple[Key, ...]] = {}
+    for key in keys:
+        for network in key.networks:
+            owners[network] = (*owners.get(network, ()), key)
+    return owners
+
+
 class Directory:
     """All keys and trunks, and who has which address, number and listener."""
 
@@ -201,6 +253,7 @@ class Directory:
         keys: Iterable[Key],
         numbers: Numbers,
         own: Iterable[tuple[str, int]] = (),
+        access: Access | None = None,
     ) -> None:
         Directory._generations += 1
         self.generation = Directory._generations
@@ -209,6 +262,7 @@ class Directory:
         self.keys = {k.id: k for k in keys}
         self.key_of_tag = {k.tag: k for k in self.keys.values()}
         self.numbers = numbers
+        self.access = access
         # The addresses that name the gate itself, as (host in lower case, port).
         self.own = {(x.host, x.port) for x in listeners} | set(own)
         lines = [line for x in listeners for line in (x.record_route, x.record_route_secure)]
@@ -226,16 +280,19 @@ class Directory:
 
         # A key's sources come before the trunk's of the same length, and before a gateway's host at another
         # port: only a gateway's exact address is the trunk even where a key holds it too.
-        for key in self.keys.values():
-            for network in key.networks:
-                put(network, Peer(key=key))
+        for network, owners in _sources(self.keys.values()).items():
+            put(network, Peer(chosen(owners, lambda key, what: what == "source"), owners=owners))
         for trunk in self.trunks.values():
             for network in trunk.networks:
                 put(network, Peer(trunk=trunk))
             for gateway in trunk.gateways:
-                peer = Peer(trunk=trunk, gateway=gateway)
-                self._gateways.setdefault((gateway.host, gateway.port), peer)
-                self._gateway_hosts.setdefault(gateway.host, peer)
+                exact = Peer(trunk=trunk, gateway=gateway, exact=True)
+                self._gateways.setdefault((gateway.host, gateway.port), exact)
+                self._gateway_hosts.setdefault(gateway.host, Peer(trunk=trunk, gateway=gateway))
+        self._tls_names: dict[str, tuple[Key, ...]] = {}
+        for key in self.keys.values():
+            for name in key.tls_names:
+                self._tls_names[name] = (*self._tls_names.get(name, ()), key)
         for (version, length), table in sorted(tables.items(), reverse=True):
             self._networks.append((version, length, table))
 
@@ -248,9 +305,23 @@ class Directory:
             or self._longest(flow.host)
             or self._gateway_hosts.get(flow.host, STRANGER)
         )
+        if flow.names and not peer.exact:
+            peer = self._named(flow, peer)
         flow.peer = peer
         flow.generation = self.generation
         return peer
+
+    def _named(self, flow: Flow, peer: Peer) -> Peer:
+        """Who it is whose client certificate was verified: that is stronger than its address."""
+        names = [self._tls_names.get(name.lower(), ()) for name in flow.names]
+        named = tuple(dict.fromkeys(key for keys in names for key in keys))
+        if not named:
+            return peer
+
+        def shows(key: Key, what: str) -> bool:
+            return what == "tls" or (what == "source" and key.holds(flow.host))
+
+        return Peer(chosen(named, shows), owners=peer.owners, named=named)
 
     def _longest(self, host: str) -> Peer | None:
         address = ip_address(host)

@@ -19,3 +19,25 @@ class Strangers:
             self._answered.clear()
         self._answered[source] = now
         return True
+
+
+class Allowance:
+    """So many answers per source in each second, for whoever may turn out to be no stranger. Bounded in the same
+    way."""
+
+    SOURCES = 4096
+
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
+        self._given: dict[str, tuple[float, int]] = {}  # source → beginning of its second, answers in it
+
+    def may_answer(self, source: str, now: float) -> bool:
+        began, given = self._given.get(source, (now, 0))
+        if now - began >= 1.0:
+            began, given = now, 0
+        if given >= self._per_second:
+            return False
+        if given == 0 and len(self._given) >= self.SOURCES:
+            self._given.clear()
+        self._given[source] = (began, given + 1)
+        return True

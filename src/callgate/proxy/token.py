@@ -88,6 +88,7 @@ class Signer:
         self._mac = hashlib.blake2s(key=key, digest_size=_MAC, person=b"token")
         # What `tag` signs is chosen by the other side and shown to it: that must never be a token's MAC.
         self._tags = hashlib.blake2s(key=key, digest_size=_MAC, person=b"tag")
+        self._nonces = hashlib.blake2s(key=key, digest_size=32, person=b"nonces")
         self._packed: dict[tuple[str, int], bytes] = {}  # bounded
 
     def _sign(self, payload: bytes, call_id: bytes, from_tag: bytes) -> bytes:
@@ -114,6 +115,11 @@ class Signer:
         mac = self._tags.copy()
         mac.update(b"\0".join(parts))
         return b"cg" + mac.hexdigest().encode("ascii")
+
+    @property
+    def nonce_secret(self) -> bytes:
+        """What nonces are signed with where the config names no secret of their own."""
+        return self._nonces.digest()
 
     def _address(self, host: str, port: int) -> bytes:
         packed = self._packed.get((host, port))
