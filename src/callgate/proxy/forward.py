@@ -131,9 +131,11 @@ def max_forwards(request: Message) -> int:
         if MAX_FORWARDS in request.at:
             raise Malformed("Max-Forwards is empty")
         return 71
-    if not value.isdigit() or len(value) > 3 or int(value) > 255:
-        raise Malformed("Max-Forwards is not a number from 0 to 255")
-    return int(value)
+    if value.isdigit():
+        digits = value.lstrip(b"0") or b"0"
+        if len(digits) <= 3 and int(digits) <= 255:
+            return int(digits)
+    raise Malformed("Max-Forwards is not a number from 0 to 255")
 
 
 def request_out(
