@@ -69,6 +69,7 @@ _piece = st.sampled_from(
             b"A b SIP/2.0\r\n",
             b"Content-Length: 5",
             b"l:3",
+            b"c: x",
             b"hello",
         ),
         *(
@@ -139,6 +140,13 @@ def test_headers_that_only_look_like_it_count_for_nothing() -> None:
 def test_without_content_length_there_is_no_body() -> None:
     """§20.14 demands one on a stream; nothing behind the header is guessed to be a body."""
     assert fed([message(body=PLAIN[1])]) == ([message(), PLAIN[1]], "", b"")
+
+
+@pytest.mark.parametrize("line", [b"Content-Type: application/sdp", b"c: a/b", b"CONTENT-TYPE \t:\r\n a/b"])
+def test_a_body_without_content_length_breaks_the_stream(line: bytes) -> None:
+    """Where it ends nobody can know, and what stands in it must not be read as a message of its own."""
+    bad = message(b"A b SIP/2.0", line)
+    assert fed([message() + bad + message()]) == ([message()], "a body without a Content-Length", bad)
 
 
 def test_two_equal_ones_frame_the_message() -> None:

@@ -50,7 +50,8 @@ def test_what_nobody_edits_leaves_byte_for_byte(read: Read, extra: list[bytes], 
 )
 def test_real_messages_leave_byte_for_byte(read: Read, data: bytes) -> None:
     if data.startswith((b"INVITE", b"OPTIONS", b"BYE", b"!", b"SIP/2.0 200 ", b"SIP/2.0 100")):
-        assert read(data).wire() == data
+        bare = data.replace(b"\r\n", b"").count(b"\n")  # such a message is refused, never sent on
+        assert (read(data).wire() == data) is not bool(bare)
 
 
 def test_lines_keep_their_order(read: Read) -> None:

@@ -67,8 +67,18 @@ def test_cseq_is_a_number_below_two_to_the_31_and_a_method(read: Read, value: by
     assert found.cseq == (0, b"")
 
 
-@pytest.mark.parametrize(("value", "number"), [(b"0", 0), (b"2147483647", 2147483647), (b"0009", 9)])
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (b"0", 0),
+        (b"2147483647", 2147483647),
+        (b"0009", 9),
+        (b"0" * 30, 0),
+        (b"0" * 5000 + b"2147483647", 2147483647),
+    ],
+)
 def test_cseq_up_to_that_is_read(read: Read, value: bytes, number: int) -> None:
+    """Leading zeros are the sender's business (RFC 4475 §3.1.1.1)."""
     found = read(changed(b"CSeq: " + value + b" INVITE"))
     assert found.cseq == (number, b"INVITE")
     assert found.faults == []
@@ -135,12 +145,60 @@ def test_nuls_in_values_are_nobody_s_business(read: Read) -> None:
 
 @pytest.mark.parametrize(
     "uri",
-    [b"<sip:bob@example.jp>", b"sip:bob@example.jp; lr", b"sip:bob@ex\0mple.jp", b" sip:b", b"", b"sip:b\tc"],
+    [
+        *(
+            b"<sip:bob@example.jp>",
+            b"sip:bob@example.jp; lr",
+            b"sip:bob@ex\0mple.jp",
+            b" sip:b",
+            b"",
+            b"sip:b\tc",
+        ),
+        *(b"sip:bob@example.jp>", b"sip:b<ob", b'sip:"bob"@example.jp', b"sip:bob@h\x7f", b"sip:b\x1bob@h"),
+    ],
 )
 def test_a_request_uri_that_cannot_be_read(read: Read, uri: bytes) -> None:
     """RFC 4475 §3.1.2.7-3.1.2.9: brackets, blanks inside, more than one blank around it."""
     found = read(message(b"INVITE %b SIP/2.0" % uri))
     assert found.faults == ["a Request-URI that can't be read"]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        b"sip:user@example.com?Route=%3Csip:example.com%3E",
+        *(b"sip:example.com?x=y", b"SIPS:user@example.com?", b"sip:a?b@c?d", b"sip:?"),
+    ],
+)
+def test_headers_in_a_request_uri(read: Read, uri: bytes) -> None:
+    """§19.1.1 table 1, RFC 4475 §3.1.2.11: whoever reads on would see headers that were never checked."""
+    assert read(message(b"INVITE %b SIP/2.0" % uri)).faults == ["headers in the Request-URI"]
+
+
+@pytest.mark.parametrize("uri", [b"sip:a?b@c", b"sip:crazy?,/;;*:&it@example.com", b"http://h/x?y", b"x:?"])
+def test_a_question_mark_elsewhere(read: Read, uri: bytes) -> None:
+    """It may stand in a user part, and other schemes have their own rules."""
+    found = read(message(b"INVITE %b SIP/2.0" % uri))
+    assert (found.faults, found.uri) == ([], uri)
+
+
+@pytest.mark.parametrize("line", [b"Call-ID:", b"Call-ID: \t ", b"i:\r\n "])
+def test_a_call_id_is_not_empty(read: Read, line: bytes) -> None:
+    found = read(changed(line, drop=b"Call-ID" if line[:1] == b"i" else b""))
+    assert found.faults == ["Call-ID is empty"]
+
+
+@pytest.mark.parametrize("name", [b"Via", b"From", b"To", b"Call-ID", b"CSeq", b"Timestamp"])
+@pytest.mark.parametrize("bare", [b"\n", b"\r", b"\r\r", b"\n\n"])
+def test_what_an_answer_copies_cannot_begin_a_new_line_there(read: Read, name: bytes, bare: bytes) -> None:
+    """A bare line end is a blank in the lines of a message that is refused."""
+    whole = changed(b"Timestamp: 1")
+    line = next(x for x in whole.split(b"\r\n") if x.startswith(name + b":"))
+    found = read(whole.replace(line, line + bare + b"Contact: <sip:evil@192.0.2.66>"))
+    assert found.faults
+    for kept in found.lines:
+        assert b"\r" not in kept
+        assert b"\n" not in kept
 
 
 @pytest.mark.parametrize("end", [b" ", b"  ", b"\t"])

@@ -57,13 +57,17 @@ from callgate.sip.message import (
     parse,
 )
 from callgate.sip.transaction import State
-from callgate.sip.uri import Uri
+from callgate.sip.uri import Uri, parse_uri
 
 CHALLENGE_SECONDS = 10.0
 """How long a caller has to answer a challenge of the trunk."""
 CHALLENGES_MAX = 10_000
 DATAGRAM_MAX = 1300
 """Octets of a request beyond which it goes over a stream (RFC 3261 §18.1.1)."""
+OTHER_METHOD = "CSeq names another method"
+UNKNOWN_METHOD = "CSeq names another method, and this one is unknown"
+FAULT_CODES = {OTHER_VERSION: 505, UNKNOWN_METHOD: 501}
+"""What is not answered with 400 (RFC 4475 §3.1.2.16, §3.1.2.18)."""
 WAIT_AGAIN = 0.02
 """Seconds until a copy asks again for a token when nobody knows when one comes free."""
 
@@ -408,7 +412,7 @@ class Core:
             if method not in KNOWN_METHODS and method.upper() in KNOWN_METHODS:
                 request.faults.append("a method in the wrong case")  # they are case-sensitive (RFC 3261 §7.1)
             elif request.cseq_method != method:
-                request.faults.append("CSeq names another method")
+                request.faults.append(OTHER_METHOD if method in KNOWN_METHODS else UNKNOWN_METHOD)
             elif not request.from_tag and via.branch.startswith(COOKIE):
                 request.faults.append("From without a tag")
         if request.faults:
@@ -441,16 +445,19 @@ class Core:
                 self.outside.take(request, key, flow, who, now)
 
     def _malformed(self, request: Message, flow: Flow, peer: Peer, now: float) -> None:
-        """400 where an answer is possible; a stranger's rubbish counts against its one answer a second."""
+        """400 where an answer is possible; a stranger's rubbish counts against its one answer a second. Where the
+        Via can't be read it goes back as it came, to where it came from (RFC 4475 §3.1.2.1, §3.1.2.16)."""
         self.counts.rejected("malformed request")
-        if request.method == b"ACK" or request.via is None:
+        if request.method == b"ACK" or VIA not in request.at:
             return
         if peer.key is None and peer.trunk is None and not self._strangers.may_answer(flow.host, now):
             return
-        stamp(request, flow)
-        to = reply_flow(request, flow)
+        to = flow
+        if request.via is not None:
+            stamp(request, flow)
+            to = reply_flow(request, flow)
         fault = request.faults[0]
-        code = 505 if OTHER_VERSION in request.faults else 400
+        code = next((FAULT_CODES[f] for f in request.faults if f in FAULT_CODES), 400)
         warning = [] if peer.trunk is not None else [b'Warning: 399 callgate "%b"' % fault.encode("ascii")]
         self.counts.sent(request.method, code)
         data = reply(request, code, self.signer.tag(request.value(VIA)), warning)
@@ -503,9 +510,16 @@ class Core:
         """The checks of RFC 3261 §16.3 that need no key. What Max-Forwards was; None when the request has been
         answered."""
         hops, code, extra = checked(request)
-        if code == 483 and request.method == b"OPTIONS":
+        if code == 483 and request.method == b"OPTIONS" and self._names_gate(request.uri):  # §11
             code, extra = 200, [ALLOW]
         if code:
             self.answer(request, key, code, flow, now, extra)
             return None
         return hops
+
+    def _names_gate(self, raw: bytes) -> bool:
+        try:
+            uri = parse_uri(raw)
+        except Malformed:
+            return False
+        return bool(uri.host) and self.directory.is_own(uri.bare_host, uri.default_port)

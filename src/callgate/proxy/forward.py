@@ -135,9 +135,11 @@ def max_forwards(request: Message) -> int:
         if MAX_FORWARDS in request.at:
             raise Malformed("Max-Forwards is empty")
         return 71
-    if not value.isdigit() or len(value) > 3 or int(value) > 255:
-        raise Malformed("Max-Forwards is not a number from 0 to 255")
-    return int(value)
+    if value.isdigit():
+        digits = value.lstrip(b"0") or b"0"
+        if len(digits) <= 3 and int(digits) <= 255:
+            return int(digits)
+    raise Malformed("Max-Forwards is not a number from 0 to 255")
 
 
 def checked(request: Message) -> tuple[int, int, list[bytes]]:
@@ -149,8 +151,9 @@ def checked(request: Message) -> tuple[int, int, list[bytes]]:
         return 0, 400, []
     if hops == 0:
         return 0, 483, []
-    if PROXY_REQUIRE in request.at:
-        return hops, 420, [b"Unsupported: " + b", ".join(request.values(PROXY_REQUIRE))]
+    tags = [tag for tag in request.values(PROXY_REQUIRE) if tag]
+    if tags:
+        return hops, 420, [b"Unsupported: " + b", ".join(tags)]
     return hops, 0, []
 
 

@@ -46,12 +46,12 @@ class Outside:
             uri = parse_uri(request.uri)
         except Malformed:
             scheme = request.uri.partition(b":")[0].lower()
-            self.core.answer(request, key, 416 if scheme not in SCHEMES else 484, flow, now)
+            self.core.answer(request, key, 416 if scheme not in SCHEMES else 400, flow, now)
             return
         if uri.scheme not in SCHEMES:
             self.core.answer(request, key, 416, flow, now)
             return
-        fault = _disguise(uri) if peer.key is not None else ""
+        fault = _disguise(uri) if peer.key is not None and not peer.key.trunk.any_number else ""
         if fault:
             self.core.answer(
                 request, key, 484, flow, now, [b'Warning: 399 callgate "N2 %b"' % fault.encode()]

@@ -145,9 +145,9 @@ CANCEL_MARK = b" CANCEL"
 
 def server_key(request: Message, via: Via) -> Key:
     """RFC 3261 §17.2.3: branch, sent-by and method; an ACK matches its INVITE. Without the magic cookie the
-    rules of RFC 2543."""
+    rules of RFC 2543, and with nothing behind it too (RFC 4475 §3.2.1)."""
     method = b"INVITE" if request.method == b"ACK" else request.method
-    if via.branch.startswith(COOKIE):
+    if via.branch.startswith(COOKIE) and len(via.branch) > len(COOKIE):
         return (method, via.sent_by, via.branch)
     number = request.cseq_number
     sent = request.value(VIA)  # stamped alike for every copy, CANCEL and ACK

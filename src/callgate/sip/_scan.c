@@ -14,7 +14,7 @@ enum { VIA = 1, ROUTE, RECORD_ROUTE, MAX_FORWARDS, CALL_ID, CSEQ, FROM, TO, CONT
 
 typedef struct { const char *p, *e; } span;
 
-static unsigned char token_char[256], host_char[256];
+static unsigned char token_char[256], host_char[256], uri_char[256];
 
 static int is_token(span s) {
     if (s.p >= s.e) return 0;
@@ -75,7 +75,10 @@ static int read_tag(span v, span *tag) {
         if (q != v.p || !q2 || memchr(q2 + 1, '"', open - q2 - 1) || memchr(q, '\\', q2 - q)) return 0;
         for (const char *c = q2 + 1; c < open; c++) if (*c != ' ' && *c != '\t') return 0;
     }
-    if (memchr(open, '"', v.e - open)) return 0;
+    else
+        for (const char *c = v.p; c < open; c++) if (*c == ',' || *c == ';') return 0;
+    if (memchr(open, '"', v.e - open) || close == open + 1) return 0;
+    for (const char *c = open + 1; c < close; c++) if ((unsigned char)*c <= ' ' || *c == 127) return 0;
     tag->p = tag->e = v.e;
     const char *c = close + 1;
     if (c == v.e) return 1;
@@ -192,8 +195,8 @@ static PyObject *scan(PyObject *self, PyObject *data) {
         if (!c || first.e - c < 10 || memcmp(first.e - 8, " SIP/2.0" , 8)) goto none;
         method = (span){first.p, c};
         uri = (span){c + 1, first.e - 8};
-        if (!is_token(method) || uri.p >= uri.e || *uri.p == '<') goto none;
-        for (c = uri.p; c < uri.e; c++) if (*c == ' ' || *c == '\t' || *c == 0) goto none;
+        if (!is_token(method) || uri.p >= uri.e) goto none;
+        for (c = uri.p; c < uri.e; c++) if (!uri_char[(unsigned char)*c]) goto none;
         if (same((span){method.p, method.p + (method.e - method.p < 4 ? 0 : 4)}, "sip/", 4)) goto none;
     }
 
@@ -205,6 +208,7 @@ static PyObject *scan(PyObject *self, PyObject *data) {
     verb = trim((span){c, number.e});
     if (!is_token(verb)) goto none;
     if (code) method = verb;
+    if (value[CALL_ID].p == value[CALL_ID].e) goto none;
     if (!read_tag(value[FROM], &from_tag) || !read_tag(value[TO], &to_tag)) goto none;
     via_t via;
     if (!read_via(value[VIA], &via)) goto none;
@@ -272,6 +276,7 @@ PyMODINIT_FUNC PyInit__scan(void) {
         int alnum = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
         token_char[c] = alnum || (c && strchr("-.!%*_+`'~", c) != NULL);
         host_char[c] = alnum || c == '-' || c == '.' || c == '_';
+        uri_char[c] = c > ' ' && c != 127 && !strchr("<>\"?", c); /* with a ? it may have headers */
     }
     return PyModule_Create(&module);
 }

@@ -15,10 +15,13 @@ COOKIE = b"z9hG4bK"
 """Begins every RFC 3261 branch (§8.1.1.7)."""
 
 _ITEM = re.compile(rb'(?:[^,"<]++|"(?:[^"\\]++|\\.?+)*+(?:"|\Z)|<[^>]*+(?:>|\Z))++', re.DOTALL)
-_QUOTED = re.compile(rb'"(?:[^"\\]++|\\.?+)*+(?:"|\Z)', re.DOTALL)
 _NAME_ADDR = re.compile(rb'[ \t]*+(?:"((?:[^"\\]++|\\.?+)*+)"|([^"<]*+))[ \t]*+<([^>]*+)>(.*+)\Z', re.DOTALL)
-_TAG = re.compile(rb";[ \t]*+[tT][aA][gG][ \t]*+=[ \t]*+([A-Za-z0-9\-.!%*_+`'~]++)[ \t]*+(?=;|\Z)")
-_PLAIN_TAG = re.compile(rb'(?:"[^"\\]*+"[ \t]*+|[^"<>]*+)<[^"<>]*+>;tag=([A-Za-z0-9\-.!%*_+`\'~]++)\Z')
+_QUOTED = re.compile(rb'"(?:[^"\\]++|\\.?+)*+("|\Z)', re.DOTALL)
+_TOKEN = re.compile(rb"[A-Za-z0-9\-.!%*_+`'~]++\Z")
+_PLAIN_TAG = re.compile(
+    rb'(?:"[^"\\]*+"[ \t]*+|[^"<>,;]*+)<[^"<>\x00-\x20\x7f]++>;tag=([A-Za-z0-9\-.!%*_+`\'~]++)\Z'
+)
+_NOT_IN_URI = re.compile(rb'["<>\x00-\x20\x7f]')
 _PARAM = re.compile(
     rb';[ \t]*+([A-Za-z0-9\-.!%*_+`\'~]++)(?:[ \t]*+=[ \t]*+("(?:[^"\\]++|\\.?+)*+"|[^;,"]*+))?', re.DOTALL
 )
@@ -71,15 +74,50 @@ def parse_name_addr(value: bytes) -> NameAddr:
 
 
 def tag_of(value: bytes) -> bytes:
-    """The tag of a From or To value; empty when it has none. Raises Malformed where the value can't be read."""
+    """The tag of a From or To value; empty when it has none.
+
+    Raises Malformed where two readers could take it for two things: more than one address, blanks in the URI (RFC
+    4475 §3.1.2.14), a comma or semicolon in a name without quotes (§3.1.2.15), a tag that is none, two tags.
+    What the URI's scheme is, and what its user, is nobody's business here.
+    """
     found = _PLAIN_TAG.match(value)
     if found is not None:
         return found[1]
-    params = parse_name_addr(value).params
+    address = _NAME_ADDR.match(value)
+    if address is not None:
+        name, uri, rest = address[2], address[3], address[4].strip(b" \t")
+        if name and (b"," in name or b";" in name):
+            raise Malformed("a name with a comma or semicolon and without quotes")
+        if rest and rest[:1] != b";":
+            raise Malformed("an address with something behind it")
+    else:
+        uri, semicolon, rest = value.partition(b";")  # §20.10: every parameter belongs to the header
+        uri, rest = uri.strip(b" \t"), semicolon + rest
+        if b"<" in uri or b'"' in uri:
+            raise Malformed("an address whose quotes or brackets do not match")
+        if b"," in uri:
+            raise Malformed("more than one address where one belongs")
+    if not uri or _NOT_IN_URI.search(uri):
+        raise Malformed("an address whose URI can't be read")
+    return _tag(rest) if rest else b""
+
+
+def _tag(params: bytes) -> bytes:
     if b'"' in params:
+        if any(not found[1] for found in _QUOTED.finditer(params)):
+            raise Malformed("an address whose quotes or brackets do not match")
         params = _QUOTED.sub(b"", params)
-    found = _TAG.search(params)
-    return found[1] if found is not None else b""
+    if b"," in params or b"<" in params or b">" in params:
+        raise Malformed("more than one address where one belongs")
+    tag = b""
+    for part in params.split(b";"):
+        name, _, given = part.partition(b"=")
+        if name.strip(b" \t").lower() == b"tag":
+            given = given.strip(b" \t")
+            if tag or _TOKEN.match(given) is None:
+                raise Malformed("a tag that can't be read, or two")
+            tag = given
+    return tag
 
 
 def param(params: bytes, name: bytes) -> bytes | None:

@@ -7,6 +7,7 @@ import re
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import unfold
 
+_TYPE = re.compile(rb"\r\n(?:Content-Type|c)[ \t]*+:", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\n(?:Content-Length|l)[ \t]*+:((?:[^\r]++|\r(?!\n)|\r\n(?=[ \t]))*)", re.IGNORECASE)
 
 MAX_HEAD = 65_535
@@ -64,11 +65,14 @@ class Framer:
         return out
 
     def _length(self, buffer: bytearray, end: int, out: list[bytes]) -> int:
-        """Octets of the whole message. One Content-Length, a number: else where it ends can't be known."""
+        """Octets of the whole message. One Content-Length, a number: else where it ends can't be known. §20.14
+        wants one on streams; what has neither it nor a Content-Type has no body."""
         head = bytes(buffer[: end + 4])
         lengths = {unfold(value).strip(b" \t") for value in _LENGTH.findall(head)}
         if not lengths:
-            return end + 4  # §20.14 wants one on streams; without it there is no body
+            if _TYPE.search(head):
+                raise Broken("a body without a Content-Length", out, head)
+            return end + 4
         if len(lengths) > 1:
             raise Broken("conflicting Content-Length headers", out, head)
         value = lengths.pop()

@@ -82,7 +82,8 @@ COMPACT = {
 _names: dict[bytes, int] = {}
 _NAMES_MAX = 4096
 _TOKEN = re.compile(rb"[A-Za-z0-9\-.!%*_+`'~]+\Z")
-_CSEQ = re.compile(rb"([0-9]{1,10})[ \t]+([A-Za-z0-9\-.!%*_+`'~]+)\Z")
+_CSEQ = re.compile(rb"0*+([0-9]{0,10})[ \t]+([A-Za-z0-9\-.!%*_+`'~]+)\Z")
+_NOT_IN_URI = re.compile(rb'[<>"\x00-\x20\x7f]')
 _SINGLE = ((CALL_ID, "Call-ID"), (CSEQ, "CSeq"), (FROM, "From"), (TO, "To"))
 
 
@@ -258,6 +259,8 @@ def parse_slowly(data: bytes) -> Message:
     lines = head.split(b"\r\n")
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
         faults.append("a bare CR or LF in the header")
+        # What is copied into an answer must not become a header of its own there.
+        lines = [line.replace(b"\r", b" ").replace(b"\n", b" ") for line in lines]
     if b"\r\n " in head or b"\r\n\t" in head:
         lines = _join_folded(lines)
     message.lines = lines
@@ -297,8 +300,11 @@ def _read_fields(message: Message) -> None:
     """What every message is matched by."""
     faults = message.faults
     message.call_id = message.value(CALL_ID)
-    found = _CSEQ.match(message.value(CSEQ))
-    number = int(found[1]) if found is not None else 0
+    if not message.call_id and CALL_ID in message.at:
+        faults.append("Call-ID is empty")
+    cseq = message.value(CSEQ)
+    found = _CSEQ.match(cseq) if cseq[:1].isdigit() else None
+    number = int(found[1] or b"0") if found is not None else 0
     if found is None or number >= 1 << 31:
         if CSEQ in message.at:
             faults.append("CSeq is not a number below 2**31 and a method")
@@ -350,8 +356,10 @@ def _read_start(message: Message, start: bytes) -> None:
     message.uri = uri
     if version.upper() != b"SIP/2.0":
         message.faults.append(OTHER_VERSION)
-    if not uri or b" " in uri or b"\t" in uri or uri[:1] == b"<" or b"\0" in uri:
+    if not uri or _NOT_IN_URI.search(uri):
         message.faults.append("a Request-URI that can't be read")
+    elif b"?" in uri and b"?" in uri.rpartition(b"@")[2] and uri[:5].lower().startswith((b"sip:", b"sips:")):
+        message.faults.append("headers in the Request-URI")  # §19.1.1, RFC 4475 §3.1.2.11
     if rest[-1:] in (b" ", b"\t"):
         message.faults.append("blanks after the SIP version")
 
