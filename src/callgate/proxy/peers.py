@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
+from callgate.proxy.edge import Edge
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.targets import Groups, Target
 from callgate.proxy.token import key_tag
@@ -92,11 +93,14 @@ class Key:
     `outbound` and `inbound` are the limits that a call of that direction claims (`inbound_free`: counted, and never
     refused), `attempt` those that every
     further attempt claims (a failover is a new call to the carrier), `lines` are those of `outbound` without
-    the rate. `pbx_groups` is what a call in tries. `max_call_seconds` may be None.
+    the rate. `pbx_groups` is what a call in tries. `max_call_seconds` may be None. `trusted`: what it asserts of a
+    caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
+    `only_number` is its DID where it has exactly one.
     """
 
     __slots__ = (
         "attempt",
+        "caller_ids",
         "dial",
         "id",
         "inbound",
@@ -104,12 +108,14 @@ class Key:
         "lines",
         "max_call_seconds",
         "networks",
+        "only_number",
         "outbound",
         "pbx",
         "pbx_groups",
         "tag",
         "token_seconds",
         "trunk",
+        "trusted",
     )
 
     def __init__(
@@ -125,6 +131,9 @@ class Key:
         pbx: Flow | None = None,
         pbx_uri: Uri | None = None,
         max_call_seconds: float | None = None,
+        trusted: bool = True,
+        caller_ids: Numbers | None = None,
+        only_number: str = "",
     ) -> None:
         self.id = id
         self.tag = key_tag(id)
@@ -142,6 +151,9 @@ class Key:
         if pbx is not None and pbx_uri is not None:
             self.pbx_groups = ((Target(pbx, host_port(pbx_uri), pbx_uri.raw.decode("ascii", "replace")),),)
         self.max_call_seconds = max_call_seconds
+        self.trusted = trusted
+        self.caller_ids = caller_ids
+        self.only_number = only_number
 
 
 class Peer:
@@ -201,6 +213,7 @@ class Directory:
         keys: Iterable[Key],
         numbers: Numbers,
         own: Iterable[tuple[str, int]] = (),
+        secret_headers: Iterable[str] = (),
     ) -> None:
         Directory._generations += 1
         self.generation = Directory._generations
@@ -209,6 +222,8 @@ class Directory:
         self.keys = {k.id: k for k in keys}
         self.key_of_tag = {k.tag: k for k in self.keys.values()}
         self.numbers = numbers
+        asserted = any(not key.trusted or key.caller_ids is not None for key in self.keys.values())
+        self.edge = Edge(secret_headers, asserted=asserted)
         # The addresses that name the gate itself, as (host in lower case, port).
         self.own = {(x.host, x.port) for x in listeners} | set(own)
         lines = [line for x in listeners for line in (x.record_route, x.record_route_secure)]
