@@ -259,6 +259,17 @@ def test_in_the_dialog_critical_privacy_ends_nothing(world: World) -> None:
     world.pbx.gets("200 BYE")
 
 
+def test_a_call_back_of_the_authorities_always_gets_through(world: World) -> None:
+    """RFC 7090 §4."""
+    world.carrier.sends("INVITE", headers=["Priority: psap-callback", "Privacy: user;critical"])
+    world.carrier.gets("100")
+    world.pbx.gets("INVITE")
+    world.pbx.sends("486")
+    world.pbx.gets("ACK")
+    world.carrier.gets("486")
+    world.carrier.sends("ACK")
+
+
 # -- I19 -----------------------------------------------------------------------------------------------------------
 
 ALLOWED = ("+815012345678", "+81312345600-+81312345699")

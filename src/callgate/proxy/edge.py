@@ -102,7 +102,7 @@ def judge(request: Message, key: Key, *, from_pbx: bool) -> Refusal | None:
     """Why a request outside a dialog does not pass the edge; None where it does. Never asked of an emergency call."""
     refusal = _asks_too_much(request) if request.marked else None
     if refusal is None and from_pbx and key.caller_ids is not None and request.method in SHOWS_CALLER:
-        refusal = judge_caller(request, key)
+        refusal = _judge_caller(request, key)
     return refusal
 
 
@@ -115,7 +115,7 @@ def _asks_too_much(request: Message) -> Refusal | None:
     return None
 
 
-def judge_caller(request: Message, key: Key) -> Refusal | None:
+def _judge_caller(request: Message, key: Key) -> Refusal | None:
     """I19: every number that a call shows as its caller's, in From and in P-Asserted-Identity, is one of the key's
     `caller_ids`, and there is one. A From without a number (`anonymous`) is fine beside such an identity."""
     allowed = key.caller_ids

@@ -10,7 +10,6 @@ from callgate.proxy.attempts import Phase
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Send
 from callgate.proxy.dialog import Side, side_of
-from callgate.proxy.edge import judge_caller
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import (
     Routes,
@@ -88,8 +87,7 @@ class Inside:
             # A re-INVITE of a call of an earlier start, or a new call in its clothes: the To tag is not ours to
             # verify. So its number is judged, and it takes a token like any call.
             verdict = path.key.dial.judge(read_uri(uri))
-            refused = not verdict.allowed and verdict.code != 484
-            if refused or judge_caller(request, path.key) is not None:
+            if not verdict.allowed and verdict.code != 484:
                 self.core.counts.rejected("re-INVITE of an unknown call")
                 self.core.answer(request, key, 403, flow, now)
                 return
