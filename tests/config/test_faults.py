@@ -231,6 +231,18 @@ TABLE = {
         17,
         "the number +815012345600…+815012345700 is held at `keys.acme.numbers[0]`",
     ),
+    "caller ids": (
+        "    pbx:",
+        '    caller_ids: ["12345"]\n    pbx:',
+        11,
+        "keys.acme.caller_ids[0]: `12345` is no phone number",
+    ),
+    "no caller id": (
+        "    pbx:",
+        "    caller_ids: []\n    pbx:",
+        11,
+        "keys.acme.caller_ids: an empty list lets no call out",
+    ),
     "numbers without pbx": (
         '    pbx: "sip:127.0.0.1:5070"\n',
         "",
@@ -340,6 +352,25 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, who may read everything
     with pytest.raises(ConfigError, match="permission denied"):
         load_config(tmp_path / "gate.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Via", "`Via` is a header that SIP needs"),
+        ("P-ASSERTED-IDENTITY", "is a header that SIP needs"),
+        ("i", "`i` is a header that SIP needs"),
+        ("X Key", "`X Key` is no header name"),
+        ("X-Key:", "is no header name"),
+        ("X-K\u00e9y", "is no header name"),
+    ],
+)
+def test_a_secret_header_that_can_not_be_taken_off(tmp_path: Path, name: str, words: str) -> None:
+    header = f'    secret_header: {{name: "{name}", value: v}}\n    pbx:'
+    found = faults_of(tmp_path, GOOD.replace("    pbx:", header, 1))
+    assert any(text.startswith("keys.acme.secret_header.name: ") and words in text for _, text in found), (
+        found
+    )
 
 
 def test_all_faults_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ NUMBERS = load_profile("standard", Path(".")).numbers
 class World:
     """`cps` … `max_call_seconds` are the limits of the key `acme`; `gateways` how many the trunk `carrier` has;
     `pbx_over` and `carrier_over` UDP, TCP or TLS; `listens`: further transports of the gate; `phones`: so many ring at
-    once for a call in; `fresh`: the gate has only just started."""
+    once for a call in; `fresh`: the gate has only just started; `trusted`, `caller_ids` and `only_number` are the
+    key's, `secret_headers` what proves a key."""
 
     def __init__(
         self,
@@ -73,6 +74,10 @@ class World:
         fresh: bool = False,
         listens: tuple[str, ...] = (),
         phones: int = 0,
+        trusted: bool = True,
+        caller_ids: tuple[str, ...] | None = None,
+        only_number: str = "",
+        secret_headers: tuple[str, ...] = (),
     ) -> None:
         self.now = self.started = 1000.0
         self.listeners = self._listeners(
@@ -123,13 +128,21 @@ class World:
             pbx=Flow(self.pbx.flow.listener, pbx_host, 5070),
             pbx_uri=parse_uri(self.pbx.contact[1:-1].replace("pbx@", "").encode()),
             max_call_seconds=max_call_seconds,
+            trusted=trusted,
+            only_number=only_number,
         )
         if phones:
             key.pbx_groups = (tuple([_device(phone) for phone in self.phones]),)
+        if caller_ids is not None:
+            key.caller_ids = Numbers()
+            for number in caller_ids:
+                first, _, last = number.partition("-")
+                key.caller_ids.add(first, last or first, key)
         numbers = Numbers()
         numbers.add(DID, DID, key)
         self.meters = Meters([0.0] * 4000)
-        self.directory = Directory(self.listeners, [trunk], [key], numbers)
+        self.secret_headers = secret_headers
+        self.directory = Directory(self.listeners, [trunk], [key], numbers, secret_headers=secret_headers)
         self.core = Core(self.directory, Signer(SECRET), self.meters, 1 << 40, self.now)
         self.store = Watched(store, self.now if fresh else self.now - 10.0, self._answered)
         gc.disable()

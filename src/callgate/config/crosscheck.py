@@ -6,14 +6,37 @@ Each check yields findings and stands alone; `CHECKS` is the list of them.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from callgate.config.schema import Config
-from callgate.config.values import ListenUri, Numbers, SipPeer
+from callgate.config.values import ListenUri, Numbers, SipPeer, shown
 from callgate.policy.profile import contradictions
 
 Loc = tuple[str | int, ...]
+SIP_NEEDS = frozenset(
+    (
+        *("accept", "allow", "allow-events", "authorization", "call-id", "contact", "content-disposition"),
+        *("content-encoding", "content-length", "content-type", "cseq", "date", "event", "expires", "from"),
+        *("geolocation", "history-info", "diversion", "identity", "max-breadth", "max-forwards", "min-se"),
+        *("p-asserted-identity", "p-called-party-id", "path", "priority", "privacy", "proxy-authenticate"),
+        *(
+            "proxy-authorization",
+            "proxy-require",
+            "rack",
+            "reason",
+            "record-route",
+            "refer-to",
+            "referred-by",
+        ),
+        *("replaces", "require", "resource-priority", "retry-after", "route", "rseq", "service-route"),
+        *("session-expires", "session-id", "subscription-state", "supported", "target-dialog", "timestamp"),
+        *("to", "unsupported", "user-agent", "via", "warning", "www-authenticate"),
+    )
+)
+"""Headers that have to pass: none of them can be a key's secret."""
+TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]{1,64}\Z")
 
 
 class Finding(NamedTuple):
@@ -160,6 +183,34 @@ def numbers(config: Config) -> Iterator[Finding]:
             widest = here
 
 
+def caller_ids(config: Config) -> Iterator[Finding]:
+    """I19: a list that lets nobody call is more likely a mistake than a wish."""
+    for name, key in config.keys.items():
+        if key.caller_ids is not None and not key.caller_ids:
+            text = (
+                "an empty list lets no call out; name the numbers that may be shown, or leave it out for any"
+            )
+            loc = ("keys", name, "caller_ids")
+            yield Finding(loc, text, unless=loc)
+
+
+def secret_headers(config: Config) -> Iterator[Finding]:
+    """They are taken off whatever passes: a header that SIP needs can't be one."""
+    for name, key in config.keys.items():
+        header = key.secret_header.name if key.secret_header is not None else None
+        if header is None:
+            continue
+        loc = ("keys", name, "secret_header", "name")
+        if not TOKEN.match(header):
+            yield Finding(
+                loc, f"{shown(header)} is no header name: letters, digits and `-`, such as `X-Api-Key`"
+            )
+        elif header.lower() in SIP_NEEDS or len(header) == 1:
+            yield Finding(
+                loc, f"{shown(header)} is a header that SIP needs; take another, such as `X-Api-Key`"
+            )
+
+
 def limits(config: Config) -> Iterator[Finding]:
     for name, key in config.keys.items():
         for inner, outer, why in contradictions(key.limits.by_hand):
@@ -176,6 +227,8 @@ CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     sources,
     pbxes,
     numbers,
+    caller_ids,
+    secret_headers,
     limits,
 )
 

@@ -262,6 +262,8 @@ class Key(Section):
     secret_header: SecretHeader | None = None
     pbx: Pbx | None = None
     numbers: tuple[KeyNumber, ...] = _list()
+    caller_ids: tuple[Number, ...] | None = None
+    trusted: bool = True
     trunk: TrunkName = ""
     recorders: tuple[Network, ...] = _list()
     mode: Mode = "enforce"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from callgate.config import Config, ConfigError, Fault, SipPeer, effective_limits
+from callgate.config import Config, ConfigError, Fault, KeyNumber, SipPeer, effective_limits
+from callgate.config import Numbers as NumberRange
 from callgate.config.schema import DigestUser
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
@@ -98,13 +99,25 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             max_call_seconds=limits.max_call_seconds,
             require=key_section.require,
             tls_names=key_section.tls_names,
+            trusted=key_section.trusted,
+            only_number=_only_number(key_section.numbers),
         )
+        if key_section.caller_ids is not None:
+            key.caller_ids = caller_ids_of(key_section.caller_ids, key)
         keys[key_id] = key
         for number in key_section.numbers:
             numbers_of.add(number.number.first, number.number.last, key)
     if faults:
         raise ConfigError(faults)
-    return Directory(listeners, trunks.values(), keys.values(), numbers_of, access=access_of(config, keys))
+    secret_headers = [k.secret_header.name for k in config.keys.values() if k.secret_header is not None]
+    return Directory(
+        listeners,
+        trunks.values(),
+        keys.values(),
+        numbers_of,
+        access=access_of(config, keys),
+        secret_headers=secret_headers,
+    )
 
 
 def access_of(config: Config, keys: Mapping[str, Key]) -> Access | None:
@@ -142,6 +155,29 @@ def _ha1(user: DigestUser, realm: bytes, algorithms: Iterable[Algorithm]) -> dic
     return {
         name.encode(): value.get_secret_value().lower().encode() for name, value in (user.ha1 or {}).items()
     }
+
+
+def _only_number(numbers: Sequence[KeyNumber]) -> str:
+    """The number of a key that has exactly one."""
+    if len(numbers) == 1 and len(numbers[0].number) == 1:
+        return numbers[0].number.first
+    return ""
+
+
+def caller_ids_of(ranges: Iterable[NumberRange], key: Key) -> Numbers:
+    """I19: what a key's calls may show. Ranges may overlap; a look-up wants them apart."""
+    found = Numbers()
+    first = last = ""
+    for one in sorted(ranges, key=lambda one: (len(one.first), one.first)):
+        if len(one.first) == len(last) and one.first <= last:
+            last = max(last, one.last)
+            continue
+        if first:
+            found.add(first, last, key)
+        first, last = one.first, one.last
+    if first:
+        found.add(first, last, key)
+    return found
 
 
 def _unreachable(config: Config, path: str, peer: SipPeer) -> Fault:

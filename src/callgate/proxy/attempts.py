@@ -15,6 +15,7 @@ from callgate.proxy.answer import rank, reply
 from callgate.proxy.commands import Renew, Send
 from callgate.proxy.copies import LEASE, Copies
 from callgate.proxy.dialog import Side, Stage, hear
+from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, response_out
 from callgate.proxy.peers import Key
@@ -421,7 +422,10 @@ class Attempts:
         server = self.server
         if server is None:
             return
-        data = response_out(response, stream=server.flow.listener.reliable, code=code)
+        edits: Edits = NO_EDITS
+        if response.marked:
+            edits = self.core.directory.edge.edits(response, self.key, from_pbx=self.direction == INBOUND)
+        data = response_out(response, stream=server.flow.listener.reliable, code=code, edits=edits)
         if data is None:
             self.core.counts.rejected("no Via left")
             return

@@ -129,6 +129,7 @@ class Core:
         except Malformed:
             self.counts.rejected("unreadable")
             return
+        message.marked = self.directory.edge.search(data) is not None
         if message.code:
             self._response(message, flow, now)
         else:

@@ -32,6 +32,8 @@ class Counts:
                 for rule in (
                     "drain",
                     "store",
+                    "privacy",
+                    *(("I19",) if not n and key.caller_ids is not None else ()),
                     *(part.rule for part in parts),
                     *(() if n else key.dial.rules),
                 ):

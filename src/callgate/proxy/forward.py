@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow
 from callgate.proxy.peers import Directory
 from callgate.sip.errors import Malformed
@@ -31,6 +32,10 @@ SCHEMES = frozenset((b"sip", b"sips", b"tel", b"urn"))
 
 _RECEIVED = re.compile(rb';[ \t]*+received[ \t]*+=[^;,"]*+', re.IGNORECASE)
 _REACHED_BY = re.compile(rb";(?:maddr|transport)=[^;?]*+", re.IGNORECASE)
+_OVERLOAD = re.compile(
+    rb';[ \t]*+oc(?:-[A-Za-z]++)?+[ \t]*+(?:=[^;,"]*+(?:"[^"]*+")?+)?+(?=;|\Z)|("(?:[^"\\]++|\\.?+)*+(?:"|\Z))',
+    re.IGNORECASE | re.DOTALL,
+)
 _RPORT = re.compile(rb';[ \t]*+rport[ \t]*+(?:=[^;,"]*+)?(?=;|\Z)', re.IGNORECASE)
 
 
@@ -69,8 +74,8 @@ def reply_flow(request: Message, flow: Flow) -> Flow:
 class Routes:
     """The Route of a request once our own values are off (RFC 3261 §16.4).
 
-    `token` is the one that our Record-Route carried, empty if there was none; `edits` are the lines that change
-    (None: the line goes); `next` is the first value that is left, as written, empty if none.
+    `token` is the one that our Record-Route carried, empty if there was none; `edits` are the lines that change, here
+    and at the edge (None: the line goes); `next` is the first value that is left, as written, empty if none.
     """
 
     __slots__ = ("edits", "next", "token")
@@ -177,6 +182,8 @@ def request_out(
         lines[i] = edit
     top = at[VIA]
     lines[top] = b"%b\r\n%b" % (via, request.lines[top])
+    if b"oc" in request.via.params.lower():
+        lines[top] = b"%b\r\n%b" % (via, _without_overload(request.lines[top]))
     here = at.get(MAX_FORWARDS)
     if here is not None:
         lines[here] = b"Max-Forwards: %d" % (hops - 1)
@@ -193,22 +200,35 @@ def request_out(
     return wire(lines, request.body)  # type: ignore[arg-type]
 
 
-def response_out(response: Message, *, stream: bool, code: int = 0) -> bytes | None:
+def _without_overload(line: bytes) -> bytes:
+    """The client's Via without its overload parameters (`oc`, `oc-algo`, …): those are between it and us (RFC 7339
+    §5.6)."""
+    if all(found[1] for found in _OVERLOAD.finditer(line)):
+        return line
+    values = split_list(header_value(line))
+    values[0] = _OVERLOAD.sub(lambda found: found[1] or b"", values[0])
+    return b"%b: %b" % (line.partition(b":")[0], b", ".join(values))
+
+
+def response_out(response: Message, *, stream: bool, code: int = 0, edits: Edits = NO_EDITS) -> bytes | None:
     """The response without our Via (RFC 3261 §16.7 step 3); None when there was no other. `code` replaces the
-    status (a lone 503 becomes a 500, §16.7 step 6)."""
-    lines = response.lines[:]
-    at = response.at
+    status (a lone 503 becomes a 500, §16.7 step 6); `edits` are lines that change (None: the line goes)."""
+    top, rest = response.at[VIA], response.via.rest
+    if not rest and (response.repeated is None or VIA not in response.repeated):
+        return None
+    via = b"Via: " + rest if rest else None
+    if edits:
+        changed = {**edits, top: via}
+        lines = [line for i, old in enumerate(response.lines) if (line := changed.get(i, old)) is not None]
+    else:
+        lines = response.lines[:]
+        if via is None:
+            del lines[top]
+        else:
+            lines[top] = via
     if code:
         lines[0] = b"SIP/2.0 %d Server Internal Error" % code
-    top = at[VIA]
-    rest = response.via.rest
-    if rest:
-        lines[top] = b"Via: " + rest
-    elif response.repeated is not None and VIA in response.repeated:
-        del lines[top]
-    else:
-        return None
-    if stream and CONTENT_LENGTH not in at:
+    if stream and CONTENT_LENGTH not in response.at:
         lines.append(b"Content-Length: %d" % len(response.body))
     return wire(lines, response.body)
 

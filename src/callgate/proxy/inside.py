@@ -11,7 +11,13 @@ from callgate.proxy.call import Call
 from callgate.proxy.commands import Send
 from callgate.proxy.dialog import Side, side_of
 from callgate.proxy.flow import Flow
-from callgate.proxy.forward import Routes, own_uri, reply_flow, swap_strict, take_own_routes
+from callgate.proxy.forward import (
+    Routes,
+    own_uri,
+    reply_flow,
+    swap_strict,
+    take_own_routes,
+)
 from callgate.proxy.peers import Key, Peer
 from callgate.proxy.relay import Relay
 from callgate.proxy.token import OUTBOUND
@@ -171,6 +177,9 @@ class Inside:
         if flow.connection and sender.flow.connection != flow.connection:
             sender.flow = flow  # it has connected anew
         peer = Peer(trunk=path.key.trunk) if path.from_pbx else Peer(key=path.key)
+        if request.marked:
+            edge = self.core.directory.edge
+            routes.edits.update(edge.edits(request, path.key, from_pbx=path.from_pbx))
         to = receiver.next_hop(target, self.core.directory, peer)
         if call is not None:
             token = token or call.tokens[-1]
@@ -186,7 +195,9 @@ class Inside:
             self.core.answer(request, key, 480, flow, now, NOT_SECURE.headers() if path.from_pbx else [])
             return
         server = self.core.layer.open_server(request, key, reply_flow(request, flow), now)
-        relay = Relay(self.core, request, server, None if stale else call, sender, receiver, path.from_pbx)
+        relay = Relay(
+            self.core, request, server, None if stale else call, sender, receiver, path.from_pbx, path.key
+        )
         if method == b"BYE":
             if call is not None and not path.from_pbx and not stale:
                 by_caller = sender is call.caller

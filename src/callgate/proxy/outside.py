@@ -8,6 +8,7 @@ from callgate.numbers import read_dialled, read_uri
 from callgate.proxy.answer import NOT_SECURE, Refusal, reply
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert
+from callgate.proxy.edge import judge
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import SCHEMES, Routes, reply_flow, take_own_routes
 from callgate.proxy.peers import Key, Peer, Trunk
@@ -110,6 +111,9 @@ class Outside:
             call = Call(self.core, self.core.next_id(), key, OUTBOUND, request, server, flow, now)
             call.groups = key.trunk.groups
         call.dialled = uri
+        if request.marked:
+            outbound = call.direction == OUTBOUND
+            routes.edits.update(self.core.directory.edge.edits(request, key, from_pbx=outbound))
         call.routes = routes
         call.hops = hops
         call.caller.cseq = request.cseq_number
@@ -139,7 +143,12 @@ class Outside:
         call.refuse(Refusal(verdict.rule, verdict.reason, verdict.code), now)
 
     def _admit(self, call: Call, request: Message, uri: Uri, flow: Flow, now: float) -> None:
-        """Nothing forbids the call: it asks for what it needs."""
+        """The number may be called: the rest of what may be said of a call before it asks for what it needs."""
+        outbound = call.direction == OUTBOUND
+        refusal = judge(request, call.key, from_pbx=outbound)
+        if refusal is not None and (outbound or not call.free):  # the authorities always get through
+            call.refuse(refusal, now)
+            return
         if uri.scheme == b"sips":
             call.groups = secure_only(call.groups) if flow.listener.secure else ()
             if not call.groups:
@@ -224,8 +233,15 @@ class Outside:
         if uri.startswith(b"sips:") and not (flow.listener.secure and to.listener.secure):
             self.core.answer(request, server_key, 480, flow, now, NOT_SECURE.headers() if from_pbx else [])
             return
+        refused = judge(request, key, from_pbx=from_pbx)
+        if refused is not None:
+            told = refused.headers() if from_pbx else []
+            self.core.answer(request, server_key, refused.code, flow, now, told)
+            return
+        if request.marked:
+            routes.edits.update(self.core.directory.edge.edits(request, key, from_pbx=from_pbx))
         server = self.core.layer.open_server(request, server_key, reply_flow(request, flow), now)
-        relay = Relay(self.core, request, server, None, None, None, from_pbx)
+        relay = Relay(self.core, request, server, None, None, None, from_pbx, key)
         text = self._dialog_token(key, from_pbx, flow if from_pbx else to, request)
         self.core.start(relay, request, uri, text, flow, to, routes, hops, now)
 

@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
 from callgate.proxy.access import Access
+from callgate.proxy.edge import Edge
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.targets import Groups, Target
 from callgate.proxy.token import key_tag
@@ -95,10 +96,14 @@ class Key:
     further attempt claims (a failover is a new call to the carrier), `lines` are those of `outbound` without
     the rate. `pbx_groups` is what a call in tries. `max_call_seconds` may be None. `require` names what has to show
     that a call is this key's (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is.
+    `trusted`: what it asserts of a
+    caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
+    `only_number` is its DID where it has exactly one.
     """
 
     __slots__ = (
         "attempt",
+        "caller_ids",
         "dial",
         "id",
         "inbound",
@@ -106,6 +111,7 @@ class Key:
         "lines",
         "max_call_seconds",
         "networks",
+        "only_number",
         "outbound",
         "pbx",
         "pbx_groups",
@@ -114,6 +120,7 @@ class Key:
         "tls_names",
         "token_seconds",
         "trunk",
+        "trusted",
     )
 
     def __init__(
@@ -131,6 +138,9 @@ class Key:
         max_call_seconds: float | None = None,
         require: Iterable[str] = (),
         tls_names: Iterable[str] = (),
+        trusted: bool = True,
+        caller_ids: Numbers | None = None,
+        only_number: str = "",
     ) -> None:
         self.id = id
         self.tag = key_tag(id)
@@ -150,6 +160,9 @@ class Key:
         self.max_call_seconds = max_call_seconds
         self.require = frozenset(require)
         self.tls_names = tuple(name.lower() for name in tls_names)
+        self.trusted = trusted
+        self.caller_ids = caller_ids
+        self.only_number = only_number
 
     def holds(self, host: str) -> bool:
         """Whether an address is among the key's sources."""
@@ -254,6 +267,7 @@ class Directory:
         numbers: Numbers,
         own: Iterable[tuple[str, int]] = (),
         access: Access | None = None,
+        secret_headers: Iterable[str] = (),
     ) -> None:
         Directory._generations += 1
         self.generation = Directory._generations
@@ -263,6 +277,8 @@ class Directory:
         self.key_of_tag = {k.tag: k for k in self.keys.values()}
         self.numbers = numbers
         self.access = access
+        asserted = any(not key.trusted or key.caller_ids is not None for key in self.keys.values())
+        self.edge = Edge(secret_headers, asserted=asserted)
         # The addresses that name the gate itself, as (host in lower case, port).
         self.own = {(x.host, x.port) for x in listeners} | set(own)
         lines = [line for x in listeners for line in (x.record_route, x.record_route_secure)]

@@ -11,6 +11,7 @@ from callgate.proxy.answer import reply
 from callgate.proxy.commands import Release
 from callgate.proxy.copies import ASK_SECONDS, LEASE
 from callgate.proxy.dialog import Side
+from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import response_out
 from callgate.proxy.peers import Key
@@ -46,6 +47,7 @@ class Relay:
         "datagram",
         "due",
         "from_pbx",
+        "key",
         "method",
         "rate",
         "receiver",
@@ -64,8 +66,10 @@ class Relay:
         sender: Side | None,
         receiver: Side | None,
         from_pbx: bool,
+        key: Key,
     ) -> None:
         self.core = core
+        self.key = key
         self.method = request.method
         self.request: Message | None = request if request.method in REFRESHES else None
         self.server: AnyServer | None = server
@@ -136,7 +140,10 @@ class Relay:
             self._dialog_heard(code, response, now)
         if server is None or (code == 408 and self.method != b"INVITE"):
             return  # RFC 4320 §4.2: nobody sends a 408 to a non-INVITE, its client has given up already
-        data = response_out(response, stream=server.flow.listener.reliable)
+        edits: Edits = NO_EDITS
+        if response.marked:
+            edits = self.core.directory.edge.edits(response, self.key, from_pbx=not self.from_pbx)
+        data = response_out(response, stream=server.flow.listener.reliable, edits=edits)
         if data is None:
             self.core.counts.rejected("no Via left")
             return

@@ -109,7 +109,8 @@ class Message:
 
     `code` is 0 for a request, else the status; `method` and `uri` are those of a request (for a response,
     `method` is the one in CSeq). Read at once is what every message is matched by: the top Via, Call-ID, CSeq and
-    the tags (empty where there is none). `faults` are English sentences; where there are any, what could not be
+    the tags (empty where there is none). `marked` is a reader's own note: the core's, that the edge has to look
+    (`proxy.edge`). `faults` are English sentences; where there are any, what could not be
     read is empty and `via` may be None.
     """
 
@@ -123,6 +124,7 @@ class Message:
         "faults",
         "from_tag",
         "lines",
+        "marked",
         "method",
         "repeated",
         "to_tag",
@@ -144,6 +146,7 @@ class Message:
     cseq_number: int
     cseq_method: bytes
     faults: list[str]
+    marked: bool
 
     def value(self, slot: int) -> bytes:
         """The (first) value of a noted header, unfolded and trimmed; empty when it is absent."""
@@ -240,6 +243,7 @@ def parse(data: bytes) -> Message:
     ) = found
     via.rest = b""
     message.faults = []
+    message.marked = False
     return message
 
 
@@ -251,6 +255,7 @@ def parse_slowly(data: bytes) -> Message:
     message = Message()
     faults: list[str] = []
     message.faults = faults
+    message.marked = False
     if end < 0:
         faults.append("the header does not end with an empty line")
         head, body = data.rstrip(b"\r\n"), b""
