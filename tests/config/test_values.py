@@ -97,8 +97,11 @@ def test_any_text_is_a_peer_or_a_value_error(text: str) -> None:
         ("sip:127.0.0.1", SipPeer("127.0.0.1", 5060, "udp")),
         ("SIP:127.0.0.1:5070;transport=TCP", SipPeer("127.0.0.1", 5070, "tcp")),
         ("sip:[::1]", SipPeer("::1", 5060, "udp")),
-        ("sips:Trunk.Example.JP", SipPeer("trunk.example.jp", 5061, "tls")),
-        ("sip:trunk.example.jp;transport=tls", SipPeer("trunk.example.jp", 5061, "tls")),
+        ("sips:Trunk.Example.JP", SipPeer("trunk.example.jp", 5061, "tls", False, False, True)),
+        ("sips:trunk.example.jp;transport=tcp", SipPeer("trunk.example.jp", 5061, "tls", False, True, True)),
+        ("sip:trunk.example.jp;transport=tls", SipPeer("trunk.example.jp", 5061, "tls", False, True)),
+        ("sip:trunk.example.jp:5060", SipPeer("trunk.example.jp", 5060, "udp", True, False)),
+        ("sip:asterisk", SipPeer("asterisk", 5060, "udp", False, False)),
     ],
 )
 def test_peers(text: str, peer: SipPeer) -> None:

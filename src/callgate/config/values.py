@@ -138,11 +138,18 @@ class HostPort:
 
 @dataclass(slots=True, frozen=True)
 class SipPeer:
-    """A gateway or a PBX: `sip:127.0.0.1:5080;transport=tcp`. `host` without brackets; no port means 5060."""
+    """A gateway or a PBX: `sip:127.0.0.1:5080;transport=tcp`. `host` without brackets; no port means 5060.
+
+    What stands in the URI itself decides how a name is looked up (RFC 3263): whether its port and transport were
+    given, and whether it is a `sips:` one.
+    """
 
     host: str
     port: int
     transport: Literal["udp", "tcp", "tls"]
+    port_given: bool = True
+    transport_given: bool = True
+    secure: bool = False
 
     @classmethod
     def parse(cls, value: object) -> SipPeer:
@@ -155,7 +162,8 @@ class SipPeer:
         address, *params = rest.split(";")
         if "?" in rest:
             raise ValueError(f"{shown(text)}: headers (`?…`) have no place here")
-        transport = "tls" if scheme.lower() == "sips" else "udp"
+        secure = scheme.lower() == "sips"
+        transport = "tls" if secure else "udp"
         for param in params:
             name, _, given = param.partition("=")
             if name.lower() != "transport" or given.lower() not in ("udp", "tcp", "tls"):
@@ -163,11 +171,18 @@ class SipPeer:
                     f"{shown(text)}: only `;transport=udp`, `tcp` or `tls` may follow the address"
                 )
             transport = given.lower()
+        if secure and transport == "udp":
+            raise ValueError(f"{shown(text)}: sips: goes over TLS, never over UDP")
+        if secure:
+            transport = "tls"
         host, port = split_host(address, "SIP address")
         if is_ip(host) and ipaddress.ip_address(host).is_unspecified:
             raise ValueError(f"{shown(text)}: nobody answers at {host}; write the other side's address")
         default = SIPS_PORT if transport == "tls" else SIP_PORT
-        return cls(host, default if port is None else port, transport)  # type: ignore[arg-type]
+        number = default if port is None else port
+        if is_ip(host):
+            return cls(host, number, transport)  # type: ignore[arg-type]
+        return cls(host, number, transport, port is not None, bool(params), secure)  # type: ignore[arg-type]
 
     @property
     def is_name(self) -> bool:
@@ -175,8 +190,10 @@ class SipPeer:
         return not is_ip(self.host)
 
     def __str__(self) -> str:
-        suffix = "" if self.transport == "udp" else f";transport={self.transport}"
-        return f"sip:{join_host(self.host, self.port)}{suffix}"
+        shown_transport = self.transport_given if self.is_name else self.transport != "udp"
+        suffix = f";transport={self.transport}" if shown_transport else ""
+        scheme = "sips" if self.secure else "sip"
+        return f"{scheme}:{join_host(self.host, self.port if self.port_given else None)}{suffix}"
 
 
 def parse_pbx(value: object) -> SipPeer | Literal["registered"]:

@@ -1,0 +1,158 @@
+"""Keeps the places of every configured name at hand, so that no message ever waits for DNS.
+
+Each name is looked up at the start and again before its TTL has run out. While DNS is away the last answer serves for
+`stale_seconds` beyond its TTL. Only names of the config are looked up: nothing that a message brings along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from random import random as any_random
+from typing import Protocol
+
+from callgate.config import SipPeer
+from callgate.net.dns import Failed
+from callgate.net.locate import Located
+from callgate.proxy.places import Place, Random
+
+AT_ONCE = 8
+"""Names that are looked up at the same time."""
+TTL_MIN, TTL_MAX = 1.0, 3600.0
+"""Seconds: what a TTL below and above is taken for."""
+EARLY = 0.9
+"""The part of the TTL after which a name is looked up anew."""
+AGAIN, AGAIN_MAX = 1.0, 30.0
+"""Seconds until a look-up that failed is tried again, doubling up to the second."""
+GONE_AFTER = 2
+"""Answers in a row that a name has no service, until it is believed."""
+
+OnChange = Callable[[SipPeer, tuple[Place, ...], str], None]
+"""(name, its places, what is wrong): called when either has changed. No places: calls can't go there."""
+
+
+class Locates(Protocol):
+    async def locate(self, peer: SipPeer) -> Located:
+        """Raises Failed."""
+        ...
+
+
+class Name:
+    """What is known of one name. Times are the caller's, seconds; `again` is when to look it up next."""
+
+    def __init__(self, peer: SipPeer, stale_seconds: float, random: Random = any_random) -> None:
+        self.peer = peer
+        self.places: tuple[Place, ...] = ()
+        self.trouble = ""
+        self.again = 0.0
+        self._stale = stale_seconds
+        self._random = random
+        self._sure = False
+        self._good_until = float("-inf")
+        self._failures = 0
+        self._absences = 0
+
+    def found(self, located: Located, now: float) -> bool:
+        """A look-up has ended: whether anything has changed."""
+        if not located.places:
+            self._absences += 1
+            trouble = f"{self.peer.host} has no address in DNS for SIP"
+            if self.places and self._absences < GONE_AFTER:
+                return self._wait(now, self.places, trouble)
+            return self._wait(now, (), trouble)
+        self._absences = 0
+        if not located.sure and self._sure and now < self._good_until + self._stale:
+            return self._wait(now, self.places, "a part of the look-up failed: the last answer serves")
+        ttl = min(max(located.ttl, TTL_MIN), TTL_MAX)
+        self._sure = located.sure
+        self._good_until = now + ttl
+        if not located.sure:
+            return self._wait(now, located.places, "")
+        self._failures = 0
+        self.again = now + max(TTL_MIN, ttl * EARLY * (1.0 - self._random() / 10))
+        return self._set(located.places, "")
+
+    def failed(self, why: str, now: float) -> bool:
+        """Nothing could be learned: whether anything has changed."""
+        return self._wait(now, self.places, why)
+
+    def _wait(self, now: float, places: tuple[Place, ...], trouble: str) -> bool:
+        self._failures += 1
+        pause = min(AGAIN * 2 ** min(self._failures - 1, 10), AGAIN_MAX) * (0.75 + self._random() / 4)
+        end = self._good_until + self._stale
+        if places and now < end < now + pause:
+            pause = end - now
+        if places and now >= end:
+            places = ()
+        if not places:
+            self._sure = False
+        self.again = now + pause
+        return self._set(places, trouble)
+
+    def _set(self, places: tuple[Place, ...], trouble: str) -> bool:
+        if places == self.places and bool(trouble) == bool(self.trouble):
+            return False
+        self.places, self.trouble = places, trouble
+        return True
+
+
+class Names:
+    """One task per name; `changed` hears of every change."""
+
+    def __init__(
+        self,
+        peers: Iterable[SipPeer],
+        locator: Locates,
+        stale_seconds: float,
+        changed: OnChange,
+        unexpected: Callable[[Exception], None],
+    ) -> None:
+        self._names = [Name(peer, stale_seconds) for peer in dict.fromkeys(peers)]
+        self._locator = locator
+        self._changed = changed
+        self._unexpected = unexpected
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unasked = len(self._names)
+        self._all_asked = asyncio.Event()
+
+    async def start(self, within: float) -> None:
+        """Look up every name; wait for the first answers, `within` seconds at most."""
+        self._tasks = [asyncio.create_task(self._keep(name), name="names") for name in self._names]
+        if self._tasks:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await self._all_asked.wait()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _keep(self, name: Name) -> None:
+        loop = asyncio.get_running_loop()
+        first = True
+        while True:
+            async with self._free:
+                changed = await self._look_up(name)
+            if changed or first:
+                self._changed(name.peer, name.places, name.trouble)
+            if first:
+                first = False
+                self._unasked -= 1
+                if not self._unasked:
+                    self._all_asked.set()
+            await asyncio.sleep(max(0.0, name.again - loop.time()))
+
+    async def _look_up(self, name: Name) -> bool:
+        loop = asyncio.get_running_loop()
+        try:
+            located = await self._locator.locate(name.peer)
+        except Failed as error:
+            return name.failed(str(error), loop.time())
+        except Exception as error:  # a bug of ours: the name is asked again all the same
+            self._unexpected(error)
+            return name.failed(repr(error), loop.time())
+        return name.found(located, loop.time())
