@@ -13,7 +13,6 @@ from callgate.config.supported import NOT_YET
 ASKS: dict[str, dict[str, str]] = {
     "a TLS listener": {"top": 'listen: ["udp://127.0.0.1:5060", "tls://127.0.0.1:5061"]'},
     "`tls`": {"top": "tls: {certificate: a.pem, private_key: b.pem}"},
-    "a `digest` section other than the default": {"top": "digest: {throttle: {failures: 3}}"},
     "a database other than the default": {"top": 'database: "postgresql://u:hunter2@db/x"'},
     "a store other than `memory`": {"top": 'store: "redis://:hunter2@cache"'},
     "a `probe` section other than the default": {"top": "probe: {misses: 5}"},
@@ -31,10 +30,6 @@ ASKS: dict[str, dict[str, str]] = {
     "a `health` section other than the default": {"trunk": "health: {down_after: 1}"},
     "a `retry_after_max` other than the default": {"trunk": "retry_after_max: 10"},
     "limits of a trunk": {"trunk": "limits: {outbound_cps: 10}"},
-    "`digest` users": {"key": "digest: [{username: a, password: hunter2}]"},
-    "`require`": {"key": "require: [source]"},
-    "`tls_names`": {"key": "tls_names: [pbx.example.jp]"},
-    "`secret_header`": {"key": "secret_header: {name: X-Api-Key, value: hunter2}"},
     "a PBX that is `registered`": {"key": "pbx: registered"},
     "a PBX over TLS": {"key": "pbx: sips:127.0.0.1:5071"},
     "a PBX by name (write its IP address)": {"key": "pbx: sip:pbx.example.jp"},

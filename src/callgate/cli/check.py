@@ -110,6 +110,18 @@ def _number_lines(rules: NumberRules) -> Iterator[str]:
     yield f"  {rest}   {rules.default_rule + ': ' if rules.default_rule else ''}every other number"
 
 
+def _identity_lines(key: Key) -> Iterator[str]:
+    """What shows that a call is this key's, besides its sources."""
+    if key.digest:
+        yield f"  digest    {', '.join(user.username for user in key.digest)}"
+    if key.tls_names:
+        yield f"  tls_names {', '.join(key.tls_names)}"
+    if key.secret_header is not None:
+        yield f"  header    {key.secret_header.name}"
+    if key.require:
+        yield f"  require   {', '.join(key.require)}: all of these"
+
+
 def report(config: Config) -> Iterator[str]:
     """The whole answer, line by line."""
     yield f"{config.path}: fine"
@@ -134,6 +146,7 @@ def report(config: Config) -> Iterator[str]:
         yield ""
         yield f"key {name} (trunk {key.trunk}, contract {profile.name})"
         yield f"  sources   {', '.join(map(str, key.sources)) or 'none'}"
+        yield from _identity_lines(key)
         yield f"  pbx       {key.pbx or 'none'}"
         count = sum(len(one.number) for one in key.numbers)
         shown = ", ".join(str(one.number) for one in key.numbers[:5]) + (
@@ -183,8 +196,10 @@ def _above_contract(name: str, limits: Limits, profile: Profile) -> Iterator[str
 
 
 def _key_warnings(config: Config, name: str, key: Key) -> Iterator[str]:
-    if not key.sources:
-        yield f"key {name}: no `sources`, so it can't place a call"
+    if not (key.sources or key.digest or key.tls_names or key.secret_header):
+        yield f"key {name}: no `sources`, and nothing else that tells its calls, so it can't place a call"
+    if key.secret_header is not None and any(one.uri.transport != "tls" for one in config.listen):
+        yield f"key {name}: `secret_header` can be read on the way to a udp:// or tcp:// listener; use tls://"
     for net in key.sources:
         if net.prefixlen == 0:
             yield f"key {name}: the source {net} is everybody: whoever reaches the gate may call at your cost"
@@ -211,6 +226,11 @@ def warnings(config: Config) -> Iterator[str]:
     yield from _missing_tcp(config)
     if config.secret is not None and len(config.secret.get_secret_value()) < MIN_SECRET:
         yield f"`secret` is shorter than {MIN_SECRET} characters; it can be guessed"
+    digest = config.digest
+    if digest.secret is not None and len(digest.secret.get_secret_value()) < MIN_SECRET:
+        yield f"`digest.secret` is shorter than {MIN_SECRET} characters; it can be guessed"
+    if set(digest.algorithms) == {"MD5"} and any(key.digest for key in config.keys.values()):
+        yield "`digest.algorithms` is MD5 alone: passwords can be guessed from what goes over the wire; add SHA-256"
     for one in config.listen:
         if one.uri.wildcard and one.advertise is None:
             yield (

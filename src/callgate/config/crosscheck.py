@@ -140,11 +140,11 @@ def trunks(config: Config) -> Iterator[Finding]:
 
 
 def sources(config: Config) -> Iterator[Finding]:
-    """One network, one owner; of two that overlap, the more specific one wins."""
+    """A network is a key's or a trunk's; of two that overlap, the more specific one wins. What two keys may share
+    is in `config.identities`."""
     claimed: list[tuple[Loc, Any]] = []
     for name, key in config.keys.items():
         claimed += [(("keys", name, "sources", n), net) for n, net in enumerate(key.sources)]
-    yield from _twice(claimed, "the network")
     carrier = {net: name for name, trunk in config.trunks.items() for net in trunk.sources}
     for loc, net in claimed:
         if net in carrier:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from callgate.config import source
+from callgate.config import identities, source
 from callgate.config.crosscheck import findings
 from callgate.config.faults import ConfigError, Fault
 from callgate.config.profiles import load_profile
@@ -69,7 +69,7 @@ def load_config(path: str | Path) -> Config:
             faults += [one for one in error.faults if one not in own]
             for one in own:
                 fault(("trunks", name, "profile"), one.text)
-    for finding in findings(config):
+    for finding in (*findings(config), *identities.findings(config)):
         # What looks missing because its faulty value was taken out is not a fault of its own.
         if not any(finding.unless and part[: len(finding.unless)] == finding.unless for part in wrong_parts):
             fault(finding.loc, finding.text, finding.other)

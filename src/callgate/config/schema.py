@@ -108,7 +108,7 @@ class Tls(Section):
 
 
 class DigestThrottle(Section):
-    failures: Some = 10
+    failures: Annotated[int, Field(ge=1, le=100)] = 10
     per_seconds: SomeSeconds = 10
     block_seconds: Seconds = 60
 

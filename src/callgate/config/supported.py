@@ -50,7 +50,6 @@ class Row(NamedTuple):
 NOT_YET: tuple[Row, ...] = (
     Row("listen.*", 2, "a TLS listener", _listens_on_tls),
     Row("tls", 2, "`tls`"),
-    Row("digest", 2, "a `digest` section other than the default"),
     Row("database", 5, "a database other than the default"),
     Row("store", 4, "a store other than `memory`"),
     Row("probe", 2, "a `probe` section other than the default"),
@@ -68,10 +67,6 @@ NOT_YET: tuple[Row, ...] = (
     Row("trunks.*.health", 2, "a `health` section other than the default"),
     Row("trunks.*.retry_after_max", 2, "a `retry_after_max` other than the default"),
     Row("trunks.*.limits", 4, "limits of a trunk"),
-    Row("keys.*.digest", 2, "`digest` users"),
-    Row("keys.*.require", 2, "`require`"),
-    Row("keys.*.tls_names", 2, "`tls_names`"),
-    Row("keys.*.secret_header", 2, "`secret_header`"),
     Row("keys.*.pbx", 2, "a PBX that is `registered`", _registered),
     Row("keys.*.pbx", 2, "a PBX over TLS", _over_tls),
     Row("keys.*.pbx", 2, "a PBX by name (write its IP address)", _by_name),
