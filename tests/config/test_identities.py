@@ -109,14 +109,18 @@ WRONG = {
     "a header without a name": (
         "",
         f'secret_header: {{name: "X Key", value: {HEADER}}}',
-        "secret_header.name: can't be the name of a header",
+        "secret_header.name: `X Key` is no header name",
     ),
     "a header of SIP's": (
         "",
         f"secret_header: {{name: from, value: {HEADER}}}",
-        "`from` has a meaning in SIP",
+        "`from` is a header that SIP needs",
     ),
-    "a compact header": ("", f"secret_header: {{name: x, value: {HEADER}}}", "`x` has a meaning in SIP"),
+    "a compact header": (
+        "",
+        f"secret_header: {{name: x, value: {HEADER}}}",
+        "`x` is a header that SIP needs",
+    ),
     "a header that can be guessed": (
         "",
         "secret_header: {name: X-Key, value: hunter2}",

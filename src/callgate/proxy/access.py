@@ -85,6 +85,9 @@ class Access:
         return tuple(dict.fromkeys(found))
 
     def taken_off(self, request: Message) -> dict[int, bytes | None]:
-        """The lines that are ours alone and go no further (RFC 3261 §22.3): {place: None}. Credentials for other
-        realms stay where they are."""
-        return {i: None for places in self.shown(request).values() for i in places}
+        """Credentials for our realm are for us alone (RFC 3261 §22.3): {place: None} of their lines. Those for other
+        realms stay where they are; secret headers go with the rest of what the edge takes off."""
+        if not self.users:
+            return {}
+        shown = self.shown(request)
+        return {i: None for name in (AUTHORIZATION, PROXY_AUTHORIZATION) for i in shown.get(name, ())}
