@@ -3,9 +3,9 @@ and, when the gate is told to end the call, to send both sides a BYE."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from callgate.proxy.flow import Flow
 from callgate.proxy.peers import Directory, Peer
@@ -27,8 +27,9 @@ class Side:
     """One end of a dialog.
 
     `tag` is its tag; `cseq` the highest CSeq it has used, and of a callee `heard` the highest that the caller has
-    used towards it (-1: none yet); `flow` how its messages reach us. Contact and
-    Record-Route are kept as they were written: most calls end before anybody has to read them.
+    used towards it (-1: none yet); `flow` how its messages reach us; `sent_by` the host that its own requests name
+    in their Via, where they ask for symmetric answers (`rport`). Contact and Record-Route are kept as they were
+    written: most calls end before anybody has to read them.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class Side:
         "heard",
         "hop",
         "hop_uri",
+        "sent_by",
         "stage",
         "tag",
     )
@@ -55,12 +57,48 @@ class Side:
         self.stage = Stage.EARLY  # of a callee
         self.hop: Flow | None = None  # where `hop_uri` leads
         self.hop_uri = b""
+        self.sent_by = b""
 
     def learn_contact(self, message: Message) -> None:
         """The Contact of a request or response that sets the remote target (RFC 3261 §12.2)."""
         i = message.at.get(CONTACT)
-        if i is not None:
+        if i is not None and message.lines[i] != self._contact:
             self._contact = message.lines[i]
+            self.hop = None
+
+    def learn_via(self, request: Message) -> None:
+        """What a request of its own says about where it is."""
+        via = request.via
+        sent_by = via.host if via.rport else b""
+        if sent_by != self.sent_by:
+            self.sent_by = sent_by
+            self.hop = None
+
+    def moved(self, flow: Flow) -> None:
+        """A new request of this side came by another path than those before: it has connected anew, or the NAT that
+        it is behind has given it another port (RFC 3581 §1). A port only: another host may be anybody's."""
+        old = self.flow
+        if flow.connection:
+            if flow.connection == old.connection:
+                return
+        elif flow.host != old.host or flow.port == old.port or not self._is_behind_nat():
+            return
+        self.flow = flow
+        self.hop = None
+
+    def _is_behind_nat(self) -> bool:
+        """Whether it calls itself by an address that its messages don't come from."""
+        nearest = next((uri.bare_host for uri in self._named()), "")
+        return self._is_inside(_bare(self.sent_by)) or self._is_inside(nearest)
+
+    def _is_inside(self, host: str) -> bool:
+        """Whether an address that this side has named lies inside of its NAT, out of our reach: it is not the one
+        that its messages come from, and either its own Via takes it for that, or it is private, of one link or
+        loopback where that one is not."""
+        address, source = _address(host), _address(self.flow.host)
+        if address is None or source is None or address == source:
+            return False
+        return address == _address(_bare(self.sent_by)) or realm(address) not in (0, realm(source))
 
     def learn_routes(self, message: Message) -> None:
         """The Record-Route of the message that makes the dialog (RFC 3261 §12.1)."""
@@ -112,16 +150,17 @@ class Side:
         host = uri.bare_host
         if directory.is_own(host, uri.default_port):
             return flow  # a UA that has no Route sends to us what is meant for the other side
-        if host != flow.host and not _is_address(host):
+        if host != flow.host and _address(host) is None:
             return flow
         given = uri.param(b"transport") if uri.params else None
         transport = (given or (b"UDP" if uri.scheme == b"sip" else b"TLS")).upper()
-        if flow.listener.reliable and host == flow.host:
+        inside = host != flow.host and self._gave(uri) and self._is_inside(host)
+        if flow.listener.reliable and (host == flow.host or inside):
             # A stream that the peer opened carries requests back to it; its target is where to go without it.
             return Flow(flow.listener, flow.host, flow.port, flow.connection, (host, uri.default_port))
         if (host, uri.default_port) == (flow.host, flow.port) and transport == flow.listener.transport:
             return flow
-        if not (self._gave(uri) or directory.is_exactly(host, uri.default_port, peer)):
+        if not directory.is_exactly(host, uri.default_port, peer) and (inside or not self._gave(uri)):
             return flow
         listener = directory.listener_for(transport, host, flow.listener)
         if listener is None:
@@ -130,24 +169,19 @@ class Side:
 
     def gave_host(self, host: str) -> bool:
         """Whether this side has named an address as its target or on its route."""
-        for raw in (self.contact, *_uris(self.routes)):
-            try:
-                if parse_uri(raw).bare_host == host:
-                    return True
-            except Malformed:
-                continue
-        return False
+        return any(uri.bare_host == host for uri in self._named())
 
     def _gave(self, uri: Uri) -> bool:
-        given = [self.contact, *_uris(self.routes)]
-        for raw in given:
+        where = (uri.host, uri.default_port)
+        return any((own.host, own.default_port) == where for own in self._named())
+
+    def _named(self) -> Iterator[Uri]:
+        """Where it says that it is: its routes, nearest first, then its target."""
+        for raw in (*_uris(self.routes), self.contact):
             try:
-                own = parse_uri(raw)
+                yield parse_uri(raw)
             except Malformed:
                 continue
-            if own.host == uri.host and own.default_port == uri.default_port:
-                return True
-        return False
 
 
 FORKS = 16
@@ -188,9 +222,36 @@ def _uris(routes: Iterable[bytes]) -> Iterable[bytes]:
             continue
 
 
-def _is_address(host: str) -> bool:
+Address = IPv4Address | IPv6Address
+
+
+def _bare(host: bytes) -> str:
+    return host.strip(b"[]").decode("ascii")
+
+
+def _address(host: str) -> Address | None:
+    """None for a name."""
     try:
-        ip_address(host)
+        address = ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+_REALMS = [
+    [ip_network(text) for text in texts.split()]
+    for texts in (
+        "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 fc00::/7",  # RFC 1918, RFC 6598, RFC 4193
+        "169.254.0.0/16 fe80::/10",  # RFC 3927, RFC 4291 §2.5.6
+        "127.0.0.0/8 0.0.0.0/8 ::1/128 ::/128",
+    )
+]
+
+
+def realm(address: Address) -> int:
+    """0 for an address of the Internet, else who can reach it: 1 a private network, 2 one link, 3 one machine."""
+    for kind, networks in enumerate(_REALMS, 1):
+        if any(address.version == network.version and address in network for network in networks):
+            return kind
+    return 0

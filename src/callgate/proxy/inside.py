@@ -173,9 +173,14 @@ class Inside:
         sender, receiver = path.sender, path.receiver
         if path.from_pbx and self.core.directory.access is not None:
             routes.edits.update(self.core.directory.access.taken_off(request))
-        stale = call is not None and method not in (b"ACK", b"PRACK") and _stale(path, request.cseq_number)
-        if flow.connection and sender.flow.connection != flow.connection:
-            sender.flow = flow  # it has connected anew
+        fresh = stale = False
+        if call is not None and method not in (b"ACK", b"PRACK"):
+            stale = _stale(path, request.cseq_number)
+            fresh = not stale
+        if fresh:
+            sender.learn_via(request)
+        if flow is not sender.flow and (fresh or (flow.connection and not stale)):
+            sender.moved(flow)
         peer = Peer(trunk=path.key.trunk) if path.from_pbx else Peer(key=path.key)
         if request.marked:
             edge = self.core.directory.edge

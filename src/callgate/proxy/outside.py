@@ -117,6 +117,7 @@ class Outside:
         call.routes = routes
         call.hops = hops
         call.caller.cseq = request.cseq_number
+        call.caller.learn_via(request)
         call.caller.learn_contact(request)
         call.caller.learn_routes(request)
         self.core.by_call_id[call.call_id] = call
