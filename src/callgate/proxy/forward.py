@@ -130,7 +130,7 @@ def without_own_maddr(uri: Uri, directory: Directory) -> bytes:
     ):
         return uri.raw
     user = uri.user + b"@" if uri.user else b""
-    return b"%b:%b%b%b%b" % (uri.scheme, user, uri.host, _REACHED_BY.sub(b"", uri.params), uri.headers)
+    return b"%b:%b%b%b" % (uri.scheme, user, uri.host, _REACHED_BY.sub(b"", uri.params))
 
 
 def max_forwards(request: Message) -> int:
