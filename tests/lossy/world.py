@@ -68,6 +68,7 @@ class LossyWorld(World):
         self.claimed_by: dict[int, str] = {}
         self.offered: set[str] = set()  # Call-IDs of INVITEs that have reached the gate
         self.unheard: dict[str, float] = {}  # Call-ID → when a BYE or re-INVITE first left for the carrier
+        self.excused: set[str] = set()  # whose PBX has answered a re-INVITE or UPDATE with 481: RFC 5057
         self.unknown = 0  # calls that the carrier had up while the gate could not know of it
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = 0
@@ -126,6 +127,9 @@ class LossyWorld(World):
         self.current = call_id
         if call_id not in self.offered and data.startswith(b"INVITE ") and Msg(data).opens_a_call:
             self.offered.add(call_id)
+        elif data.startswith((b"SIP/2.0 481", b"SIP/2.0 408")) and not phone.carrier:
+            if Msg(data).method in ("INVITE", "UPDATE"):
+                self.excused.add(call_id)
         agent = self.agent_of[phone]
         if self.watchful:
             super().deliver(agent, data, agent.flow)
@@ -202,7 +206,7 @@ class LossyWorld(World):
     def _check_known(self, call_id: str) -> None:
         """A call that the carrier has up holds a line; unless a request of the other side went unanswered all its
         Timer F long, which ends the dialog for whoever asked (RFC 3261 §12.2.1.2)."""
-        if self.claims.get(call_id) or not self.living(call_id):
+        if self.claims.get(call_id) or call_id in self.excused or not self.living(call_id):
             return
         if self.now - self.unheard.get(call_id, self.now) < 31.0:
             self.wrong(f"the line of {call_id} is free while the carrier has it up")
