@@ -3,7 +3,9 @@ let anything happen.
 
 A line is held from the moment the gate sends the INVITE on until the final answer of 300 and more goes up; an answered
 call until the last of its dialogs is over: the carrier's BYE has come, a BYE of the PBX has got its final answer (any
-but 401 and 407) or none in 32 s or ICMP, a re-INVITE or UPDATE has got a 481, or 64 s went by without an ACK.
+but 401 and 407) or none in 32 s or ICMP, a re-INVITE or UPDATE has got a 481, or 64 s went by without an ACK. And a
+line is held for each callee of the carrier that picks up when nobody waits any more, until one side has hung up: the
+caller, the callee or the gate.
 """
 
 from __future__ import annotations
@@ -44,17 +46,30 @@ class Held:
         self.up_at = 0.0
         self.acked = False
         self.open: dict[str, Open] = {}
+        self.late: set[str] = set()  # callee's tags of dialogs with nobody
+
+    @property
+    def lines(self) -> int:
+        return (self.state != "over") + len(self.late)
 
     def dialog_over(self, tag: str) -> None:
+        self.late.discard(tag)
         if self.state == "up":
             self.up.discard(tag)
             self.known.add(tag)
             if not self.up:
                 self.state = "over"
 
+    def picked_up_late(self, tag: str) -> None:
+        if tag not in self.known and not self.inbound:
+            self.known.add(tag)
+            self.late.add(tag)
+
     def answered(self, request: Open, code: int) -> None:
         if request.own:
-            if request.to_carrier:
+            if request.tag in self.late:
+                self.late.discard(request.tag)
+            elif request.to_carrier:
                 self.state = "over"
         elif request.method == "BYE":
             if code not in (
@@ -73,7 +88,7 @@ class Model:
         self.calls: dict[str, Held] = {}
 
     def holding(self, *, inbound: bool) -> int:
-        return sum(1 for c in self.calls.values() if c.state != "over" and c.inbound is inbound)
+        return sum(c.lines for c in self.calls.values() if c.inbound is inbound)
 
     def came(self, text: Text) -> None:
         call = self.calls.get(text.call_id)
@@ -104,6 +119,8 @@ class Model:
         if text.method == "ACK":
             return
         tag = text.to_tag if to_callee else text.from_tag
+        if own and to_carrier:
+            call.picked_up_late(tag)
         call.open[text.branch] = Open(text.method, tag, now, to_carrier, own)
         if text.method == "BYE" and not to_carrier and not own:
             call.dialog_over(tag)
@@ -113,6 +130,8 @@ class Model:
             if call.state == "tried":
                 call.state = "over"
             return
+        if call.state == "over":
+            call.picked_up_late(text.to_tag)
         if call.state == "tried":
             call.state, call.up_at = "up", now
         if call.state == "up" and text.to_tag not in call.known:

@@ -137,6 +137,12 @@ class Attempts:
         """The first 2xx has come."""
         raise NotImplementedError
 
+    def picked_up_late(
+        self, client: InviteClientTransaction, response: Message, first: bool, told: bool, now: float
+    ) -> None:
+        """A 2xx has come that finds the call over."""
+        raise NotImplementedError
+
     def known_by(self, token: bytes) -> None:
         """An attempt has made a token: what carries it belongs to this call."""
         raise NotImplementedError
@@ -274,9 +280,10 @@ class Attempts:
 
     def _on_success(self, client: InviteClientTransaction, response: Message, now: float) -> None:
         """Every 2xx goes up at once, also one that comes after a CANCEL or from a gateway that was left
-        (RFC 3261 §16.7 step 5): the call exists."""
+        (RFC 3261 §16.7 step 5): the call exists. One that comes when the call is over has nobody to talk to."""
         self.callees, side = hear(self.callees, response, client.flow)
-        if side is not None and side.stage is Stage.EARLY:
+        first = side is not None and side.stage is Stage.EARLY
+        if side is not None and first:
             side.stage = Stage.UP
         if self.phase is Phase.TRYING:
             self.phase = Phase.UP
@@ -287,7 +294,9 @@ class Attempts:
                     self._cancel(other, now)
             self.attempts.clear()
             self.current.clear()
-        self._pass_on(response, now)
+        told = self._pass_on(response, now)
+        if self.phase is Phase.OVER:
+            self.picked_up_late(client, response, first, told, now)
 
     def _on_failure(self, client: InviteClientTransaction, response: Message, now: float) -> None:
         if self.phase is not Phase.TRYING:
@@ -418,21 +427,27 @@ class Attempts:
             record.ended_by = "gate"
         self.end(now)
 
-    def _pass_on(self, response: Message, now: float, code: int = 0) -> None:
+    def _pass_on(self, response: Message, now: float, code: int = 0) -> bool:
+        """Whether the caller is told."""
         server = self.server
         if server is None:
-            return
+            return False
         edits: Edits = NO_EDITS
         if response.marked:
             edits = self.core.directory.edge.edits(response, self.key, from_pbx=self.direction == INBOUND)
         data = response_out(response, stream=server.flow.listener.reliable, code=code, edits=edits)
         if data is None:
             self.core.counts.rejected("no Via left")
-            return
-        if not self.core.layer.respond(server, code or response.code, data, now) and response.code < 300:
-            # The caller has had another final answer, but a callee has picked up all the same: it is told, so
-            # that it can end the call that now exists (RFC 3261 §16.7 step 5).
-            self.core.out.append(Send(server.flow, data))
+            return False
+        if self.core.layer.respond(server, code or response.code, data, now):
+            return True
+        if response.code >= 300 or server.state is State.COMPLETED:
+            # A caller whose ACK has not come may not have seen the failure: it must not hear two finals (§17.2.1).
+            return False
+        # The caller has had another final answer, but a callee has picked up all the same: it is told, so that it
+        # can end the call that now exists (RFC 3261 §16.7 step 5).
+        self.core.out.append(Send(server.flow, data))
+        return True
 
     # -- giving up ---------------------------------------------------------------------------------------
 

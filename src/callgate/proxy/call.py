@@ -142,6 +142,15 @@ class Call(Attempts):
         self.core.out.append(Renew(self.leg, NEVER if longest is None else longest + SPARE))
         self._wake(now + min(NO_ACK, longest or NO_ACK))
 
+    def picked_up_late(
+        self, client: InviteClientTransaction, response: Message, first: bool, told: bool, now: float
+    ) -> None:
+        self.core.late.heard(self, client, response, first, told, now)
+
+    def remember(self, until: float) -> None:
+        """Keep an ended call in memory, for what is still to come inside its dialogs."""
+        self.due = max(self.due, until)
+
     # -- its own timer -----------------------------------------------------------------------------------
 
     def expire(self, now: float) -> None:
@@ -175,6 +184,8 @@ class Call(Attempts):
         """The dialog with one callee has ended. A call that was forked is over with the last of them; before the
         answer it is the INVITE's final answer that counts."""
         if self.phase is not Phase.UP:
+            if self.phase is Phase.OVER and side is not None:
+                self.core.late.over(self.call_id, side.tag)
             return
         if side is not None:
             side.stage = Stage.OVER

@@ -37,6 +37,7 @@ from callgate.proxy.forward import (
 )
 from callgate.proxy.hangup import HangUp
 from callgate.proxy.inside import Inside
+from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
 from callgate.proxy.outside import ALLOW, Outside
 from callgate.proxy.peers import Directory, Key, Peer
@@ -111,6 +112,7 @@ class Core:
         self.auth = Auth(self)
         self.outside = Outside(self)
         self.inside = Inside(self)
+        self.late = LateAnswers(self)
 
     # -- what the shell calls ----------------------------------------------------------------------------
 
@@ -384,7 +386,9 @@ class Core:
             branch += CANCEL_MARK
         client = self.layer.clients.get(branch)
         if client is None or via.sent_by != client.flow.listener.sent_by:
-            self.counts.rejected("stray response")
+            late = client is None and 200 <= response.code < 300 and response.method == b"INVITE"
+            if not (late and self.late.stray(response, branch, flow, now)):
+                self.counts.rejected("stray response")
             return
         if flow.host != client.flow.host and not self._same_peer(flow, client.flow):
             self.counts.rejected("response from elsewhere")

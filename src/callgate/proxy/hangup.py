@@ -1,10 +1,12 @@
-"""Ending a call that the gate was told to end: a BYE to both sides, made from what the dialog has shown."""
+"""Requests that the gate itself sends inside a dialog, and what ends a call that it was told to end: a BYE to both
+sides, made from what the dialog has shown."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from callgate.proxy.dialog import Side
+from callgate.proxy.flow import Flow
 from callgate.proxy.peers import Peer
 from callgate.proxy.token import OUTBOUND
 from callgate.proxy.transactions import NOBODY, AnyClient
@@ -15,6 +17,38 @@ from callgate.sip.message import Message, wire
 if TYPE_CHECKING:
     from callgate.proxy.call import Call
     from callgate.proxy.core import Core
+
+
+def own_request(
+    core: Core,
+    method: bytes,
+    side: Side,
+    peer: Peer,
+    sender: bytes,
+    receiver: bytes,
+    call_id: bytes,
+    number: int,
+    token: bytes,
+) -> tuple[Flow, bytes, bytes]:
+    """A request inside a dialog to `side` (who belongs to `peer`), as the other side would write it (RFC 3261
+    §12.2.1.1): (flow, branch, message). `sender` and `receiver` are the values of From and To, `number` its CSeq."""
+    target = side.contact or b"sip:" + side.flow.host.encode()
+    routes = side.routes
+    flow = side.next_hop(_uri_of(routes[0]) if routes else target, core.directory, peer)
+    branch, via = core.branch(flow.listener, token)
+    lines = [
+        b"%b %b SIP/2.0" % (method, target),
+        via,
+        *(b"Route: " + route for route in routes),
+        b"From: " + sender,
+        b"To: " + receiver,
+        b"Call-ID: " + call_id,
+        b"CSeq: %d %b" % (number, method),
+        b"Max-Forwards: 70",
+        b"Content-Length: 0",
+    ]
+    core.counts.sent(method)
+    return flow, branch, wire(lines, b"")
 
 
 class HangUp:
@@ -31,7 +65,10 @@ class HangUp:
         call = self.call
         callee = call.callees[0]
         outbound = call.direction == OUTBOUND
-        from_line, to_line = call.from_line.partition(b":")[2], call.to_line.partition(b":")[2]
+        from_line, to_line = (
+            call.from_line.partition(b":")[2].strip(),
+            call.to_line.partition(b":")[2].strip(),
+        )
         for side, other, sender, receiver, is_trunk in (
             (callee, call.caller, from_line, to_line, outbound),
             (call.caller, callee, to_line, from_line, not outbound),
@@ -50,27 +87,15 @@ class HangUp:
         counts: bool,
         now: float,
     ) -> None:
-        target = side.contact or b"sip:" + side.flow.host.encode()
-        first = _uri_of(side.routes[0]) if side.routes else target
-        flow = side.next_hop(first, core.directory, peer)
-        branch, via = core.branch(flow.listener, self.call.tokens[-1])
         # Not noted as the other's own: its BYE, crossing with this one, is none the staler for it.
-        heard = side.heard if other is self.call.caller and side.heard >= 0 else other.cseq
+        call = self.call
+        heard = side.heard if other is call.caller and side.heard >= 0 else other.cseq
         number = max(heard, 0) + 1
-        lines = [
-            b"BYE %b SIP/2.0" % target,
-            via,
-            *(b"Route: " + route for route in side.routes),
-            b"From:" + sender,
-            b"To:" + receiver,
-            b"Call-ID: " + self.call.call_id,
-            b"CSeq: %d BYE" % number,
-            b"Max-Forwards: 70",
-            b"Content-Length: 0",
-        ]
-        core.counts.sent(b"BYE")
+        flow, branch, data = own_request(
+            core, b"BYE", side, peer, sender, receiver, call.call_id, number, call.tokens[-1]
+        )
         user = self if counts else NOBODY  # the PBX's answer decides nothing
-        core.layer.send(core.layer.other_client(branch, wire(lines, b""), flow, user, now), now)
+        core.layer.send(core.layer.other_client(branch, data, flow, user, now), now)
 
     def on_response(self, client: AnyClient, response: Message, now: float) -> None:
         if response.code >= 200:

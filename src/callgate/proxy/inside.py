@@ -190,6 +190,8 @@ class Inside:
             token = token or call.tokens[-1]
             if sender is call.caller and call.phase is Phase.UP:
                 call.acked = True  # an ACK, or what only comes after one
+            elif sender is call.caller and self.core.late.open:
+                self.core.late.taken_up(call.call_id, receiver.tag, now)
         if method == b"ACK":
             # RFC 3261 §16.11, §17: the ACK of a 2xx is a transaction of its own, without state or answer.
             self.core.counts.sent(method)

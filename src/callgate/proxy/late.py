@@ -1,0 +1,235 @@
+"""Callees that pick up when nobody waits any more: the call is over, or the INVITE's transaction has timed out.
+
+On a line that loses, whatever a gateway says can be lost until its call is given up. It rings there all the same, and
+whoever picks up then has a call with nobody. The 2xx is passed on where RFC 3261 §16.7 has it; but a caller who has had
+a failure drops it (RFC 6026 §7.2), and the callee would wait half a minute for an ACK. So whoever does not end such a
+dialog himself soon has it ended by the gate, which gave the failure: ACK and BYE (§13.2.2.4). A line is held for it from
+the 2xx on until the carrier has let go of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from callgate.policy.claim import Claim, Verdict
+from callgate.proxy.commands import Release, Send
+from callgate.proxy.copies import ASK_SECONDS
+from callgate.proxy.dialog import Side, Stage, side_of
+from callgate.proxy.flow import Flow
+from callgate.proxy.hangup import own_request
+from callgate.proxy.peers import Key, Peer
+from callgate.proxy.token import OUTBOUND
+from callgate.proxy.transactions import AnyClient, InviteClientTransaction
+from callgate.sip.message import FROM, TO, Message
+from callgate.sip.transaction import LIFE, NEVER, T2
+
+if TYPE_CHECKING:
+    from callgate.proxy.call import Call
+    from callgate.proxy.core import Core
+
+MOST = 1000
+"""Late answers at the same time; beyond that they end when their callee gives up (64*T1)."""
+TAKES_UP = T2
+"""Seconds a caller who was told has to acknowledge."""
+HANGS_UP = LIFE
+"""Seconds it then has to hang up: the gate has said that there is no such call."""
+LEASE = 4 * LIFE
+"""Seconds; all is over long before."""
+AHEAD = 100
+"""What the BYE's CSeq lies above the INVITE's: the caller may have used the next ones towards this callee (PRACK)."""
+
+
+class LateAnswers:
+    """By Call-ID and To tag, as long as copies of them may come."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.open: dict[tuple[bytes, bytes], LateAnswer] = {}
+
+    def heard(
+        self,
+        call: Call,
+        client: InviteClientTransaction,
+        response: Message,
+        first: bool,
+        told: bool,
+        now: float,
+    ) -> None:
+        """A 2xx that matches a transaction of a call that is over. `first`: of this callee; `told`: it was passed on
+        to a caller who knows that the call is over."""
+        if first:
+            call.remember(now + TAKES_UP + HANGS_UP + LIFE)
+        if first or (response.call_id, response.to_tag) in self.open:
+            self._take(call.key, call.direction, client.branch, response, client.flow, told, now)
+
+    def stray(self, response: Message, branch: bytes, flow: Flow, now: float) -> bool:
+        """A 2xx to an INVITE that matches no transaction; False where it is none of ours. Our token in its Via says
+        whose call it was; it has to come from where that key's calls go."""
+        core = self.core
+        text = branch.partition(b".")[0]
+        call = core.by_token.get(text)
+        side = side_of(call.callees, response.to_tag) if call is not None else None
+        if side is not None and side.stage is not Stage.EARLY:
+            return False  # one more copy of an answer that was heard
+        token = core.signer.read(text, response.call_id, response.from_tag)
+        if token is None or not core.began_here(token.leg):
+            return False
+        key = core.directory.key_of_tag.get(token.key_tag)
+        peer = core.directory.identify(flow)
+        if key is None or not (peer.trunk is key.trunk if token.direction == OUTBOUND else peer.key is key):
+            return False
+        self._take(key, token.direction, branch, response, flow, False, now)
+        return True
+
+    def _take(
+        self,
+        key: Key,
+        direction: int,
+        branch: bytes,
+        response: Message,
+        flow: Flow,
+        told: bool,
+        now: float,
+    ) -> None:
+        name = (response.call_id, response.to_tag)
+        answer = self.open.get(name)
+        if answer is not None:
+            answer.again()
+        elif response.to_tag and len(self.open) < MOST:
+            token = branch.partition(b".")[0]
+            self.core.counts.rejected("late answer")
+            answer = self.open[name] = LateAnswer(self, key, direction, token, response, flow, now)
+            answer.begin(told, now)
+
+    def taken_up(self, call_id: bytes, tag: bytes, now: float) -> None:
+        """The caller has acknowledged: it will hang up too."""
+        answer = self.open.get((call_id, tag))
+        if answer is not None and not answer.hung_up:
+            answer.due = now + HANGS_UP
+
+    def over(self, call_id: bytes, tag: bytes) -> None:
+        """One of the two sides has hung up."""
+        answer = self.open.get((call_id, tag))
+        if answer is not None:
+            answer.over()
+
+
+class LateAnswer:
+    """One dialog with nobody. The user of the BYE that ends it."""
+
+    __slots__ = (
+        "answers",
+        "claim",
+        "due",
+        "held",
+        "hung_up",
+        "is_over",
+        "key",
+        "name",
+        "number",
+        "parties",
+        "peer",
+        "side",
+        "slot",
+        "token",
+    )
+
+    def __init__(
+        self,
+        answers: LateAnswers,
+        key: Key,
+        direction: int,
+        token: bytes,
+        response: Message,
+        flow: Flow,
+        now: float,
+    ) -> None:
+        self.answers = answers
+        self.key = key
+        self.token = token
+        self.name = (response.call_id, response.to_tag)
+        self.parties = (response.value(FROM), response.value(TO))
+        self.number = response.cseq_number
+        self.peer = Peer(trunk=key.trunk) if direction == OUTBOUND else Peer(key=key)
+        self.side = Side(response.to_tag, flow)
+        self.side.learn_contact(response)
+        self.side.learn_routes(response)
+        self.held = self.hung_up = self.is_over = False
+        self.claim = 0
+        self.due = NEVER
+        self.slot = 0
+
+    def begin(self, told: bool, now: float) -> None:
+        """Count the line, whatever the limit: the carrier does. One that the PBX answers late is nothing to the
+        carrier."""
+        core, key = self.answers.core, self.key
+        if self.peer.trunk is not None and key.lines:
+            self.claim = core.next_id()
+            core.ask(self, key, Claim(self.claim, key.lines, now + ASK_SECONDS, LEASE, force=True), now)
+        if told:
+            self.due = now + TAKES_UP
+        else:
+            self._hang_up(now)
+        core.wheel.add(self)
+
+    def again(self) -> None:
+        """A further copy of the answer: its ACK was lost."""
+        if self.hung_up:
+            self._acknowledge()
+
+    def over(self) -> None:
+        """Nothing is held any more."""
+        self.is_over = True
+        if self.held:
+            self.held = False
+            core = self.answers.core
+            core.out.append(Release(self.claim))
+            core.counts.call_down(self.key, OUTBOUND)
+
+    def expire(self, now: float) -> None:
+        """The caller has not done it; or no copies come any more."""
+        if self.hung_up or self.is_over:
+            self.due = NEVER
+            self.answers.open.pop(self.name, None)
+        else:
+            self._hang_up(now)
+
+    def _hang_up(self, now: float) -> None:
+        self.hung_up = True
+        self.due = now + LIFE
+        layer = self.answers.core.layer
+        self._acknowledge()
+        flow, branch, data = self._compose(b"BYE", self.number + AHEAD)
+        layer.send(layer.other_client(branch, data, flow, self, now), now)
+
+    def _acknowledge(self) -> None:
+        flow, _, data = self._compose(b"ACK", self.number)
+        self.answers.core.out.append(Send(flow, data))
+
+    def _compose(self, method: bytes, number: int) -> tuple[Flow, bytes, bytes]:
+        core, (sender, receiver) = self.answers.core, self.parties
+        return own_request(
+            core, method, self.side, self.peer, sender, receiver, self.name[0], number, self.token
+        )
+
+    def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:
+        if not verdict.granted:
+            return
+        if self.is_over:
+            self.answers.core.out.append(Release(claim_id))
+        else:
+            self.held = True
+            self.answers.core.counts.call_up(self.key, OUTBOUND)
+
+    def on_response(self, client: AnyClient, response: Message, now: float) -> None:
+        if response.code >= 200:
+            self.over()
+
+    def on_timeout(self, client: AnyClient, now: float) -> None:
+        self.over()
+
+    def on_failed(self, client: AnyClient, now: float) -> None:
+        self.over()
+
+    def on_repeat(self, client: AnyClient, now: float) -> None:
+        raise AssertionError("only initial INVITEs carry a claim")
