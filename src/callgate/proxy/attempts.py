@@ -275,13 +275,13 @@ class Attempts:
             if response.code > 100 and now - self.record.invite_at > LEASE / 3:
                 self.core.out.append(Renew(self.leg, LEASE))
         if response.code > 100 and self.server is not None and self.phase is Phase.TRYING:
-            self.callees, _ = hear(self.callees, response, client.flow)
+            self.callees, _ = hear(self.callees, response, _home(client))
             self._pass_on(response, now)
 
     def _on_success(self, client: InviteClientTransaction, response: Message, now: float) -> None:
         """Every 2xx goes up at once, also one that comes after a CANCEL or from a gateway that was left
         (RFC 3261 §16.7 step 5): the call exists. One that comes when the call is over has nobody to talk to."""
-        self.callees, side = hear(self.callees, response, client.flow)
+        self.callees, side = hear(self.callees, response, _home(client))
         first = side is not None and side.stage is Stage.EARLY
         if side is not None and first:
             side.stage = Stage.UP
@@ -499,3 +499,8 @@ class Attempts:
     def _wake(self, due: float) -> None:
         self.due = due
         self.core.wheel.add(self)
+
+
+def _home(client: InviteClientTransaction) -> Flow:
+    """Where a callee is reached inside the dialog: not by the stream that only a large INVITE went over."""
+    return client.target.flow if client.target is not None else client.flow
