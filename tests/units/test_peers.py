@@ -179,7 +179,8 @@ def test_who_a_flow_is_is_looked_up_once_per_config() -> None:
 def test_an_address_that_is_exactly_somebody_s() -> None:
     """A gateway's, or the PBX's that calls of a key go to; not merely one of its networks."""
     carrier, other = trunk("carrier", "sip:192.0.2.1:5080"), trunk("other", "sip:192.0.2.2:5080")
-    pbx = Key("a", carrier, RULES, networks=[ip_network("10.0.0.0/8")], pbx=Flow(UDP4, "10.0.0.1", 5070))
+    at, uri = Flow(UDP4, "10.0.0.1", 5070), parse_uri(b"sip:10.0.0.1:5070")
+    pbx = Key("a", carrier, RULES, networks=[ip_network("10.0.0.0/8")], pbx=at, pbx_uri=uri)
     bare = key("b", "10.0.0.0/8")
     where = directory(carrier, other, pbx, bare)
     assert where.is_exactly("192.0.2.1", 5080, Peer(trunk=carrier))

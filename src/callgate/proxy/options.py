@@ -63,9 +63,9 @@ class Watch:
         if now < rest:
             self.due = rest
             return
+        self._asked_at = self.due
         self.due = NEVER
         self._waiting = True
-        self._asked_at = now
         self._number += 1
         core, flow = self._core, self._target.flow
         branch, via = core.branch(flow.listener, b"options")
