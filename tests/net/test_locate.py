@@ -26,7 +26,7 @@ class Dns:
 
     async def locate(self, uri: str, ways: Ways = ALL) -> Located:
         resolver = Resolver([self.server.address], 0.1)
-        return await Locator(resolver, ways, self.hosts, 0.1).locate(SipPeer.parse(uri))
+        return await Locator(resolver, ways, self.hosts, within=0.1).locate(SipPeer.parse(uri))
 
     async def found(self, uri: str, ways: Ways = ALL) -> list[str]:
         """Places in words: priority/weight transport addresses:port."""

@@ -17,6 +17,7 @@ after some minutes of silence the core has forgotten everything and left no cycl
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -33,8 +34,10 @@ from callgate.policy.profile import Limits
 from callgate.proxy.commands import Alert, Hangup, Record, Release, Renew, Send, Withdraw
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.health import NO_OPTIONS, Rules
 from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
+from callgate.proxy.places import Place
 from callgate.proxy.record import CallRecord
 from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
@@ -52,7 +55,8 @@ class World:
     """`cps` … `max_call_seconds` are the limits of the key `acme`; `gateways` how many the trunk `carrier` has;
     `pbx_over` and `carrier_over` UDP, TCP or TLS; `listens`: further transports of the gate; `phones`: so many ring at
     once for a call in; `fresh`: the gate has only just started; `trusted`, `caller_ids` and `only_number` are the
-    key's, `secret_headers` what proves a key."""
+    key's, `secret_headers` what proves a key. `rules`: how the health of a gateway is judged; `trunk_name` and
+    `pbx_name`: they are given by name, and `located` says where they are; `dice` decides what is left to chance."""
 
     def __init__(
         self,
@@ -78,6 +82,10 @@ class World:
         caller_ids: tuple[str, ...] | None = None,
         only_number: str = "",
         secret_headers: tuple[str, ...] = (),
+        rules: Rules = NO_OPTIONS,
+        trunk_name: str = "",
+        pbx_name: str = "",
+        dice: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.now = self.started = 1000.0
         self.listeners = self._listeners(
@@ -97,7 +105,7 @@ class World:
         self.stalled: list[Send] | None = None  # INVITEs behind unsent bytes of a stream
 
         trunk = self.trunk = Trunk(
-            "carrier", any_number=any_number, try_seconds=try_seconds, upstream_503=upstream_503
+            "carrier", any_number=any_number, try_seconds=try_seconds, upstream_503=upstream_503, rules=rules
         )
         self.gateways: list[Agent] = []
         for n, host in enumerate(carrier_hosts[:gateways]):
@@ -106,7 +114,10 @@ class World:
             bracketed = f"[{host}]" if ":" in host else host
             suffix = "" if carrier_over == "UDP" else f";transport={carrier_over.lower()}"
             uri = parse_uri(f"sip:{bracketed}:5080{suffix}".encode())
-            trunk.gateways.append(Gateway(n, uri, Flow(agent.flow.listener, host, 5080), trunk))
+            if not trunk_name:
+                trunk.gateways.append(Gateway(n, uri, Flow(agent.flow.listener, host, 5080), trunk))
+        if trunk_name:
+            trunk.gateways.append(Gateway(0, parse_uri(trunk_name.encode()), None, trunk))
         self.carrier = self.gateways[0]
         self.pbx = self._agent("pbx", pbx_host, 5070, pbx_over)
         self.stranger = self._agent("stranger", "203.0.113.66", 5060, "UDP")
@@ -125,8 +136,8 @@ class World:
             inbound=inbound,
             attempt=attempt,
             networks=[ip_network(pbx_host)],
-            pbx=Flow(self.pbx.flow.listener, pbx_host, 5070),
-            pbx_uri=parse_uri(self.pbx.contact[1:-1].replace("pbx@", "").encode()),
+            pbx=None if pbx_name else Flow(self.pbx.flow.listener, pbx_host, 5070),
+            pbx_uri=parse_uri((pbx_name or self.pbx.contact[1:-1].replace("pbx@", "")).encode()),
             max_call_seconds=max_call_seconds,
             trusted=trusted,
             only_number=only_number,
@@ -143,7 +154,7 @@ class World:
         self.meters = Meters([0.0] * 4000)
         self.secret_headers = secret_headers
         self.directory = Directory(self.listeners, [trunk], [key], numbers, secret_headers=secret_headers)
-        self.core = Core(self.directory, Signer(SECRET), self.meters, 1 << 40, self.now)
+        self.core = Core(self.directory, Signer(SECRET), self.meters, 1 << 40, self.now, dice)
         self.store = Watched(store, self.now if fresh else self.now - 10.0, self._answered)
         gc.disable()
         gc.freeze()  # so that the collection at the end looks at what this ladder made, and is quick
@@ -267,6 +278,12 @@ class World:
             self.post(send)
         self.carries_out()
 
+    def located(self, *places: Place, who: Gateway | Key | None = None, trouble: str = "") -> None:
+        """A look-up of the trunk's name, or of `who`, has this outcome."""
+        self.note(f"-- located {[place.hosts for place in places]} {trouble}")
+        self.core.trunks.located(who or self.trunk.gateways[0], places, trouble, self.now)
+        self.carries_out()
+
     def unreachable(self, text: Text) -> None:
         """ICMP: this request could not be delivered."""
         self.note(f"!! {text!r}")
@@ -371,6 +388,7 @@ class World:
         if self.ended:
             return
         self.ended = True
+        self.core.trunks.stop()
         self._nothing_more()
         self.settle()
         self.store.answers_after_all(

@@ -203,17 +203,18 @@ def test_numbering_any(ladder: Ladder) -> None:
 
 
 def test_a_gateway_that_does_not_answer_is_passed_by(ladder: Ladder) -> None:
-    """What is no call goes to a gateway that is up."""
+    """What is no call goes to a gateway that is up: the first has failed three calls in a row."""
     world = ladder(gateways=2)
-    world.pbx.sends("INVITE")
-    world.pbx.gets("100")
-    world.unreachable(world.carrier.gets("INVITE"))
     two = world.gateways[1]
-    two.gets("INVITE")
-    two.sends("486")
-    two.gets("ACK")
-    world.pbx.gets("486")
-    world.pbx.sends("ACK")
+    for _ in range(3):
+        world.pbx.sends("INVITE")
+        world.pbx.gets("100")
+        world.unreachable(world.carrier.gets("INVITE"))
+        two.gets("INVITE")
+        two.sends("486")
+        two.gets("ACK")
+        world.pbx.gets("486")
+        world.pbx.sends("ACK")
     world.pbx.sends("MESSAGE")
     two.gets("MESSAGE")
     two.sends("200 MESSAGE")

@@ -179,7 +179,8 @@ def test_who_a_flow_is_is_looked_up_once_per_config() -> None:
 def test_an_address_that_is_exactly_somebody_s() -> None:
     """A gateway's, or the PBX's that calls of a key go to; not merely one of its networks."""
     carrier, other = trunk("carrier", "sip:192.0.2.1:5080"), trunk("other", "sip:192.0.2.2:5080")
-    pbx = Key("a", carrier, RULES, networks=[ip_network("10.0.0.0/8")], pbx=Flow(UDP4, "10.0.0.1", 5070))
+    at, uri = Flow(UDP4, "10.0.0.1", 5070), parse_uri(b"sip:10.0.0.1:5070")
+    pbx = Key("a", carrier, RULES, networks=[ip_network("10.0.0.0/8")], pbx=at, pbx_uri=uri)
     bare = key("b", "10.0.0.0/8")
     where = directory(carrier, other, pbx, bare)
     assert where.is_exactly("192.0.2.1", 5080, Peer(trunk=carrier))
@@ -347,7 +348,9 @@ def test_how_long_a_token_of_a_key_is_out() -> None:
 def test_what_stands_in_a_request_uri_towards_a_gateway(uri: bytes, written: bytes) -> None:
     assert host_port(parse_uri(uri)) == written
     gateway = Gateway(0, parse_uri(uri), Flow(UDP4, "192.0.2.1", 5080), trunk())
-    assert (gateway.hostport, gateway.host, gateway.port, gateway.up) == (written, "192.0.2.1", 5080, True)
+    assert (gateway.hostport, gateway.up) == (written, True)
+    assert gateway.flow is not None
+    assert (gateway.flow.host, gateway.flow.port) == ("192.0.2.1", 5080)
 
 
 def test_a_peer_that_is_nobody() -> None:

@@ -116,12 +116,39 @@ def reachable(config: Config) -> Iterator[Finding]:
     """A message leaves by a listener of its own transport and address family: each peer needs one."""
     ways = {(one.uri.transport, ipaddress.ip_address(one.uri.host).version) for one in config.listen}
     for loc, peer in _peers(config):
-        if peer.is_name or peer.transport == "tls":
+        if peer.is_name:
+            yield from _name_reachable(config, loc, peer)
+            continue
+        if peer.transport == "tls":
             continue
         version = ipaddress.ip_address(peer.host).version
         if ways and (peer.transport, version) not in ways:
             text = f"{peer} can't be reached: add a {peer.transport}:// listener with an IPv{version} address"
             yield Finding(loc, text, unless=("listen",))
+
+
+def _name_reachable(config: Config, loc: Loc, peer: SipPeer) -> Iterator[Finding]:
+    """Where a name is and by what transport, its look-up says; but a transport that is given needs a listener."""
+    transports = {one.uri.transport for one in config.listen}
+    if not transports:
+        return
+    if peer.transport_given or peer.secure:
+        wanted = {peer.transport}
+    elif peer.port_given:
+        wanted = {"udp", "tcp"}
+    else:
+        wanted = {"udp", "tcp", "tls"}
+    if not wanted & transports:
+        needed = " or ".join(f"{name}://" for name in sorted(wanted, reverse=True))
+        yield Finding(loc, f"{peer} can't be reached: add a {needed} listener", unless=("listen",))
+
+
+def health(config: Config) -> Iterator[Finding]:
+    for name, trunk in config.trunks.items():
+        interval, timeout = trunk.health.interval_seconds, trunk.health.timeout_seconds
+        if 0 < interval < timeout:
+            text = f"`timeout_seconds` {timeout:g} is longer than `interval_seconds` {interval:g}; lower it"
+            yield Finding(("trunks", name, "health", "timeout_seconds"), text)
 
 
 def not_ourselves(config: Config) -> Iterator[Finding]:
@@ -222,6 +249,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     something_to_do,
     listeners,
     reachable,
+    health,
     not_ourselves,
     trunks,
     sources,

@@ -29,6 +29,7 @@ from callgate.config.values import (
     Id,
     Listen,
     ListenUri,
+    NameServer,
     Network,
     Number,
     Numbers,
@@ -128,7 +129,7 @@ class Probe(Section):
 
 
 class Dns(Section):
-    servers: tuple[Text, ...] = _list()
+    servers: tuple[NameServer, ...] = _list()
     timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 2000
     stale_seconds: Seconds = 3600
 
@@ -183,7 +184,7 @@ class TrunkTls(Section):
 
 
 class Health(Section):
-    interval_seconds: SomeSeconds = 30
+    interval_seconds: Seconds = 30
     timeout_seconds: SomeSeconds = 4
     down_after: Some = 3
     up_after: Some = 2

@@ -30,10 +30,6 @@ def _over_tls(value: Any, default: Any) -> bool:
     return isinstance(value, SipPeer) and value.transport == "tls"
 
 
-def _by_name(value: Any, default: Any) -> bool:
-    return isinstance(value, SipPeer) and value.is_name
-
-
 def _registered(value: Any, default: Any) -> bool:
     return bool(value == "registered")
 
@@ -53,23 +49,18 @@ NOT_YET: tuple[Row, ...] = (
     Row("database", 5, "a database other than the default"),
     Row("store", 4, "a store other than `memory`"),
     Row("probe", 2, "a `probe` section other than the default"),
-    Row("dns", 2, "a `dns` section other than the default"),
     Row("admin", 5, "`admin`"),
     Row("webhooks", 5, "`webhooks`"),
     Row("hep", 5, "`hep`"),
     Row("mode", 4, "mode `shadow`"),
     Row("trunks.*.gateways.*", 2, "a gateway over TLS", _over_tls),
-    Row("trunks.*.gateways.*", 2, "a gateway by name (write its IP address)", _by_name),
     Row("trunks.*.emergency_route", 3, "`emergency_route`"),
     Row("trunks.*.credentials", 2, "`credentials`"),
     Row("trunks.*.register", 2, "`register`"),
     Row("trunks.*.tls", 2, "`tls` of a trunk"),
-    Row("trunks.*.health", 2, "a `health` section other than the default"),
-    Row("trunks.*.retry_after_max", 2, "a `retry_after_max` other than the default"),
     Row("trunks.*.limits", 4, "limits of a trunk"),
     Row("keys.*.pbx", 2, "a PBX that is `registered`", _registered),
     Row("keys.*.pbx", 2, "a PBX over TLS", _over_tls),
-    Row("keys.*.pbx", 2, "a PBX by name (write its IP address)", _by_name),
     Row("keys.*.numbers.*.route", 4, "a `route` of a number"),
     Row("keys.*.recorders", 4, "`recorders`"),
     Row("keys.*.mode", 4, "mode `shadow`"),

@@ -23,7 +23,7 @@ HOST_NAME = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?\Z"
 )
 PORTS = range(1, 65536)
-SIP_PORT, SIPS_PORT = 5060, 5061
+SIP_PORT, SIPS_PORT, DNS_PORT = 5060, 5061, 53
 
 
 def shown(value: object) -> str:
@@ -234,6 +234,15 @@ def parse_ops(value: object) -> HostPort | None:
     return HostPort(host, port)
 
 
+def parse_name_server(value: object) -> HostPort:
+    """`192.0.2.53`, `[2001:db8::53]:5353`; the port defaults to 53."""
+    text = as_text(value, "192.0.2.53")
+    host, port = split_host(f"[{text}]" if is_ip(text) and ":" in text else text, "name server")
+    if not is_ip(host) or ipaddress.ip_address(host).is_unspecified:
+        raise ValueError(f"{shown(text)} is no name server: write its IP address, such as `192.0.2.53`")
+    return HostPort(host, DNS_PORT if port is None else port)
+
+
 SEPARATORS = str.maketrans("", "", " -().")
 RANGE = re.compile(r"(?P<stem>[^{}]*)\{(?P<first>\d+)-(?P<last>\d+)\}\Z")
 E164 = re.compile(r"\+[1-9]\d{6,14}\Z", re.ASCII)
@@ -373,6 +382,7 @@ Advertise = Annotated[HostPort, _or_made(HostPort.parse, HostPort)]
 Ops = Annotated[HostPort | None, _or_made(parse_ops, HostPort)]
 Peer = Annotated[SipPeer, _or_made(SipPeer.parse, SipPeer)]
 Pbx = Annotated[SipPeer | Literal["registered"], _or_made(parse_pbx, SipPeer)]
+NameServer = Annotated[HostPort, _or_made(parse_name_server, HostPort)]
 Network = Annotated[IPNetwork, _or_made(parse_network, ipaddress.IPv4Network, ipaddress.IPv6Network)]
 Number = Annotated[Numbers, _or_made(Numbers.parse, Numbers)]
 Id = Annotated[str, PlainValidator(parse_id)]

@@ -8,18 +8,24 @@ import secrets
 import time
 from time import monotonic
 
-from callgate.config import Config
+from callgate.config import Config, SipPeer
+from callgate.config.values import DNS_PORT
+from callgate.net.dns import Resolver
 from callgate.net.gauges import Gauges
+from callgate.net.locate import Locator
 from callgate.net.log import Log
+from callgate.net.names import Names
 from callgate.net.records import RecordLog
 from callgate.net.tcp import TcpListener
 from callgate.net.udp import UdpSocket
+from callgate.net.wiring import names_of, ways_of
 from callgate.policy.claim import Claim
 from callgate.proxy.commands import Alert, Hangup, Record, Release, Renew, Send, Withdraw
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Directory
+from callgate.proxy.places import Place
 from callgate.proxy.token import Signer
 from callgate.store.memory import MemoryStore
 
@@ -27,6 +33,8 @@ CLOCK_SECONDS = 1.0
 """How often the wall clock is compared with the monotonic one."""
 CLOCK_STEP = 0.05
 """Seconds by which they may drift apart before the core is told."""
+START_SECONDS = 5.0
+"""The start does not wait longer than this for names to be looked up."""
 
 
 class Gate:
@@ -42,6 +50,8 @@ class Gate:
         self.store = MemoryStore(started, on_expired=self._lease_ended)
         self.gauges = Gauges(directory, meters, self.store, self.core)
         self.records = RecordLog(log, meters)
+        self._named = names_of(config, directory)
+        self._names: Names | None = None
         self._sockets: list[UdpSocket | TcpListener] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -79,6 +89,37 @@ class Gate:
                 listener, address, self.received, self.undelivered, self.delivered, self.turn_ends
             )
         return TcpListener(listener, address, self)
+
+    async def look_up_names(self) -> None:
+        """Look up the names of the config, and keep on doing so. Waits for the first answers, but not for long."""
+        if not self._named:
+            return
+        dns = self.config.dns
+        seconds = dns.timeout_ms / 1000
+        servers = [(server.host, server.port or DNS_PORT) for server in dns.servers]
+        locator = Locator(Resolver(servers, seconds), ways_of(self.directory.listeners), within=seconds)
+        self._names = Names(self._named, locator, dns.stale_seconds, self._located, self._no_look_up)
+        await self._names.start(min(seconds, START_SECONDS))
+
+    def _located(self, peer: SipPeer, places: tuple[Place, ...], trouble: str) -> None:
+        now = monotonic()
+        self.log.info(
+            "looked up",
+            name=str(peer),
+            places=[f"{p.transport.decode().lower()}:{h}:{p.port}" for p in places for h in p.hosts],
+            trouble=trouble or None,
+        )
+        for who in self._named[peer]:
+            self.core.trunks.located(who, places, trouble, now)
+        self.turn_ends()
+
+    def _no_look_up(self, error: Exception) -> None:
+        self._fault("look-up", error)
+
+    async def close_names(self) -> None:
+        """End the look-ups."""
+        if self._names is not None:
+            await self._names.close()
 
     def close(self) -> None:
         """Close every socket. Nothing is said to anybody."""

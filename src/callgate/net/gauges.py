@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from callgate.policy.claim import Members, Window
+from callgate.policy.congestion import Congestion
 from callgate.policy.ledger import Store
 from callgate.proxy.core import Core
 from callgate.proxy.meters import Meters
@@ -31,10 +32,12 @@ class Gauges:
         self._side = [meters.series("transactions_active", side) for side in ("server", "client")]
         self._dialogs = meters.series("dialogs_active")
         self._retransmissions = meters.series("retransmissions_total")
+        self._levels: dict[str, tuple[Congestion, int]] = {}
         for key in directory.keys.values():
             self._declare(key)
 
     def _declare(self, key: Key) -> None:
+        self._levels[key.id] = key.congestion, self._meters.series("congestion_level", key.id)
         limits = self._limits[key.id] = []
         for part in {part.name: part for part in (*key.outbound, *key.inbound)}.values():
             if isinstance(part, Window | Members) and part.limit is not None:
@@ -60,5 +63,8 @@ class Gauges:
                 used = self._store.used(name, now)
                 values[place] = float(used)
                 quiet = quiet and not used
-            if quiet:
+            congestion, place = self._levels[key_id]
+            level = congestion.level(now) if congestion.raised else 0
+            values[place] = float(level)
+            if quiet and not level:
                 self._busy.discard(key_id)

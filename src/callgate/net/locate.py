@@ -43,13 +43,14 @@ class _Found(NamedTuple):
 
 
 class Locator:
-    """Finds places with one resolver; `hosts` is the machine's hosts file, which goes before DNS."""
+    """Finds places with one resolver; `hosts` is the machine's hosts file, which goes before DNS. `within`: how long
+    the C library may take, seconds."""
 
-    def __init__(self, resolver: Resolver, ways: Ways, hosts: Path = HOSTS, timeout: float = 2.0) -> None:
+    def __init__(self, resolver: Resolver, ways: Ways, hosts: Path = HOSTS, within: float = 2.0) -> None:
         self.ways = ways
         self._resolver = resolver
         self._hosts = hosts
-        self._timeout = timeout
+        self._within = within
         self._library = CLibrary()
 
     async def locate(self, peer: SipPeer) -> Located:
@@ -78,7 +79,7 @@ class Locator:
             # Sorted: servers turn their answers round, and the same set is no change.
             return _Found(_of_families(sorted(found), families), ttl)
         if self._resolver.uses_system:
-            known = await self._library.addresses(name, self._timeout)
+            known = await self._library.addresses(name, self._within)
             if known and _of_families(known, families):
                 return _Found(_of_families(sorted(known), families), UNTOLD_TTL)
         if failed:

@@ -82,6 +82,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     beat = asyncio.create_task(_beat(gate, shared, meters), name="beat")
     ops = _ops(config, shared, gate, meters, log)
     try:
+        await gate.look_up_names()
         if ops is not None and not await ops.start():
             log.error("ops does not answer yet; calls are served all the same")
             ready = asyncio.create_task(_ready_later(ops, shared, config, listeners, log), name="ops ready")
@@ -98,6 +99,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
         beat.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await beat
+        await gate.close_names()
         gate.close()
         if ops is not None:
             await ops.stop()

@@ -16,11 +16,14 @@ from callgate.policy.dial import DialRules
 from callgate.policy.profile import RULE, Limits
 from callgate.proxy.access import Access, User
 from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.health import Rules
 from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
 from callgate.sip.digest import ALGORITHMS, Algorithm, ha1
 from callgate.sip.uri import parse_uri
 
 SECRET_FILE = "secret"
+ELSEWHERE = {4: "192.0.2.1", 6: "2001:db8::1"}
+"""An address that only the default route leads to (RFC 5737, RFC 3849). Nothing is sent there."""
 
 
 def listeners_of(config: Config) -> list[Listener]:
@@ -41,14 +44,42 @@ def _own_address(config: Config, family: int) -> str | None:
     kind = socket.AF_INET6 if family == 6 else socket.AF_INET
     for trunk in config.trunks.values():
         for gateway in trunk.gateways:
-            if (":" in gateway.host) == (family == 6):
-                with socket.socket(kind, socket.SOCK_DGRAM) as probe:
-                    try:
-                        probe.connect((gateway.host, gateway.port))
-                        return str(probe.getsockname()[0])
-                    except OSError:
-                        continue
+            if gateway.is_name:
+                host = ELSEWHERE[family]  # a look-up can take longer than the start may
+            elif (":" in gateway.host) == (family == 6):
+                host = gateway.host
+            else:
+                continue
+            with socket.socket(kind, socket.SOCK_DGRAM) as probe:
+                try:
+                    probe.connect((host, gateway.port))
+                    return str(probe.getsockname()[0])
+                except OSError:
+                    continue
     return None
+
+
+def ways_of(listeners: Iterable[Listener]) -> dict[bytes, tuple[int, ...]]:
+    """Transport → the address families that a listener sends with, in the order of the config."""
+    ways: dict[bytes, tuple[int, ...]] = {}
+    for listener in listeners:
+        families = ways.get(listener.transport, ())
+        if listener.family not in families:
+            ways[listener.transport] = (*families, listener.family)
+    return ways
+
+
+def names_of(config: Config, directory: Directory) -> dict[SipPeer, list[Gateway | Key]]:
+    """The names that are to be looked up, and who is there."""
+    names: dict[SipPeer, list[Gateway | Key]] = {}
+    for name, trunk in config.trunks.items():
+        for peer, gateway in zip(trunk.gateways, directory.trunks[name].gateways, strict=True):
+            if peer.is_name:
+                names.setdefault(peer, []).append(gateway)
+    for key_id, section in config.keys.items():
+        if isinstance(section.pbx, SipPeer) and section.pbx.is_name:
+            names.setdefault(section.pbx, []).append(directory.keys[key_id])
+    return names
 
 
 def directory_of(config: Config, listeners: list[Listener]) -> Directory:
@@ -66,10 +97,17 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             try_seconds=section.try_seconds,
             upstream_503=section.upstream_503,
             networks=section.sources,
+            rules=Rules(
+                interval=section.health.interval_seconds,
+                timeout=section.health.timeout_seconds,
+                down_after=section.health.down_after,
+                up_after=section.health.up_after,
+                retry_after_max=section.retry_after_max,
+            ),
         )
         for index, peer in enumerate(section.gateways):
-            flow = flow_to(peer, listeners)
-            if flow is None:
+            flow = None if peer.is_name else flow_to(peer, listeners)
+            if flow is None and not peer.is_name:
                 faults.append(_unreachable(config, f"trunks.{name}.gateways[{index}]", peer))
                 continue
             uri = parse_uri(str(peer).encode())
@@ -80,9 +118,9 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
     for key_id, key_section in config.keys.items():
         limits = effective_limits(config, key_id)
         outbound, inbound, attempt = parts_of(key_id, limits)
-        pbx = key_section.pbx
+        pbx = key_section.pbx if isinstance(key_section.pbx, SipPeer) else None
         flow = None
-        if isinstance(pbx, SipPeer):
+        if pbx is not None and not pbx.is_name:
             flow = flow_to(pbx, listeners)
             if flow is None:
                 faults.append(_unreachable(config, f"keys.{key_id}.pbx", pbx))
@@ -95,7 +133,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             attempt=attempt,
             networks=key_section.sources,
             pbx=flow,
-            pbx_uri=parse_uri(str(pbx).encode()) if flow is not None else None,
+            pbx_uri=parse_uri(str(pbx).encode()) if pbx is not None else None,
             max_call_seconds=limits.max_call_seconds,
             require=key_section.require,
             tls_names=key_section.tls_names,

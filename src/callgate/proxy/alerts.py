@@ -19,36 +19,58 @@ class Alerts:
         self._out = out
         self._counts = counts
         self._active: dict[
-            tuple[str, str, str], tuple[float, Alert]
-        ] = {}  # (rule, key, severity) → last cause
+            tuple[str, ...], tuple[float, Alert]
+        ] = {}  # (rule, key, trunk, gateway, severity) → last cause, NEVER for one that stands
         self.due = NEVER
         self.slot = 0
 
     def raised(self, alert: Alert, now: float, *, each: bool = False) -> bool:
         """A cause at `now`. `each`: tell every one, not only the first (an emergency call is never one of many).
         True when the wheel must be told of `due`."""
-        name = (alert.rule, alert.key, alert.severity)
-        new = name not in self._active
-        if new and len(self._active) >= MAX:
+        if not self._up(alert, now, each):
             return False
-        self._active[name] = (now, alert)
-        if new or each:
-            self._counts.alert(alert, 1.0)
-            self._out.append(alert)
         if self.due != NEVER:
             return False
         self.due = now + QUIET
         return True
 
+    def stands(self, alert: Alert) -> None:
+        """A cause that lasts until `over`."""
+        self._up(alert, NEVER, False)
+
+    def over(self, alert: Alert) -> None:
+        """The cause of one that stood is gone; nothing where it did not stand."""
+        known = self._active.pop(_name(alert), None)
+        if known is not None:
+            self._resolved(known[1])
+
+    def _up(self, alert: Alert, last: float, each: bool) -> bool:
+        name = _name(alert)
+        new = name not in self._active
+        if new and len(self._active) >= MAX:
+            return False
+        self._active[name] = (last, alert)
+        if new or each:
+            self._counts.alert(alert, 1.0, 1.0 if new else 0.0)
+            self._out.append(alert)
+        return True
+
+    def _resolved(self, alert: Alert) -> None:
+        self._counts.alert(alert, 0.0, -1.0)
+        over = Alert(
+            alert.rule, alert.severity, alert.key, alert.text, alert.value, alert.limit, trunk=alert.trunk
+        )
+        over.details = {name: alert.details[name] for name in alert.details.keys() & {"gateway"}}
+        over.resolved = True
+        self._out.append(over)
+
     def expire(self, now: float) -> None:
         """Resolve what has been quiet for long enough."""
         over = [name for name, (last, _) in self._active.items() if now - last >= QUIET]
         for name in over:
-            alert = self._active.pop(name)[1]
-            self._counts.alert(alert, 0.0)
-            self._out.append(
-                Alert(
-                    alert.rule, alert.severity, alert.key, alert.text, alert.value, alert.limit, resolved=True
-                )
-            )
+            self._resolved(self._active.pop(name)[1])
         self.due = min((last + QUIET for last, _ in self._active.values()), default=NEVER)
+
+
+def _name(alert: Alert) -> tuple[str, ...]:
+    return alert.rule, alert.key, alert.trunk, alert.details.get("gateway", ""), alert.severity

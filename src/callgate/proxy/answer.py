@@ -91,6 +91,7 @@ LIMITS = {
     "V4": "lines",
     "C2": "outbound calls",
     "K6": "calls",
+    "K11": "calls, the trunk is congested:",
     "store": "no verdict of the store in time",
 }
 """What a limit's rule is called in a Warning."""

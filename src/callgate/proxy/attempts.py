@@ -18,6 +18,7 @@ from callgate.proxy.dialog import Side, Stage, hear
 from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, response_out
+from callgate.proxy.health import retry_after, says_cps_limit
 from callgate.proxy.peers import Key
 from callgate.proxy.record import OUTCOMES, CallRecord
 from callgate.proxy.targets import Groups, Target
@@ -59,6 +60,7 @@ class Attempts:
         "caller",
         "cancel_reason",
         "cancelled",
+        "challenger",
         "challenges",
         "copies",
         "core",
@@ -120,6 +122,7 @@ class Attempts:
         # Out: the trunk has seen the call, so no token for it (a re-send after a challenge). In: no limit holds it up.
         self.free = False
         self.best: tuple[int, Message] | None = None
+        self.challenger: Target | None = None  # who sent the last of them
         self.challenges: tuple[bytes, ...] = ()  # of all 401 and 407 (RFC 3261 §16.7 step 7)
         self.cancelled = False
         self.cancel_reason: Sequence[bytes] = ()
@@ -163,12 +166,17 @@ class Attempts:
 
     def attempt(self, claim_id: int, now: float) -> None:
         """Send the INVITE to the next group, under a claim that was granted."""
-        self.group += 1
         self.current = []
         self.proceeding = False
-        for target in self.groups[self.group]:
-            self._try(target, claim_id, now)
-        if self._next_group():
+        group = self._next_group(now)
+        if group < 0:
+            self.conclude(now)  # while it waited, the last one was shut
+            return
+        self.group = group
+        for target in self.groups[group]:
+            if target.usable(now):
+                self._try(target, claim_id, now)
+        if self._next_group(now) >= 0:
             self._wake(now + self.key.trunk.try_seconds)
 
     def _try(self, target: Target, claim_id: int, now: float, *, by_datagram: bool = False) -> None:
@@ -215,15 +223,23 @@ class Attempts:
         )
         client = InviteClientTransaction(core.layer, branch, data, to, self, now)
         client.target = target
+        if target.health is not None:
+            target.health.tried(now)
         if outbound:
-            self.copies.first(self, client, claim_id, arrived=None if self.group else record.invite_at)
+            first = record.attempts == 1
+            self.copies.first(self, client, claim_id, arrived=record.invite_at if first else None)
         self.attempts.append(client)
         self.current.append(client)
         core.counts.sent(b"INVITE")
         core.layer.send(client, now)
 
-    def _next_group(self) -> bool:
-        return not self._declined() and self.group + 1 < len(self.groups)
+    def _next_group(self, now: float) -> int:
+        """The next group with a target that a call may go to; -1 where nobody else is to be tried."""
+        if not self._declined():
+            for group in range(self.group + 1, len(self.groups)):
+                if any(target.usable(now) for target in self.groups[group]):
+                    return group
+        return -1
 
     def _declined(self) -> bool:
         """A 6xx has come, be it from a gateway that was left: nobody else is tried (RFC 3261 §16.7 step 5)."""
@@ -260,7 +276,10 @@ class Attempts:
         elif code < 300:
             self._on_success(client, response, now)
         else:
-            self._seen(client, code != 503)
+            if code == 503:
+                self._refused(client, response, now)
+            else:
+                self._well(client)
             self._on_failure(client, response, now)
 
     def _on_provisional(self, client: InviteClientTransaction, response: Message, now: float) -> None:
@@ -274,6 +293,8 @@ class Attempts:
                 self.record.ringing_at = now
             if response.code > 100 and now - self.record.invite_at > LEASE / 3:
                 self.core.out.append(Renew(self.leg, LEASE))
+        if response.code > 100:
+            self._well(client)
         if response.code > 100 and self.server is not None and self.phase is Phase.TRYING:
             self.callees, _ = hear(self.callees, response, _home(client))
             self._pass_on(response, now)
@@ -285,9 +306,9 @@ class Attempts:
         first = side is not None and side.stage is Stage.EARLY
         if side is not None and first:
             side.stage = Stage.UP
+        self._well(client)
         if self.phase is Phase.TRYING:
             self.phase = Phase.UP
-            self._seen(client, True)
             self.answered(client, response, side, now)
             for other in self.attempts:
                 if other is not client:
@@ -303,6 +324,8 @@ class Attempts:
             return
         code = response.code
         self._keep_best(code, response)
+        if code in (401, 407):
+            self.challenger = client.target
         if code >= 600:
             self._stop_others(client, now)
         elif client in self.current:
@@ -324,7 +347,7 @@ class Attempts:
         self.timed_out = True
         if self.best is not None and rank(408) < rank(self.best[0]):
             self.best = None
-        self._failed(client, now)
+        self._failed(client, "calls are not answered", now)
 
     def on_failed(self, client: AnyClient, now: float) -> None:
         """ICMP, or a connection that can't be had: as if the gateway had answered 503 (RFC 3261 §16.9)."""
@@ -341,12 +364,12 @@ class Attempts:
                 self.current.remove(client)
                 self._try(target, claim, now, by_datagram=True)
                 return
-        self._failed(client, now)
+        self._failed(client, "calls can't be delivered", now)
 
-    def _failed(self, client: AnyClient, now: float) -> None:
+    def _failed(self, client: AnyClient, why: str, now: float) -> None:
         assert isinstance(client, InviteClientTransaction)
         self.copies.stop(self, client)
-        self._seen(client, False)
+        self._silent(client, why, now)
         if self.phase is Phase.TRYING and client in self.current:
             self._lost(client, now, others=True)
 
@@ -355,17 +378,36 @@ class Attempts:
         self.current.remove(client)
         if self.current:
             return
-        if others and not self.cancelled and self._next_group():
+        if others and not self.cancelled and self._next_group(now) >= 0:
             self._go_on(now)
         else:
             self.conclude(now)
 
-    def _seen(self, client: AnyClient, well: bool) -> None:
-        """An attempt has shown that a gateway answers, or that it does not."""
-        assert isinstance(client, InviteClientTransaction)
+    def _well(self, client: InviteClientTransaction) -> None:
+        """An attempt has shown that a gateway takes calls."""
+        if client.target is not None:
+            self.core.trunks.call_well(client.target)
+
+    def _silent(self, client: InviteClientTransaction, why: str, now: float) -> None:
+        """An attempt has shown that a gateway does not answer."""
+        if client.target is not None:
+            self.core.trunks.call_failed(client.target, why, now)
+
+    def _refused(self, client: InviteClientTransaction, response: Message, now: float) -> None:
+        """A 503 of a gateway: it is out of order, or there are too many calls (K11). A call that another gateway may
+        take says nothing about the trunk, unless the words do."""
         target = client.target
-        if target is not None and target.gateway is not None:
-            self.core.counts.gateway(target.gateway, well)
+        if target is None or target.health is None:
+            return
+        trunks = self.core.trunks
+        told, pause = says_cps_limit(response), retry_after(response)
+        if pause is not None:
+            trunks.asks_for_pause(target, pause, now)
+        if not told:
+            trunks.call_failed(target, "503 to calls", now)
+        last = self.current == [client] and self._next_group(now) < 0
+        if told or last:
+            trunks.congested(self.key, now, plain=not told and pause is None)
 
     def _keep_best(self, code: int, response: Message) -> None:
         """RFC 3261 §16.7 step 6: a 6xx first, else the lowest class, in it what the caller can act on."""
@@ -488,11 +530,11 @@ class Attempts:
         if ringing:
             for client in ringing:
                 self._cancel(client, now)  # Timer C (RFC 3261 §16.8)
-        elif self.current and self._next_group():
+        elif self.current and self._next_group(now) >= 0:
             self.timed_out = True
             for client in self.current:
                 self._leave(client)
-                self._seen(client, False)
+                self._silent(client, "calls are not answered", now)
             if not self.cancelled:
                 self._go_on(now)
 

@@ -81,7 +81,7 @@ class Call(Attempts):
         if inbound:
             parts = key.inbound_free if self.free else key.inbound
         else:
-            parts = key.lines if self.free else key.outbound
+            parts = key.lines if self.free else key.claims(now)[0]
         core.ask(self, key, Claim(self.leg, parts, now + ASK_SECONDS, LEASE), now)
 
     def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:

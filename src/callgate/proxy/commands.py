@@ -63,10 +63,11 @@ class Record:
 class Alert:
     """Something a person should know: the fields of an `alert.raised` event, or of its `alert.resolved`.
 
-    `details` hold telephone numbers by field name, apart from the text so that the log can mask them.
+    `key` is empty and `trunk` is not where it is about a trunk. `details` hold telephone numbers by field name, apart
+    from the text so that the log can mask them.
     """
 
-    __slots__ = ("details", "key", "limit", "resolved", "rule", "severity", "text", "value")
+    __slots__ = ("details", "key", "limit", "resolved", "rule", "severity", "text", "trunk", "value")
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Alert:
         *,
         details: Mapping[str, str] | None = None,
         resolved: bool = False,
+        trunk: str = "",
     ) -> None:
         self.details: Mapping[str, str] = details or {}
         self.rule = rule
@@ -88,6 +90,7 @@ class Alert:
         self.value = value
         self.limit = limit
         self.resolved = resolved
+        self.trunk = trunk
 
 
 class Hangup:

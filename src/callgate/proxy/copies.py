@@ -64,7 +64,9 @@ class Copies:
         """Claim a token for a copy, or (None) for the attempt at the next gateway."""
         if client is None and self.wait_for_gateway:
             return
-        claim = Claim(call.core.next_id(), call.key.attempt, now + ASK_SECONDS, LEASE)
+        # A copy is no new call to the carrier: congestion (K11) does not hold it up.
+        parts = call.key.claims(now)[1] if client is None else call.key.attempt
+        claim = Claim(call.core.next_id(), parts, now + ASK_SECONDS, LEASE)
         self._asked = self._asked or {}
         self._asked[claim.id] = client
         call.core.ask(call, call.key, claim, now)

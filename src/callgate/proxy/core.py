@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from random import getrandbits
+from random import getrandbits, random
 from typing import Protocol
 
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
@@ -41,12 +41,15 @@ from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
 from callgate.proxy.outside import ALLOW, Outside
 from callgate.proxy.peers import Directory, Key, Peer
+from callgate.proxy.places import Random
 from callgate.proxy.relay import Relay
 from callgate.proxy.strangers import Strangers
 from callgate.proxy.streams import Streams
+from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
 from callgate.proxy.transactions import CANCEL_MARK, Transactions, server_key
 from callgate.proxy.transactions import Key as TransactionKey
+from callgate.proxy.trunks import Trunks
 from callgate.proxy.wheel import Wheel
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import COOKIE
@@ -80,10 +83,17 @@ class Asker(Protocol):
 
 
 class Core:
-    """`first_id`: where the numbers of legs begin, 64 bits, different at every start. `started`: when."""
+    """`first_id`: where the numbers of legs begin, 64 bits, different at every start. `started`: when. `dice`: a
+    number from 0 to 1 at each call."""
 
     def __init__(
-        self, directory: Directory, signer: Signer, meters: Meters, first_id: int, started: float
+        self,
+        directory: Directory,
+        signer: Signer,
+        meters: Meters,
+        first_id: int,
+        started: float,
+        dice: Random = random,
     ) -> None:
         self.out: list[Command] = []
         self.directory = directory
@@ -107,12 +117,14 @@ class Core:
         self._asked_order: deque[tuple[float, int]] = deque()
         self._strangers = Strangers()
         self._touched: set[str] = set()
-        self._challenged: dict[tuple[bytes, bytes, bytes], tuple[int, float]] = {}
+        self._challenged: dict[tuple[bytes, bytes, bytes], tuple[int, float, Target | None]] = {}
         self.streams = Streams()
         self.auth = Auth(self)
         self.outside = Outside(self)
         self.inside = Inside(self)
         self.late = LateAnswers(self)
+        self.trunks = Trunks(self, dice)
+        self.trunks.begin(started)
 
     # -- what the shell calls ----------------------------------------------------------------------------
 
@@ -261,24 +273,27 @@ class Core:
         """The trunk's 401 or 407 goes to the caller, who may answer it once."""
         if len(self._challenged) >= CHALLENGES_MAX:
             self._challenged.clear()
-        self._challenged[call.call_id, call.caller.tag, uri] = (call.caller.cseq, now)
+        self._challenged[call.call_id, call.caller.tag, uri] = (call.caller.cseq, now, call.challenger)
 
-    def answers_challenge(self, request: Message, now: float) -> bool:
-        """Whether an INVITE is the re-send with credentials of one that the trunk has seen: it needs no token."""
+    def answers_challenge(self, request: Message, now: float) -> tuple[bool, Target | None]:
+        """Whether an INVITE is the re-send with credentials of one that the trunk has seen: it needs no token. And who
+        has asked for them: nobody else knows that nonce."""
         if not self._challenged:
-            return False
+            return False, None
         name = (request.call_id, request.from_tag, request.uri)
-        number, at = self._challenged.pop(name, (0, 0.0))
-        return bool(at) and request.cseq_number == number + 1 and now - at <= CHALLENGE_SECONDS
+        number, at, challenger = self._challenged.pop(name, (0, 0.0, None))
+        if at and request.cseq_number == number + 1 and now - at <= CHALLENGE_SECONDS:
+            return True, challenger
+        return False, None
 
     def asked_again(self, request: Message) -> None:
         """The re-send after a challenge of the trunk meets one of the gate's own: the next one is that re-send."""
         if not self._challenged:
             return
         name = (request.call_id, request.from_tag, request.uri)
-        number, at = self._challenged.get(name, (0, 0.0))
+        number, at, challenger = self._challenged.get(name, (0, 0.0, None))
         if at and request.cseq_number == number + 1:
-            self._challenged[name] = (number + 1, at)
+            self._challenged[name] = (number + 1, at, challenger)
 
     def hang_up(self, call: Call, now: float) -> None:
         """End a call that is up: BYE to both sides."""

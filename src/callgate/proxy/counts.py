@@ -34,6 +34,7 @@ class Counts:
                     "store",
                     "privacy",
                     *(("I19",) if not n and key.caller_ids is not None else ()),
+                    *(() if n else ("trunk", "K11")),
                     *(part.rule for part in parts),
                     *(() if n else key.dial.rules),
                 ):
@@ -91,19 +92,16 @@ class Counts:
     def emergency(self, key: Key, verdict: str) -> None:
         self._values[self._meters.series("emergency_calls_total", key.id, verdict)] += 1.0
 
-    def alert(self, alert: Alert, active: float) -> None:
-        """An alert was raised (1) or resolved (0)."""
-        if active:
-            self._values[self._meters.series("alerts_total", alert.rule, alert.severity)] += 1.0
-        self._meters.set("alerts_active", alert.rule, alert.key, alert.severity, value=active)
+    def alert(self, alert: Alert, raised: float, active: float) -> None:
+        """`raised` more of an alert were told, `active` more are up."""
+        self._values[self._meters.series("alerts_total", alert.rule, alert.severity)] += raised
+        self._values[self._meters.series("alerts_active", alert.rule, alert.key, alert.severity)] += active
 
     def added(self, seconds: float) -> None:
         """What the gate added to the set-up of a call."""
         self._added.observe(seconds)
 
-    def gateway(self, gateway: Gateway, well: bool) -> None:
-        """An attempt has shown that a gateway answers, or that it does not."""
-        if gateway.up is not well:
-            gateway.up = well
-            if gateway.up_series >= 0:
-                self._values[gateway.up_series] = 1.0 if well else 0.0
+    def gateway(self, gateway: Gateway) -> None:
+        """A gateway has come up, or gone down."""
+        if gateway.up_series >= 0:
+            self._values[gateway.up_series] = 1.0 if gateway.up else 0.0

@@ -140,7 +140,10 @@ class Inside:
             return None
         pbx = Side(b"", Flow(listeners[token.pbx_listener], token.pbx_host, token.pbx_port))
         gateways = key.trunk.gateways
-        trunk = Side(b"", gateways[min(token.gateway, len(gateways) - 1)].flow)
+        to_trunk = gateways[min(token.gateway, len(gateways) - 1)].flow
+        if to_trunk is None:
+            return None  # a name that has not been looked up yet
+        trunk = Side(b"", to_trunk)
         from_pbx = from_caller == (token.direction == OUTBOUND)
         return Path(None, key, pbx if from_pbx else trunk, trunk if from_pbx else pbx, from_pbx)
 

@@ -50,6 +50,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "outbound_calls_limit": Metric("gauge", "Ordinary outbound calls allowed at once (C2).", ("key",)),
     "calls_used": Metric("gauge", "Calls of both directions that count against K6.", ("key",)),
     "calls_limit": Metric("gauge", "Calls allowed at once, both directions together (K6).", ("key",)),
+    "congestion_level": Metric(
+        "gauge", "By how many steps a key's calls are slowed because its trunk is congested (K11).", ("key",)
+    ),
     # alerts
     "alerts_total": Metric("counter", "Alerts raised.", ("rule", "severity")),
     "alerts_active": Metric("gauge", "Alerts raised and not resolved.", ("rule", "key", "severity")),

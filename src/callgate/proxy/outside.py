@@ -93,7 +93,7 @@ class Outside:
         server = self.core.layer.open_server(request, server_key, reply_flow(request, flow), now)
         if peer.trunk is not None:
             key = self._key_of_did(request, peer.trunk)
-            if key is None or not key.pbx_groups:
+            if key is None or not (key.pbx_groups or key.pbx_site):
                 tag = self.core.answer_tag(request)
                 self.core.counts.rejected("unknown number")
                 text = "a call of the trunk for a number that is no key's was answered with 404"
@@ -103,13 +103,12 @@ class Outside:
                 self.core.layer.respond(server, 404, reply(request, 404, tag), now)
                 return
             call = Call(self.core, self.core.next_id(), key, INBOUND, request, server, flow, now)
-            call.groups = key.pbx_groups
+            call.groups = self.core.trunks.pbx_groups(key)
             call.free = b"psap-callback" in request.header(b"priority").lower()  # RFC 7090 §4
         else:
             assert peer.key is not None
             key = peer.key
             call = Call(self.core, self.core.next_id(), key, OUTBOUND, request, server, flow, now)
-            call.groups = key.trunk.groups
         call.dialled = uri
         if request.marked:
             outbound = call.direction == OUTBOUND
@@ -126,6 +125,10 @@ class Outside:
         if call.direction == INBOUND:
             record.raw = _user(request.value(TO))
             record.canonical = read_dialled(record.raw).canonical
+            if not call.groups:
+                record.reason = "no address of the PBX is known"
+                call.answer(503, [], now)
+                return
             self._admit(call, request, uri, flow, now)
             return
         dialled = read_uri(request.uri)
@@ -133,7 +136,11 @@ class Outside:
         record.raw, record.canonical = dialled.dialled, dialled.canonical
         record.number_class = dialled.cls
         if verdict.allowed:
-            call.free = self.core.answers_challenge(request, now)
+            call.free, challenger = self.core.answers_challenge(request, now)
+            call.groups = self.core.trunks.groups(key.trunk, now, challenger)
+            if not call.groups:
+                call.refuse(self.core.trunks.refusal(key.trunk, now), now)
+                return
             self._admit(call, request, uri, flow, now)
             return
         if verdict.emergency:
@@ -214,8 +221,11 @@ class Outside:
         """MESSAGE, SUBSCRIBE, unknown methods: between a key and its trunk, under the number rules, no limit."""
         if peer.trunk is not None:
             key = self._key_of_did(request, peer.trunk)
-            if key is None or not key.pbx_groups:
+            if key is None or not (key.pbx_groups or key.pbx_site):
                 self.core.answer(request, server_key, 404, flow, now)
+                return
+            if not key.pbx_groups:
+                self.core.answer(request, server_key, 503, flow, now)
                 return
             target = key.pbx_groups[0][0]
             uri = target.request_uri(parse_uri(request.uri))
@@ -228,9 +238,14 @@ class Outside:
                 refusal = Refusal(verdict.rule, verdict.reason, verdict.code)
                 self.core.answer(request, server_key, verdict.code, flow, now, refusal.headers())
                 return
-            gateway = next((g for g in key.trunk.gateways if g.up), key.trunk.gateways[0])
-            uri = self.core.trunk_uri(parse_uri(request.uri), gateway.hostport, key)
-            to, from_pbx = gateway.flow, True
+            groups = self.core.trunks.groups(key.trunk, now)
+            if not groups:
+                refusal = self.core.trunks.refusal(key.trunk, now)
+                self.core.answer(request, server_key, refusal.code, flow, now, refusal.headers())
+                return
+            target = groups[0][0]
+            uri = self.core.trunk_uri(parse_uri(request.uri), target.hostport, key)
+            to, from_pbx = target.flow, True
         if uri.startswith(b"sips:") and not (flow.listener.secure and to.listener.secure):
             self.core.answer(request, server_key, 480, flow, now, NOT_SECURE.headers() if from_pbx else [])
             return
@@ -243,14 +258,15 @@ class Outside:
             routes.edits.update(self.core.directory.edge.edits(request, key, from_pbx=from_pbx))
         server = self.core.layer.open_server(request, server_key, reply_flow(request, flow), now)
         relay = Relay(self.core, request, server, None, None, None, from_pbx, key)
-        text = self._dialog_token(key, from_pbx, flow if from_pbx else to, request)
+        text = self._dialog_token(key, from_pbx, (flow, to) if from_pbx else (to, flow), request)
         self.core.start(relay, request, uri, text, flow, to, routes, hops, now)
 
-    def _dialog_token(self, key: Key, from_pbx: bool, pbx: Flow, request: Message) -> bytes:
-        """A token for a dialog that is no call (SUBSCRIBE)."""
-        trunk = key.trunk.gateways[0].flow.listener
+    def _dialog_token(self, key: Key, from_pbx: bool, ends: tuple[Flow, Flow], request: Message) -> bytes:
+        """A token for a dialog that is no call (SUBSCRIBE). `ends`: the flows to the PBX and to the trunk."""
+        pbx, trunk = ends
         direction = OUTBOUND if from_pbx else INBOUND
-        token = Token(direction, key.tag, 0, pbx.listener.index, trunk.index, 0, pbx.host, pbx.port)
+        at, to = pbx.listener.index, trunk.listener.index
+        token = Token(direction, key.tag, 0, at, to, 0, pbx.host, pbx.port)
         return self.core.signer.make(token, request.call_id, request.from_tag)
 
 

@@ -12,11 +12,14 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from callgate.policy.claim import Members, Part, Window
+from callgate.policy.congestion import Congestion, Parts, pace, slower
 from callgate.policy.dial import DialRules
 from callgate.proxy.access import Access
 from callgate.proxy.edge import Edge
 from callgate.proxy.flow import Flow, Listener
-from callgate.proxy.targets import Groups, Target
+from callgate.proxy.health import NO_OPTIONS, Rules
+from callgate.proxy.sites import Site
+from callgate.proxy.targets import Groups
 from callgate.proxy.token import key_tag
 from callgate.sip.uri import Uri
 
@@ -31,40 +34,33 @@ def host_port(uri: Uri) -> bytes:
 
 
 class Gateway:
-    """One address of a trunk. `index` is its place in the config, `flow` how it is reached."""
+    """One gateway of a trunk. `index` is its place in the config, `site` how it is reached; `flow` is None for a name:
+    then its addresses come from look-ups, and `asked` tells whether there has been an answer."""
 
-    __slots__ = (
-        "flow",
-        "host",
-        "hostport",
-        "index",
-        "name",
-        "port",
-        "targets",
-        "trunk",
-        "up",
-        "up_series",
-        "uri",
-    )
+    __slots__ = ("asked", "hostport", "index", "name", "site", "trunk", "up", "up_series", "uri")
 
-    def __init__(self, index: int, uri: Uri, flow: Flow, trunk: Trunk) -> None:
+    def __init__(self, index: int, uri: Uri, flow: Flow | None, trunk: Trunk) -> None:
         self.index = index
         self.uri = uri
-        self.flow = flow
         self.hostport = host_port(uri)
-        self.host = flow.host
-        self.port = flow.port
         self.trunk = trunk
         self.name = uri.raw.decode("ascii", "replace")
         self.up = True
         self.up_series = -1
-        self.targets = (Target(flow, self.hostport, self.name, gateway=self),)
+        self.asked = False
+        self.site = Site(self.hostport, self.name, flow, gateway=self, rules=trunk.rules)
+
+    @property
+    def flow(self) -> Flow | None:
+        """To its first address; None while none is known."""
+        return self.site.targets[0].flow if self.site.targets else None
 
 
 class Trunk:
-    """A carrier. `any_number`: numbering is `any`, so any Request-URI goes (emergency is judged all the same)."""
+    """A carrier. `any_number`: numbering is `any`, so any Request-URI goes (emergency is judged all the same).
+    `rules`: how the health of its gateways is judged."""
 
-    __slots__ = ("any_number", "gateways", "name", "networks", "try_seconds", "upstream_503")
+    __slots__ = ("any_number", "gateways", "name", "networks", "rules", "try_seconds", "upstream_503")
 
     def __init__(
         self,
@@ -74,18 +70,15 @@ class Trunk:
         try_seconds: float = 4.0,
         upstream_503: str = "500",
         networks: Iterable[Network] = (),
+        rules: Rules = NO_OPTIONS,
     ) -> None:
         self.name = name
+        self.rules = rules
         self.gateways: list[Gateway] = []
         self.any_number = any_number
         self.try_seconds = try_seconds
         self.upstream_503 = upstream_503
         self.networks = list(networks)
-
-    @property
-    def groups(self) -> Groups:
-        """What a call out tries, in order."""
-        return [gateway.targets for gateway in self.gateways]
 
 
 class Key:
@@ -94,7 +87,8 @@ class Key:
     `outbound` and `inbound` are the limits that a call of that direction claims (`inbound_free`: counted, and never
     refused), `attempt` those that every
     further attempt claims (a failover is a new call to the carrier), `lines` are those of `outbound` without
-    the rate. `pbx_groups` is what a call in tries. `max_call_seconds` may be None. `require` names what has to show
+    the rate. `pbx_groups` is what a call in tries; they change where the PBX is a name (`pbx_site`).
+    `max_call_seconds` may be None. `congestion` is how far its calls are slowed (K11). `require` names what has to show
     that a call is this key's (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is.
     `trusted`: what it asserts of a
     caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
@@ -102,8 +96,10 @@ class Key:
     """
 
     __slots__ = (
+        "_slower",
         "attempt",
         "caller_ids",
+        "congestion",
         "dial",
         "id",
         "inbound",
@@ -113,8 +109,8 @@ class Key:
         "networks",
         "only_number",
         "outbound",
-        "pbx",
         "pbx_groups",
+        "pbx_site",
         "require",
         "tag",
         "tls_names",
@@ -153,10 +149,11 @@ class Key:
         self.attempt = attempt
         self.token_seconds = max((p.period for p in attempt if isinstance(p, Window)), default=0.0)
         self.networks = list(networks)
-        self.pbx = pbx
+        self.pbx_site: Site | None = None
         self.pbx_groups: Groups = ()
-        if pbx is not None and pbx_uri is not None:
-            self.pbx_groups = ((Target(pbx, host_port(pbx_uri), pbx_uri.raw.decode("ascii", "replace")),),)
+        if pbx_uri is not None:
+            self.pbx_site = Site(host_port(pbx_uri), pbx_uri.raw.decode("ascii", "replace"), pbx)
+            self.pbx_groups = self.pbx_site.groups(lambda: 0.0)
         self.max_call_seconds = max_call_seconds
         self.require = frozenset(require)
         self.tls_names = tuple(name.lower() for name in tls_names)
@@ -164,10 +161,22 @@ class Key:
         self.caller_ids = caller_ids
         self.only_number = only_number
 
+        self._slower = tuple(zip(slower(id, outbound), slower(id, attempt), strict=False))
+        self.congestion = Congestion(len(self._slower))
+
     def holds(self, host: str) -> bool:
         """Whether an address is among the key's sources."""
         address = ip_address(host)
         return any(address in network for network in self.networks)
+
+    def claims(self, now: float) -> tuple[Parts, Parts]:
+        """What a new call and what a further attempt claims at this moment: less while the trunk is congested (K11)."""
+        level = self.congestion.level(now) if self.congestion.raised else 0
+        return self._slower[level - 1] if level else (self.outbound, self.attempt)
+
+    def pace(self, level: int) -> str:
+        """What a level of congestion leaves, in words."""
+        return pace(self._slower[level - 1][1])
 
 
 class Peer:
@@ -269,8 +278,6 @@ class Directory:
         access: Access | None = None,
         secret_headers: Iterable[str] = (),
     ) -> None:
-        Directory._generations += 1
-        self.generation = Directory._generations
         self.listeners = listeners
         self.trunks = {t.name: t for t in trunks}
         self.keys = {k.id: k for k in keys}
@@ -301,16 +308,27 @@ class Directory:
         for trunk in self.trunks.values():
             for network in trunk.networks:
                 put(network, Peer(trunk=trunk))
-            for gateway in trunk.gateways:
-                exact = Peer(trunk=trunk, gateway=gateway, exact=True)
-                self._gateways.setdefault((gateway.host, gateway.port), exact)
-                self._gateway_hosts.setdefault(gateway.host, Peer(trunk=trunk, gateway=gateway))
         self._tls_names: dict[str, tuple[Key, ...]] = {}
         for key in self.keys.values():
             for name in key.tls_names:
                 self._tls_names[name] = (*self._tls_names.get(name, ()), key)
+        self.learn_gateways()
         for (version, length), table in sorted(tables.items(), reverse=True):
             self._networks.append((version, length, table))
+
+    def learn_gateways(self) -> None:
+        """Note the addresses that the gateways have now. Who is at the other end of a flow is looked up anew."""
+        Directory._generations += 1
+        self.generation = Directory._generations
+        self._gateways.clear()
+        self._gateway_hosts.clear()
+        for trunk in self.trunks.values():
+            for gateway in trunk.gateways:
+                exact = Peer(trunk=trunk, gateway=gateway, exact=True)
+                peer = Peer(trunk=trunk, gateway=gateway)
+                for target in gateway.site.targets:
+                    self._gateways.setdefault((target.flow.host, target.flow.port), exact)
+                    self._gateway_hosts.setdefault(target.flow.host, peer)
 
     def identify(self, flow: Flow) -> Peer:
         """Who is at the other end of a flow. Looked up once per flow and config."""
@@ -361,8 +379,7 @@ class Directory:
         """Whether an address is a gateway of the peer, or its PBX."""
         gateway = self._gateways.get((host, port))
         if peer.key is not None:
-            pbx = peer.key.pbx
-            return pbx is not None and (pbx.host, pbx.port) == (host, port)
+            return peer.key.pbx_site is not None and peer.key.pbx_site.has(host, port)
         return gateway is not None and gateway.trunk is peer.trunk
 
     def is_own(self, host: str, port: int) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from callgate.proxy.flow import Flow
+from callgate.proxy.health import Health, Standing
 from callgate.sip.uri import Uri
 
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ class Target:
     `flow` is how it is reached; `hostport` stands in the Request-URI behind the number, unless `uri` gives the whole
     of it (a registered contact). `gateway` is None for what belongs to a PBX. `device`: a phone of several, after
     whose refusal others are tried. `route` is a Route value to put on top (a registered Path), empty for none.
+    `health` tells whether an address of a gateway is to be used.
     """
 
-    __slots__ = ("device", "flow", "gateway", "hostport", "name", "route", "uri")
+    __slots__ = ("device", "flow", "gateway", "health", "hostport", "name", "route", "uri")
 
     def __init__(
         self,
@@ -32,6 +34,7 @@ class Target:
         uri: bytes = b"",
         device: bool = False,
         route: bytes = b"",
+        health: Health | None = None,
     ) -> None:
         self.flow = flow
         self.hostport = hostport
@@ -40,6 +43,11 @@ class Target:
         self.uri = uri
         self.device = device
         self.route = route
+        self.health = health
+
+    def usable(self, now: float) -> bool:
+        """Whether a call may go there."""
+        return self.health is None or self.health.standing(now) is not Standing.SHUT
 
     def request_uri(self, asked: Uri) -> bytes:
         """The Request-URI of a call for `asked` at a PBX: the user part kept, the host of the target."""

@@ -1,0 +1,185 @@
+"""Which gateway a call takes, and what is learned of them: look-ups, OPTIONS, calls that fail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from callgate.proxy.answer import Refusal
+from callgate.proxy.commands import Alert
+from callgate.proxy.health import Standing
+from callgate.proxy.options import Watch
+from callgate.proxy.peers import Gateway, Key, Trunk
+from callgate.proxy.places import Place, Random
+from callgate.proxy.sites import Site
+from callgate.proxy.targets import Groups, Target
+
+if TYPE_CHECKING:
+    from callgate.proxy.core import Core
+
+
+class Trunks:
+    """`random` orders places of equal rank and spreads OPTIONS over time."""
+
+    def __init__(self, core: Core, random: Random) -> None:
+        self._core = core
+        self._random = random
+        self._watches: dict[Target, Watch] = {}
+
+    def begin(self, now: float) -> None:
+        """Watch every gateway whose address is known."""
+        for trunk in self._core.directory.trunks.values():
+            for gateway in trunk.gateways:
+                self._watch(gateway, now)
+
+    def stop(self) -> None:
+        """Send no more OPTIONS."""
+        for watch in self._watches.values():
+            watch.stop()
+        self._watches.clear()
+
+    def _watch(self, gateway: Gateway, now: float) -> None:
+        interval = gateway.trunk.rules.interval
+        if not interval:
+            return
+        for target in gateway.site.targets:
+            if target not in self._watches:
+                self._watches[target] = Watch(self._core, target, now + interval * self._random())
+
+    # -- a call's way ----------------------------------------------------------------------------------------
+
+    def groups(self, trunk: Trunk, now: float, first: Target | None = None) -> Groups:
+        """What a call out tries, in order: the gateways as configured, those that don't answer OPTIONS last, none to
+        which no call may go now. `first` goes before all others, if it is one of them."""
+        usual: list[tuple[Target, ...]] = []
+        last: list[tuple[Target, ...]] = []
+        for gateway in trunk.gateways:
+            for group in gateway.site.groups(self._random):
+                health = group[0].health
+                if health is None or health.spotless:
+                    usual.append(tuple(group))
+                    continue
+                standing = health.standing(now)
+                if standing is not Standing.SHUT:
+                    (usual if standing is Standing.USUAL else last).append(tuple(group))
+        usual += last
+        if first is not None:
+            usual.sort(key=lambda group: group[0] is not first)
+        return usual
+
+    def pbx_groups(self, key: Key) -> Groups:
+        """What a call in tries: the PBX, or each of its addresses, in the order of this call."""
+        site = key.pbx_site
+        return site.groups(self._random) if site is not None and site.spread else key.pbx_groups
+
+    def refusal(self, trunk: Trunk, now: float) -> Refusal:
+        """Why there is no gateway for a call now."""
+        targets = [target for gateway in trunk.gateways for target in gateway.site.targets]
+        if not targets:
+            return Refusal("trunk", "no address of a gateway is known", 503)
+        pauses = [
+            t.health.rest_until - now for t in targets if t.health is not None and t.health.rest_until > now
+        ]
+        if pauses:
+            return Refusal("K11", f"the trunk asks for a pause of {min(pauses):.0f} s", 503)
+        why = next((t.health.why for t in targets if t.health is not None and t.health.why), "")
+        return Refusal("trunk", f"every gateway is down: {why}", 503)
+
+    # -- what calls show -------------------------------------------------------------------------------------
+
+    def call_well(self, target: Target) -> None:
+        """A gateway has answered a call."""
+        health = target.health
+        if health is not None and not health.spotless:
+            health.call_well()
+            self._told(target)
+
+    def call_failed(self, target: Target, why: str, now: float) -> None:
+        """A gateway did not take a call, for no reason that lies in the call."""
+        health = target.health
+        if health is not None:
+            health.call_failed(now, why)
+            if health.open and target in self._watches:
+                self._watches[target].hurry(health.trial_at)
+            self._told(target)
+
+    def congested(self, key: Key, now: float, *, plain: bool) -> None:
+        """The trunk has refused a call because there are too many (K11); `plain`: with nothing but a 503."""
+        if key.congestion.heard(now, plain=plain):
+            level = key.congestion.level(now)
+            text = f"the trunk says that it is congested: new calls are slowed to {key.pace(level)}"
+            self._core.alert(Alert("K11", "warning", key.id, text, trunk=key.trunk.name), now)
+
+    def asks_for_pause(self, target: Target, seconds: float, now: float) -> None:
+        """A Retry-After has come with a 503."""
+        if target.health is not None:
+            target.health.rest(seconds, now)
+
+    # -- what OPTIONS show -----------------------------------------------------------------------------------
+
+    def options_well(self, target: Target, now: float) -> None:
+        health = target.health
+        if health is not None and not health.spotless:
+            health.options_well(now)
+            self._told(target)
+
+    def options_failed(self, target: Target, why: str) -> None:
+        if target.health is not None:
+            target.health.options_failed(why)
+            self._told(target)
+
+    def _told(self, target: Target) -> None:
+        if target.gateway is not None:
+            self._settle(target.gateway)
+
+    def _settle(self, gateway: Gateway) -> None:
+        """Tell when a gateway has come up or gone down."""
+        healths = [target.health for target in gateway.site.targets if target.health is not None]
+        up = any(health.up for health in healths) or (not healths and not gateway.asked)
+        if up is gateway.up:
+            return
+        gateway.up = up
+        self._core.counts.gateway(gateway)
+        why = next((health.why for health in healths if health.why), "no address is known")
+        trunk = gateway.trunk.name
+        text = f"gateway {gateway.name} of trunk {trunk} is down: {why}"
+        alert = Alert("trunk-down", "critical", "", text, trunk=trunk, details={"gateway": gateway.name})
+        if up:
+            self._core.alerts.over(alert)
+        else:
+            self._core.alerts.stands(alert)
+
+    # -- what look-ups show ------------------------------------------------------------------------------------
+
+    def located(self, who: Gateway | Key, places: tuple[Place, ...], trouble: str, now: float) -> None:
+        """These are the places of a name now (none: nothing is known); `trouble`: what is wrong with its look-up."""
+        directory = self._core.directory
+        site = who.site if isinstance(who, Gateway) else who.pbx_site
+        assert site is not None
+        before = site.targets
+        changed = site.learn(places, directory)
+        if isinstance(who, Gateway):
+            who.asked = True
+            if changed:
+                directory.learn_gateways()
+            for target in before:
+                if target not in site.targets and target in self._watches:
+                    self._watches.pop(target).stop()
+            self._watch(who, now)
+            self._settle(who)
+        elif changed:
+            who.pbx_groups = site.groups(self._random)
+        self._tell_trouble(who, site, trouble)
+
+    def _tell_trouble(self, who: Gateway | Key, site: Site, trouble: str) -> None:
+        now = "" if not trouble else "warning" if site.targets else "critical"
+        for severity, what in (("warning", "the last answer serves"), ("critical", "no call can go there")):
+            text = f"{site.name} can't be looked up, {what}: {trouble}"
+            if isinstance(who, Gateway):
+                details = {"gateway": who.name}
+                alert = Alert("dns", severity, "", text, trunk=who.trunk.name, details=details)
+            else:
+                alert = Alert("dns", severity, who.id, text)
+            if severity == now:
+                self._core.alerts.stands(alert)
+            else:
+                self._core.alerts.over(alert)
