@@ -112,10 +112,12 @@ def credentials(
     algorithm = asked.get("algorithm", "MD5")
 
     def h(text: str) -> str:
-        return hashlib.new(HASHES[algorithm], text.encode()).hexdigest()
+        return hashlib.new(HASHES[algorithm.removesuffix("-sess")], text.encode()).hexdigest()
 
     nonce, nc, cnonce = asked["nonce"], "00000001", "0a4f113b"
     first, second = h(f"{user}:{asked['realm']}:{password}"), h(f"{method}:{uri}")
+    if algorithm.endswith("-sess"):
+        first = h(f"{first}:{nonce}:{cnonce}")
     middle = f"{nonce}:{nc}:{cnonce}:auth" if "qop" in asked else nonce
     shown = {
         "username": user,

@@ -304,7 +304,6 @@ WRONG = {
     "hash of the user": {"userhash": "true"},
     "algorithm": {"algorithm": "MD5"},
     "unknown algorithm": {"algorithm": "SHA-512"},
-    "session": {"algorithm": "SHA-256-sess"},
     "qop": {"qop": "auth-int"},
     "no qop": {"qop": "", "nc": "", "cnonce": ""},
     "no nc": {"nc": ""},
@@ -340,6 +339,17 @@ def test_clients_that_know_no_qop_are_let_in_by_md5_only(world: World) -> None:
             is_let_in(world, second)
         else:
             is_challenged(world)
+
+
+@pytest.mark.parametrize("algorithm", ["SHA-256-sess", "MD5", "SHA-512-256"])
+def test_only_what_was_offered_is_taken(world: World, algorithm: str) -> None:
+    """However right it is: a client must not fall back to what is weaker than we ask for."""
+    knows(world)
+    phone = world.stranger
+    first = phone.sends("INVITE")
+    (asked,) = challenges(is_challenged(world))
+    again(phone, first, credentials({**asked, "algorithm": algorithm}, "INVITE", first.uri))
+    is_challenged(world)
 
 
 def test_a_parameter_twice_is_read_by_nobody(world: World) -> None:
@@ -391,7 +401,8 @@ def test_a_register_answers_its_401(any_world: World) -> None:
     phone = world.stranger
     first = phone.sends("REGISTER", uri="sip:127.0.0.1")
     asked = phone.gets("401")
-    again(phone, first, credentials(asked, "REGISTER", "sip:127.0.0.1"))
+    old = credentials(asked, "INVITE", "sip:127.0.0.1", name="Proxy-Authorization")
+    again(phone, first, old, credentials(asked, "REGISTER", "sip:127.0.0.1"))
     ((_, answer),) = phone.inbox
     phone.inbox.clear()
     assert answer.code not in (401, 403, 407)

@@ -58,6 +58,10 @@ def test_a_phone_that_has_moved_is_reached_where_it_is(world: World) -> None:
     phone = world.stranger
     phone.contact = "<sip:bob@phone.example>"  # a name: so the way back is the way it came
     calls(world, phone)
+    world.carrier.sends("INFO")
+    phone.gets("INFO")
+    phone.sends("200 INFO")
+    world.carrier.gets("200 INFO")
     moves(world)
     first = phone.sends("INFO")
     line = credentials(phone.gets("407"), "INFO", first.uri)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.proxy.callers import HEADER, PASSWORD, REALM, SECRET, access_of, challenges, credentials
 from tests.proxy.ladder import DIALLED, NUMBERS
 from tests.proxy.text import Text
@@ -198,8 +200,8 @@ def test_by_name(require: str, shown: str, who: str) -> None:
 @pytest.mark.parametrize("digest", DIGESTS)
 def test_a_gateway_s_own_address_is_the_trunk_whatever_it_shows(digest: str) -> None:
     place = Place(frozenset())
-    for header in HEADERS:
-        assert place.code(CARRIER, "none", header, digest, port=5080) == "trunk"
+    for name, header in itertools.product(NAMES, HEADERS):
+        assert place.code(CARRIER, name, header, digest, port=5080) == "trunk"
 
 
 @pytest.mark.parametrize("source", [CARRIER, "198.51.100.77"])
@@ -243,6 +245,21 @@ def test_a_stronger_identity_tells_two_keys_apart() -> None:
     assert place.code("nobody", "none", "none", "acme") == "407"
 
 
+def test_of_two_keys_the_one_that_requires_more_and_gets_it() -> None:
+    """One certificate for both; a header makes it the other one's."""
+    trunk = Trunk("carrier")
+    rules = DialRules(NUMBERS)
+    acme = Key("acme", trunk, rules, tls_names=["acme.example"], require=["tls", "header"])
+    beta = Key("beta", trunk, rules, tls_names=["acme.example"])
+    place = Place(frozenset())
+    place.core.directory = Directory(
+        [UDP, TLS], [trunk], [acme, beta], Numbers(), access=access_of({}, [(HEADER, SECRET, acme)])
+    )
+    assert place.code("nobody", "acme", "none", "none") == "beta"
+    assert place.code("nobody", "acme", "acme", "none") == "acme"
+    assert place.code("nobody", "none", "acme", "none") == "403"
+
+
 def test_keys_that_nothing_tells_apart_are_nobody() -> None:
     """The config refuses this; a reload in between must not guess either."""
     trunk = Trunk("carrier")
@@ -251,3 +268,22 @@ def test_keys_that_nothing_tells_apart_are_nobody() -> None:
     place = Place(frozenset())
     place.core.directory = Directory([UDP, TLS], [trunk], keys, Numbers())
     assert place.code("acme", "none", "none", "none") == "403"
+
+
+# -- rubbish -------------------------------------------------------------------------------------------
+
+_CHANGES = st.lists(
+    st.tuples(st.integers(0, 400), st.sampled_from(list('",=\\ \tx0%*\x80'))), min_size=1, max_size=4
+)
+
+
+@given(_CHANGES, st.booleans(), st.sampled_from(["Proxy-Authorization", "authorization"]))
+def test_no_credentials_are_too_odd(changes: list[tuple[int, str]], put: bool, name: str) -> None:
+    """Good ones with octets changed or put in between: let in, or challenged; nothing else, and no error."""
+    place = Place(frozenset())
+    line = place._credentials(NOBODY, "acme").partition(": ")[2]
+    for at, octet in changes:
+        at %= len(line)
+        line = line[:at] + octet + line[at if put else at + 1 :]
+    told = place.answer(NOBODY, (), f"{name}: {line}")
+    assert told == "acme" or (isinstance(told, Text) and told.code == 407)

@@ -203,6 +203,7 @@ def test_a_right_password_without_the_rest_counts_as_wrong(any_world: World) -> 
         phone.sends("MESSAGE", headers=[right(phone, asked)])
     assert told(phone) == [407] * (MANY - 1) + [403]
     assert world.alerts[0].details == {"source": "203.0.113.66", "user": "bob"}
+    assert world.rejected("wrong credentials") == MANY - 1
 
 
 def test_a_success_does_not_reset_the_count(any_world: World) -> None:
