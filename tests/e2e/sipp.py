@@ -15,7 +15,8 @@ TRANSPORTS = {"udp": "u1", "tcp": "t1"}
 
 class Sipp:
     """One SIPp process at `host` (and a free port). With `to` it calls `number` there, without it answers.
-    `hold`: milliseconds of each `<pause/>`."""
+    `hold`: milliseconds of each `<pause/>`. `login`: user and password that it answers a challenge with (MD5 is all
+    that it can)."""
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class Sipp:
         hold: int = 0,
         seconds: int = 15,
         port: int = 0,
+        login: tuple[str, str] | None = None,
     ) -> None:
         self.name = scenario
         self.address: Address = (host, port or free_port(host))
@@ -46,6 +48,8 @@ class Sipp:
         command += ["-m", str(calls), "-r", str(rate), "-l", "1000", "-d", str(hold)]
         command += ["-timeout", str(seconds), "-timeout_error", "-recv_timeout", str(seconds * 1000)]
         command += ["-trace_stat", "-stf", str(self._stats), "-trace_err", "-error_file", str(self._errors)]
+        if login is not None:
+            command += ["-au", login[0], "-ap", login[1]]
         if number:
             command += ["-s", number]
         self._command = command

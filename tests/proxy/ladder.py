@@ -153,6 +153,7 @@ class World:
         numbers.add(DID, DID, key)
         self.meters = Meters([0.0] * 4000)
         self.secret_headers = secret_headers
+        self.realm = ""  # of the gate's own digest: credentials for it go no further
         self.directory = Directory(self.listeners, [trunk], [key], numbers, secret_headers=secret_headers)
         self.core = Core(self.directory, Signer(SECRET), self.meters, 1 << 40, self.now, dice)
         self.store = Watched(store, self.now if fresh else self.now - 10.0, self._answered)

@@ -133,8 +133,16 @@ def _same(world: World, came: Text, left: Text, added: Collection[tuple[str, str
     told = off.intersection(name for name, _ in left.headers)
     assert not told, f"passes the edge: {told}"
     aside = off | HOP_BY_HOP | ({"p-asserted-identity"} if not world.key.trusted else set())
-    before = [h for h in came.headers if h[0] not in aside]
+    ours = re.compile(rf'\brealm\s*=\s*"?{re.escape(world.realm)}"?\s*(,|$)') if world.realm else None
+    before = [h for h in came.headers if h[0] not in aside and not _own_credentials(h, ours)]
+    assert not any(_own_credentials(h, ours) for h in left.headers), "our own credentials go on (§22.3)"
     after = [h for h in left.headers if h[0] not in aside and h not in added]
     if ("content-length", str(len(came.body))) not in before:
         after = [h for h in after if h[0] != "content-length"]
     assert after == before, f"headers changed:\n{before}\n{after}"
+
+
+def _own_credentials(header: tuple[str, str], ours: re.Pattern[str] | None) -> bool:
+    if ours is None or header[0] not in ("authorization", "proxy-authorization"):
+        return False
+    return ours.search(header[1]) is not None

@@ -12,6 +12,8 @@ from callgate.proxy.record import CallRecord
 ADVICE = {
     "K-X1+EMG": "give the PBX another route for emergency calls: this trunk can't carry them",
     "no-key": "list the address under a key's `sources`, or block it if you don't know it",
+    "auth": "look at the user's name and password in the PBX, and at `realm` and `algorithms` under `digest`",
+    "auth-throttle": "correct the password there, or block the address if you don't know it",
     "N1": "list the number under a key's `numbers`",
     "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
 }

@@ -213,11 +213,12 @@ def _right(access: Access, credentials: Credentials, user: User | None, request:
 
 
 def _same_number(one: bytes, other: bytes) -> bool:
-    """Whether credentials are for this Request-URI. Clients and proxies write the host in many ways; the number must
-    be the same, so that nobody can send somebody's credentials along with a number of his own."""
+    """Whether credentials with the uri `one` are for the Request-URI `other`. Clients and proxies write the host in
+    many ways; but a number that stands there must be the one that is dialled, so that nobody sends credentials that
+    he has captured along with a number of his own. Some clients name only the server."""
     if one == other:
         return True
     try:
-        return parse_uri(one).user == parse_uri(other).user
+        return parse_uri(one).user in (b"", parse_uri(other).user)
     except Malformed:
         return False
