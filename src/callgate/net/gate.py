@@ -77,6 +77,7 @@ class Gate:
         self.set_clock()
         for bound in self._sockets:
             bound.start(self._loop)
+        self.turn_ends()  # the core has timers of its own from the start
         # Transactions and calls end without leaving cycles (a test sees to that), so nothing on the path of a
         # message needs the collector, whose full rounds would hold up calls by tens of milliseconds.
         gc.collect()

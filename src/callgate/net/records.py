@@ -15,6 +15,9 @@ ADVICE = {
     "auth": "look at the user's name and password in the PBX, and at `realm` and `algorithms` under `digest`",
     "auth-throttle": "correct the password there, or block the address if you don't know it",
     "N1": "list the number under a key's `numbers`",
+    "dns": "look at the name's records and at the name servers (`dns.servers`, or /etc/resolv.conf)",
+    "trunk-down": "ask the carrier, or see whether its addresses can be reached from here",
+    "K11": "the carrier takes fewer calls than the contract says: ask it, or lower `outbound_cps`",
     "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
 }
 """What to do about an alert, by rule."""
@@ -70,6 +73,7 @@ class RecordLog:
             value=alert.value,
             limit=alert.limit,
             advice=ADVICE.get(alert.rule, ""),
+            **({"trunk": alert.trunk} if alert.trunk else {}),
             **alert.details,
         )
 
