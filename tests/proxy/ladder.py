@@ -34,7 +34,7 @@ from callgate.proxy.commands import Alert, Hangup, Record, Release, Renew, Send,
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.meters import Meters
-from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
+from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Trunk
 from callgate.proxy.record import CallRecord
 from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
@@ -45,6 +45,7 @@ DIALLED = "0312345678"
 SECRET = b"the secret of the ladders, 32 by"
 QUIET = 400.0
 """Seconds of silence after which nothing may be left of any call."""
+NO_PROBES = Probing(interval=1e8)
 NUMBERS = load_profile("standard", Path(".")).numbers
 
 
@@ -52,7 +53,7 @@ class World:
     """`cps` … `max_call_seconds` are the limits of the key `acme`; `gateways` how many the trunk `carrier` has;
     `pbx_over` and `carrier_over` UDP, TCP or TLS; `listens`: further transports of the gate; `phones`: so many ring at
     once for a call in; `fresh`: the gate has only just started; `trusted`, `caller_ids` and `only_number` are the
-    key's, `secret_headers` what proves a key."""
+    key's, `secret_headers` what proves a key. Nobody is asked whether he still lives, unless by `probing`."""
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class World:
         caller_ids: tuple[str, ...] | None = None,
         only_number: str = "",
         secret_headers: tuple[str, ...] = (),
+        probing: Probing = NO_PROBES,
     ) -> None:
         self.now = self.started = 1000.0
         self.listeners = self._listeners(
@@ -142,7 +144,9 @@ class World:
         numbers.add(DID, DID, key)
         self.meters = Meters([0.0] * 4000)
         self.secret_headers = secret_headers
-        self.directory = Directory(self.listeners, [trunk], [key], numbers, secret_headers=secret_headers)
+        self.directory = Directory(
+            self.listeners, [trunk], [key], numbers, secret_headers=secret_headers, probing=probing
+        )
         self.core = Core(self.directory, Signer(SECRET), self.meters, 1 << 40, self.now)
         self.store = Watched(store, self.now if fresh else self.now - 10.0, self._answered)
         gc.disable()
