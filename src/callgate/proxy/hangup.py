@@ -1,5 +1,5 @@
-"""Requests that the gate itself sends inside a dialog, made from what the dialog has shown; and what ends a call that it
-was told to end: a BYE to both sides."""
+"""Requests that the gate itself sends inside a dialog, made from what the dialog has shown; and what ends a call that
+it was told to end: a BYE to both sides."""
 
 from __future__ import annotations
 
