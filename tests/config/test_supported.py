@@ -15,7 +15,6 @@ ASKS: dict[str, dict[str, str]] = {
     "`tls`": {"top": "tls: {certificate: a.pem, private_key: b.pem}"},
     "a database other than the default": {"top": 'database: "postgresql://u:hunter2@db/x"'},
     "a store other than `memory`": {"top": 'store: "redis://:hunter2@cache"'},
-    "a `probe` section other than the default": {"top": "probe: {misses: 5}"},
     "`admin`": {"top": "admin: {tokens: [{name: a, role: view, token: hunter2}]}"},
     "`webhooks`": {"top": 'webhooks: [{url: "https://example.jp/hunter2", secret: hunter2}]'},
     "`hep`": {"top": 'hep: {server: "udp://127.0.0.1:9061", capture_id: 1}'},

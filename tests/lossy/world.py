@@ -22,7 +22,6 @@ from tests.lossy.plan import Plan, plan
 from tests.proxy.agent import Agent
 from tests.proxy.ladder import DIALLED, DID, World
 from tests.proxy.stores import Kind
-from tests.proxy.text import Text
 
 from callgate.policy.claim import Claim, Members
 from callgate.policy.ledger import MARGIN

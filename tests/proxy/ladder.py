@@ -36,7 +36,7 @@ from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.health import NO_OPTIONS, Rules
 from callgate.proxy.meters import Meters
-from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
+from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Trunk
 from callgate.proxy.places import Place
 from callgate.proxy.record import CallRecord
 from callgate.proxy.targets import Target
@@ -48,6 +48,7 @@ DIALLED = "0312345678"
 SECRET = b"the secret of the ladders, 32 by"
 QUIET = 400.0
 """Seconds of silence after which nothing may be left of any call."""
+NO_PROBES = Probing(interval=1e8)
 NUMBERS = load_profile("standard", Path(".")).numbers
 
 
@@ -56,7 +57,8 @@ class World:
     `pbx_over` and `carrier_over` UDP, TCP or TLS; `listens`: further transports of the gate; `phones`: so many ring at
     once for a call in; `fresh`: the gate has only just started; `trusted`, `caller_ids` and `only_number` are the
     key's, `secret_headers` what proves a key. `rules`: how the health of a gateway is judged; `trunk_name` and
-    `pbx_name`: they are given by name, and `located` says where they are; `dice` decides what is left to chance."""
+    `pbx_name`: they are given by name, and `located` says where they are; `dice` decides what is left to chance.
+    Nobody is asked whether he still lives, unless by `probing`."""
 
     def __init__(
         self,
@@ -86,6 +88,7 @@ class World:
         trunk_name: str = "",
         pbx_name: str = "",
         dice: Callable[[], float] = lambda: 0.0,
+        probing: Probing = NO_PROBES,
     ) -> None:
         self.now = self.started = 1000.0
         self.listeners = self._listeners(
@@ -154,7 +157,9 @@ class World:
         self.meters = Meters([0.0] * 4000)
         self.secret_headers = secret_headers
         self.realm = ""  # of the gate's own digest: credentials for it go no further
-        self.directory = Directory(self.listeners, [trunk], [key], numbers, secret_headers=secret_headers)
+        self.directory = Directory(
+            self.listeners, [trunk], [key], numbers, secret_headers=secret_headers, probing=probing
+        )
         self.core = Core(self.directory, Signer(SECRET), self.meters, 1 << 40, self.now, dice)
         self.store = Watched(store, self.now if fresh else self.now - 10.0, self._answered)
         gc.disable()

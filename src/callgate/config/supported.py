@@ -48,7 +48,6 @@ NOT_YET: tuple[Row, ...] = (
     Row("tls", 2, "`tls`"),
     Row("database", 5, "a database other than the default"),
     Row("store", 4, "a store other than `memory`"),
-    Row("probe", 2, "a `probe` section other than the default"),
     Row("admin", 5, "`admin`"),
     Row("webhooks", 5, "`webhooks`"),
     Row("hep", 5, "`hep`"),

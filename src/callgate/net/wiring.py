@@ -17,7 +17,7 @@ from callgate.policy.profile import RULE, Limits
 from callgate.proxy.access import Access, User
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.health import Rules
-from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
+from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Trunk
 from callgate.sip.digest import ALGORITHMS, Algorithm, ha1
 from callgate.sip.uri import parse_uri
 
@@ -155,6 +155,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
         numbers_of,
         access=access_of(config, keys),
         secret_headers=secret_headers,
+        probing=Probing(config.probe.interval_seconds, config.probe.misses, config.probe.gap_seconds),
     )
 
 

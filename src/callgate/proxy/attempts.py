@@ -24,6 +24,7 @@ from callgate.proxy.record import OUTCOMES, CallRecord
 from callgate.proxy.targets import Groups, Target
 from callgate.proxy.token import INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import AnyClient, AnyServer, InviteClientTransaction
+from callgate.proxy.vitals import Vitals
 from callgate.sip.message import Message
 from callgate.sip.transaction import LIFE, NEVER, State
 from callgate.sip.uri import Uri
@@ -144,6 +145,10 @@ class Attempts:
         self, client: InviteClientTransaction, response: Message, first: bool, told: bool, now: float
     ) -> None:
         """A 2xx has come that finds the call over."""
+        raise NotImplementedError
+
+    def look_again(self, now: float) -> None:
+        """What is known of the life of its dialogs has changed."""
         raise NotImplementedError
 
     def known_by(self, token: bytes) -> None:
@@ -306,6 +311,10 @@ class Attempts:
         first = side is not None and side.stage is Stage.EARLY
         if side is not None and first:
             side.stage = Stage.UP
+            side.seen_at = self.caller.seen_at = now
+            side.vitals = Vitals(response, now)
+            if self.phase is Phase.UP:  # another dialog of a fork
+                self.look_again(now)
         self._well(client)
         if self.phase is Phase.TRYING:
             self.phase = Phase.UP

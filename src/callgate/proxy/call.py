@@ -23,6 +23,7 @@ from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
 from callgate.proxy.token import INBOUND
 from callgate.proxy.transactions import AnyServer, InviteClientTransaction
+from callgate.proxy.vitals import look
 from callgate.sip.message import FROM, TO, Message
 from callgate.sip.transaction import LIFE, NEVER
 
@@ -140,7 +141,8 @@ class Call(Attempts):
         self.request = self.routes = self.dialled = self.best = None
         longest = self.key.max_call_seconds
         self.core.out.append(Renew(self.leg, NEVER if longest is None else longest + SPARE))
-        self._wake(now + min(NO_ACK, longest or NO_ACK))
+        first = self.core.directory.probing.earliest
+        self._wake(now + min(NO_ACK, longest or NO_ACK, first))
 
     def picked_up_late(
         self, client: InviteClientTransaction, response: Message, first: bool, told: bool, now: float
@@ -169,16 +171,24 @@ class Call(Attempts):
         assert answered is not None
         until = NEVER if longest is None else answered + longest
         if now >= until:
-            self.record.rule = "C1"
-            self.record.reason = f"max_call_seconds {longest:g} reached"
-            self.core.hang_up(self, now)
+            up = [side for side in self.callees if side.stage is Stage.UP]
+            if not up or any(side.vitals is not None for side in up):  # else the gate hangs up already
+                self.record.rule = "C1"
+                self.record.reason = f"max_call_seconds {longest:g} reached"
+                self.core.hang_up(self, now)
         elif not self.acked and now >= answered + NO_ACK:
+            self.core.counts.reaped(self.key, "no_ack")
             self.record.reason = "the answer was never acknowledged"
             self.end(now, "caller")
-        elif not self.acked:
-            self._wake(min(until, answered + NO_ACK))
-        elif longest is not None:
-            self._wake(until)
+        else:
+            self._wake(until if self.acked else min(until, answered + NO_ACK))
+            self.look_again(now)
+
+    def look_again(self, now: float) -> None:
+        """What is known of the life of its dialogs has changed, or it is time to ask."""
+        due = look(self, now)
+        if self.phase is Phase.UP and due < self.due:
+            self._wake(due)
 
     def dialog_over(self, side: Side | None, now: float, ended_by: str, reason: str = "") -> None:
         """The dialog with one callee has ended. A call that was forked is over with the last of them; before the

@@ -26,6 +26,7 @@ from callgate.proxy.auth import Auth
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert, Command, Hangup, Release, Send
 from callgate.proxy.counts import KNOWN_METHODS, Counts
+from callgate.proxy.dialog import Stage
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.forward import (
     Routes,
@@ -296,10 +297,13 @@ class Core:
             self._challenged[name] = (number + 1, at, challenger)
 
     def hang_up(self, call: Call, now: float) -> None:
-        """End a call that is up: BYE to both sides."""
-        if call.callees:
-            HangUp(call).start(self, now)
-        else:
+        """End a call that is up: BYE to both ends of each of its dialogs, once."""
+        up = [side for side in call.callees if side.stage is Stage.UP]
+        for side in up:
+            if side.vitals is not None:
+                side.vitals = None
+                HangUp(call, side).start(self, now)
+        if not up:
             call.end(now, "gate")  # its 2xx had no To tag (RFC 2543): there is no dialog to end
 
     def forget(self, call: Call) -> None:

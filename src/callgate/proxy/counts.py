@@ -89,6 +89,10 @@ class Counts:
         i = self._meters.series("calls_total", record.key, record.direction, record.outcome, rule)
         self._values[i] += 1.0
 
+    def reaped(self, key: Key, reason: str) -> None:
+        """A call, or one dialog of it, has ended because a side of it is gone."""
+        self._values[self._meters.series("calls_reaped_total", key.id, reason)] += 1.0
+
     def emergency(self, key: Key, verdict: str) -> None:
         self._values[self._meters.series("emergency_calls_total", key.id, verdict)] += 1.0
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
 
 from callgate.proxy.flow import Flow
 from callgate.proxy.peers import Directory, Peer
@@ -13,6 +14,9 @@ from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
 from callgate.sip.message import CONTACT, RECORD_ROUTE, Message, header_value
 from callgate.sip.uri import Uri, parse_uri
+
+if TYPE_CHECKING:
+    from callgate.proxy.vitals import Vitals
 
 
 class Stage(IntEnum):
@@ -29,7 +33,8 @@ class Side:
     `tag` is its tag; `cseq` the highest CSeq it has used, and of a callee `heard` the highest that the caller has
     used towards it (-1: none yet); `flow` how its messages reach us; `sent_by` the host that its own requests name
     in their Via, where they ask for symmetric answers (`rport`). Contact and Record-Route are kept as they were
-    written: most calls end before anybody has to read them.
+    written: most calls end before anybody has to read them. `seen_at` is when something of it last came; `vitals` of a
+    callee's dialog that is up, until it is over or the gate hangs it up.
     """
 
     __slots__ = (
@@ -41,9 +46,11 @@ class Side:
         "heard",
         "hop",
         "hop_uri",
+        "seen_at",
         "sent_by",
         "stage",
         "tag",
+        "vitals",
     )
 
     def __init__(self, tag: bytes, flow: Flow) -> None:
@@ -58,6 +65,8 @@ class Side:
         self.hop: Flow | None = None  # where `hop_uri` leads
         self.hop_uri = b""
         self.sent_by = b""
+        self.seen_at = 0.0
+        self.vitals: Vitals | None = None
 
     def learn_contact(self, message: Message) -> None:
         """The Contact of a request or response that sets the remote target (RFC 3261 §12.2)."""
@@ -127,6 +136,19 @@ class Side:
             return tuple(values)
         ours = next((n for n, v in enumerate(values) if b";lr;cg=" in v), len(values))
         return tuple(reversed(values[:ours]))
+
+    def way(self) -> tuple[bytes, tuple[bytes, ...], bytes]:
+        """For a request that the gate itself makes (RFC 3261 §12.2.1.1): Request-URI, Route values, and the URI of
+        the next hop."""
+        host = self.flow.host.encode()
+        target = self.contact or b"sip:" + (b"[%b]" % host if b":" in host else host)
+        routes = self.routes
+        if not routes:
+            return target, (), target
+        first = next(iter(_uris(routes[:1])), b"")
+        if first and not _is_loose(first):
+            return first, (*routes[1:], b"<%b>" % target), first
+        return target, routes, first
 
     def next_hop(self, target: bytes, directory: Directory, peer: Peer) -> Flow:
         """Where a request to this side goes whose next hop by RFC 3261 §16.6 step 7 is the URI `target`.
@@ -212,6 +234,13 @@ def hear(sides: tuple[Side, ...], response: Message, flow: Flow) -> tuple[tuple[
     side.learn_contact(response)
     side.learn_routes(response)
     return sides, side
+
+
+def _is_loose(uri: bytes) -> bool:
+    try:
+        return parse_uri(uri).param(b"lr") is not None
+    except Malformed:
+        return True
 
 
 def _uris(routes: Iterable[bytes]) -> Iterable[bytes]:

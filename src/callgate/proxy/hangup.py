@@ -1,5 +1,5 @@
-"""Requests that the gate itself sends inside a dialog, and what ends a call that it was told to end: a BYE to both
-sides, made from what the dialog has shown."""
+"""Requests that the gate itself sends inside a dialog, made from what the dialog has shown; and what ends a call that
+it was told to end: a BYE to both sides."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from callgate.proxy.flow import Flow
 from callgate.proxy.peers import Peer
 from callgate.proxy.token import OUTBOUND
 from callgate.proxy.transactions import NOBODY, AnyClient
-from callgate.sip.errors import Malformed
-from callgate.sip.fields import parse_name_addr
-from callgate.sip.message import Message, wire
+from callgate.sip.fields import tag_of
+from callgate.sip.message import Message, header_value, wire
 
 if TYPE_CHECKING:
     from callgate.proxy.call import Call
@@ -32,12 +31,11 @@ def own_request(
 ) -> tuple[Flow, bytes, bytes]:
     """A request inside a dialog to `side` (who belongs to `peer`), as the other side would write it (RFC 3261
     §12.2.1.1): (flow, branch, message). `sender` and `receiver` are the values of From and To, `number` its CSeq."""
-    target = side.contact or b"sip:" + side.flow.host.encode()
-    routes = side.routes
-    flow = side.next_hop(_uri_of(routes[0]) if routes else target, core.directory, peer)
+    uri, routes, first = side.way()
+    flow = side.next_hop(first, core.directory, peer)
     branch, via = core.branch(flow.listener, token)
     lines = [
-        b"%b %b SIP/2.0" % (method, target),
+        b"%b %b SIP/2.0" % (method, uri),
         via,
         *(b"Route: " + route for route in routes),
         b"From: " + sender,
@@ -51,69 +49,66 @@ def own_request(
     return flow, branch, wire(lines, b"")
 
 
+def to_end(call: Call, side: Side, end: Side, method: bytes, number: int) -> tuple[Flow, bytes, bytes]:
+    """`own_request` to one end of a call's dialog with the callee `side`: to that itself, or to the caller."""
+    sender, receiver = header_value(call.from_line), header_value(call.to_line)
+    answered = tag_of(receiver)
+    if side.tag != answered:  # another callee of a fork
+        receiver = receiver.replace(b"tag=" + answered, b"tag=" + side.tag)
+    if end is call.caller:
+        sender, receiver = receiver, sender
+    peer = Peer(trunk=call.key.trunk) if is_trunk(call, end) else Peer(key=call.key)
+    return own_request(call.core, method, end, peer, sender, receiver, call.call_id, number, call.tokens[-1])
+
+
+def is_trunk(call: Call, end: Side) -> bool:
+    """Whether this end of a call is the carrier's."""
+    return (end is call.caller) != (call.direction == OUTBOUND)
+
+
+def last_number(call: Call, side: Side, end: Side) -> int:
+    """The highest CSeq that `end` has been sent in the dialog with `side`, -1 for none."""
+    if end is call.caller:
+        return side.cseq
+    return side.heard if side.heard >= 0 else call.caller.cseq
+
+
 class HangUp:
-    """The user of the two BYEs. The lines come free when the carrier has answered its own: until then it counts
-    them."""
+    """The user of the BYEs that end a dialog. The lines come free when the carrier has answered its own: until then
+    it counts them. `reason` is for the record."""
 
-    __slots__ = ("call",)
+    __slots__ = ("call", "reason", "side")
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, side: Side, reason: str = "") -> None:
         self.call = call
+        self.side = side
+        self.reason = reason
 
-    def start(self, core: Core, now: float) -> None:
-        """RFC 3261 §12.2.1.1, once for each side, with the other's tag and its next CSeq."""
-        call = self.call
-        callee = call.callees[0]
-        outbound = call.direction == OUTBOUND
-        from_line, to_line = (
-            call.from_line.partition(b":")[2].strip(),
-            call.to_line.partition(b":")[2].strip(),
-        )
-        for side, other, sender, receiver, is_trunk in (
-            (callee, call.caller, from_line, to_line, outbound),
-            (call.caller, callee, to_line, from_line, not outbound),
-        ):
-            peer = Peer(trunk=call.key.trunk) if is_trunk else Peer(key=call.key)
-            self._bye(core, side, other, sender, receiver, peer, is_trunk, now)
+    def start(self, core: Core, now: float, to: Side | None = None) -> None:
+        """Once for each end, or only `to` one."""
+        for end in (self.side, self.call.caller):
+            if to is None or to is end:
+                self._bye(core, end, now)
 
-    def _bye(
-        self,
-        core: Core,
-        side: Side,
-        other: Side,
-        sender: bytes,
-        receiver: bytes,
-        peer: Peer,
-        counts: bool,
-        now: float,
-    ) -> None:
+    def _bye(self, core: Core, end: Side, now: float) -> None:
         # Not noted as the other's own: its BYE, crossing with this one, is none the staler for it.
-        call = self.call
-        heard = side.heard if other is call.caller and side.heard >= 0 else other.cseq
-        number = max(heard, 0) + 1
-        flow, branch, data = own_request(
-            core, b"BYE", side, peer, sender, receiver, call.call_id, number, call.tokens[-1]
-        )
-        user = self if counts else NOBODY  # the PBX's answer decides nothing
+        number = max(last_number(self.call, self.side, end), 0) + 1
+        flow, branch, data = to_end(self.call, self.side, end, b"BYE", number)
+        user = self if is_trunk(self.call, end) else NOBODY  # the PBX's answer decides nothing
         core.layer.send(core.layer.other_client(branch, data, flow, user, now), now)
 
     def on_response(self, client: AnyClient, response: Message, now: float) -> None:
         if response.code >= 200:
-            self.call.end(now, "gate")
+            self._over(now)
 
     def on_timeout(self, client: AnyClient, now: float) -> None:
-        self.call.end(now, "gate")
+        self._over(now)
 
     def on_failed(self, client: AnyClient, now: float) -> None:
-        self.call.end(now, "gate")
+        self._over(now)
 
     def on_repeat(self, client: AnyClient, now: float) -> None:
         raise AssertionError("only initial INVITEs carry a claim")
 
-
-def _uri_of(route: bytes) -> bytes:
-    """The URI of a Route value; what can't be read leads back to where the side's messages come from."""
-    try:
-        return parse_name_addr(route).uri
-    except Malformed:
-        return b""
+    def _over(self, now: float) -> None:
+        self.call.dialog_over(self.side, now, "gate", self.reason)

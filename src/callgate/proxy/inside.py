@@ -182,6 +182,8 @@ class Inside:
             fresh = not stale
         if fresh:
             sender.learn_via(request)
+        if not stale:
+            sender.seen_at = now
         if flow is not sender.flow and (fresh or (flow.connection and not stale)):
             sender.moved(flow)
         peer = Peer(trunk=path.key.trunk) if path.from_pbx else Peer(key=path.key)

@@ -34,6 +34,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "emergency_calls_total": Metric(
         "counter", "Calls to an emergency number, or suspected to be one.", ("key", "verdict")
     ),
+    "calls_reaped_total": Metric(
+        "counter", "Calls that ended because a side of them was gone, by how that showed.", ("key", "reason")
+    ),
     "calls_active": Metric("gauge", "Calls up, ringing ones included.", ("key", "direction")),
     "setup_added_seconds": Metric(
         "histogram",
@@ -87,6 +90,7 @@ METRICS: Final[Mapping[str, Metric]] = {
 DIRECTIONS: Final = ("outbound", "inbound")
 OUTCOMES: Final = ("answered", "busy", "cancelled", "no_answer", "not_found", "failed")
 REFUSED: Final = "refused"
+REAPED: Final = ("session_timer", "probe_481", "probe_silence", "no_ack", "no_answer")
 VERDICTS: Final = ("passed", "refused")
 
 ABSENT: Final = float("nan")
@@ -216,6 +220,8 @@ class Meters:
                 self.series("calls_total", key, direction, outcome, "")
             for rule in rules:
                 self.series("calls_total", key, direction, REFUSED, rule)
+        for reason in REAPED:
+            self.series("calls_reaped_total", key, reason)
         for verdict in VERDICTS:
             self.series("emergency_calls_total", key, verdict)
         for name, limit in (limits or {}).items():

@@ -10,6 +10,7 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import NamedTuple
 
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.congestion import Congestion, Parts, pace, slower
@@ -263,6 +264,21 @@ def _sources(keys: Iterable[Key]) -> dict[Network, tuple[Key, ...]]:
     return owners
 
 
+class Probing(NamedTuple):
+    """How it is found out whether a call is still alive: a side that was silent for `interval` seconds is asked;
+    `misses` in a row, `gap` seconds apart, mean that it is dead."""
+
+    interval: float = 300.0
+    misses: int = 3
+    gap: float = 10.0
+
+    @property
+    def earliest(self) -> float:
+        """Seconds of silence before which nobody is asked. Between this and `interval` is chance: calls that began
+        together are not asked together."""
+        return 0.8 * self.interval
+
+
 class Directory:
     """All keys and trunks, and who has which address, number and listener."""
 
@@ -277,6 +293,7 @@ class Directory:
         own: Iterable[tuple[str, int]] = (),
         access: Access | None = None,
         secret_headers: Iterable[str] = (),
+        probing: Probing | None = None,
     ) -> None:
         self.listeners = listeners
         self.trunks = {t.name: t for t in trunks}
@@ -284,6 +301,7 @@ class Directory:
         self.key_of_tag = {k.tag: k for k in self.keys.values()}
         self.numbers = numbers
         self.access = access
+        self.probing = probing or Probing()
         asserted = any(not key.trusted or key.caller_ids is not None for key in self.keys.values())
         self.edge = Edge(secret_headers, asserted=asserted)
         # The addresses that name the gate itself, as (host in lower case, port).

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from callgate.policy.claim import Claim, Verdict
 from callgate.proxy.answer import reply
+from callgate.proxy.attempts import Phase
 from callgate.proxy.commands import Release
 from callgate.proxy.copies import ASK_SECONDS, LEASE
 from callgate.proxy.dialog import Side
@@ -127,6 +128,8 @@ class Relay:
         code, server = response.code, self.server
         if code >= 200:
             self._give_back()
+        if self.receiver is not None and code not in (408, 481):
+            self.receiver.seen_at = now
         if code < 200:
             if self.method == b"INVITE":
                 if self.cancelled:
@@ -168,6 +171,10 @@ class Relay:
                 self.request = None
             if self.receiver is not None:
                 self.receiver.learn_contact(response)
+            side = self.receiver if self.sender is call.caller else self.sender
+            if side is not None and side.vitals is not None:
+                side.vitals.refreshed(response, now)
+                call.look_again(now)
 
     def _over(self, reason: str, now: float) -> None:
         """The dialog has ended."""
@@ -180,6 +187,8 @@ class Relay:
     def on_timeout(self, client: AnyClient, now: float) -> None:
         self._give_back()
         if self.method in (b"BYE", b"INVITE"):
+            if self.call is not None and self.call.phase is Phase.UP:
+                self.core.counts.reaped(self.call.key, "no_answer")
             self._over(f"no answer to a {self.method.decode()}", now)
         if self.method == b"INVITE":
             self._answer(408 if not self.cancelled else 487, now)
