@@ -219,6 +219,7 @@ class InviteServer(Server):
     def expire(self) -> None:
         """Timer H."""
         if self.state == "completed":
+            self.state = "gone"
             self.gone()
 
     def acknowledged(self) -> None:
