@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from callgate.net.shield import Shield
 from callgate.net.udp import UdpSocket
 from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.peers import Directory, Numbers
 
 
 class Full:
@@ -43,6 +45,8 @@ async def test_a_full_buffer_keeps_order_and_tells_when_it_is_sent() -> None:
             lambda data: None,
             lambda claim, now: went.append(claim),
             lambda: None,
+            lambda reason, count: None,
+            Shield(Directory([], [], [], Numbers()), each=20, together=100),
         )
 
     ends = []

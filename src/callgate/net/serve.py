@@ -19,7 +19,7 @@ from callgate.net import log as logging
 from callgate.net.gate import CLOCK_SECONDS, Gate
 from callgate.net.ops_child import OpsChild
 from callgate.net.shared import Shared
-from callgate.net.wiring import directory_of, listeners_of, secret_of
+from callgate.net.wiring import contexts_of, directory_of, listeners_of, secret_of
 from callgate.proxy.flow import Listener
 from callgate.proxy.meters import Meters
 from callgate.sip.scanner import built
@@ -61,7 +61,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     try:
         listeners = listeners_of(config)
         directory = directory_of(config, listeners)
-        gate = Gate(config, directory, _secret(config), meters, log)
+        gate = Gate(config, directory, _secret(config), meters, log, contexts_of(config))
         gate.start()
     except ConfigError as error:
         for fault in error.faults:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from callgate.config import Config, ConfigError, Fault, KeyNumber, SipPeer, effective_limits
 from callgate.config import Numbers as NumberRange
+from callgate.config.certificates import Unfit
 from callgate.config.schema import DigestUser
+from callgate.net.tls import Contexts
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import RULE, Limits
 from callgate.proxy.access import Access, User
-from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.flow import Flow, Listener, Trust
 from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
 from callgate.sip.digest import ALGORITHMS, Algorithm, ha1
 from callgate.sip.uri import parse_uri
@@ -68,7 +70,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             networks=section.sources,
         )
         for index, peer in enumerate(section.gateways):
-            flow = flow_to(peer, listeners)
+            flow = flow_to(peer, listeners, trunk_trust(config, name, peer.host))
             if flow is None:
                 faults.append(_unreachable(config, f"trunks.{name}.gateways[{index}]", peer))
                 continue
@@ -83,7 +85,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
         pbx = key_section.pbx
         flow = None
         if isinstance(pbx, SipPeer):
-            flow = flow_to(pbx, listeners)
+            flow = flow_to(pbx, listeners, Trust("", key_section.tls_names or (pbx.host,)))
             if flow is None:
                 faults.append(_unreachable(config, f"keys.{key_id}.pbx", pbx))
         key = Key(
@@ -180,6 +182,14 @@ def caller_ids_of(ranges: Iterable[NumberRange], key: Key) -> Numbers:
     return found
 
 
+def contexts_of(config: Config) -> Contexts | None:
+    """What TLS is done with; None where there is none. Raises ConfigError."""
+    try:
+        return Contexts(config) if config.tls is not None else None
+    except Unfit as unfit:
+        raise ConfigError([Fault(str(config.path), None, "tls", unfit.text)]) from None
+
+
 def _unreachable(config: Config, path: str, peer: SipPeer) -> Fault:
     family = "IPv6" if ":" in peer.host else "IPv4"
     return Fault(
@@ -190,12 +200,20 @@ def _unreachable(config: Config, path: str, peer: SipPeer) -> Fault:
     )
 
 
-def flow_to(peer: SipPeer, listeners: Iterable[Listener]) -> Flow | None:
-    """How a configured peer is reached: by the first listener of its transport and address family."""
+def trunk_trust(config: Config, trunk: str, host: str) -> Trust:
+    """What a TLS peer of a trunk must prove: the name that the config gives, else the host of the URI that led
+    there."""
+    section = config.trunks[trunk].tls
+    return Trust(trunk, (section.name if section is not None and section.name else host,))
+
+
+def flow_to(peer: SipPeer, listeners: Iterable[Listener], trust: Trust) -> Flow | None:
+    """How a configured peer is reached: by the first listener of its transport and address family. Over TLS it must
+    prove `trust`."""
     family = 6 if ":" in peer.host else 4
     for listener in listeners:
         if listener.transport == peer.transport.upper().encode() and listener.family == family:
-            return Flow(listener, peer.host, peer.port)
+            return Flow(listener, peer.host, peer.port, trust=trust if listener.secure else None)
     return None
 
 

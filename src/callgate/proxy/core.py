@@ -280,6 +280,15 @@ class Core:
         if at and request.cseq_number == number + 1:
             self._challenged[name] = (number + 1, at)
 
+    def connections_in_use(self) -> set[int]:
+        """The numbers of the connections that calls rely on. Looks at every call: not for the path of a message."""
+        return {
+            side.flow.connection
+            for call in self.by_call_id.values()
+            for side in (call.caller, *call.callees)
+            if side.flow.connection
+        }
+
     def hang_up(self, call: Call, now: float) -> None:
         """End a call that is up: BYE to both sides."""
         if call.callees:
