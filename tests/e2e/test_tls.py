@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ssl
-from pathlib import Path
-
 import pytest
 from tests import certificates
 from tests.certificates import Authority
-from tests.e2e.net import DID, NUMBER, Net
-from tests.e2e.phone import TlsServer, TlsStream, establish, request_and_answer
+from tests.e2e.net import NUMBER, Net
+from tests.e2e.phone import TlsServer, TlsStream, request_and_answer
 
 
 class Pki:
@@ -53,7 +50,7 @@ def test_a_call_over_tls(net: Net, pki: Pki) -> None:
     carrier, pbx = pki.server(3), pki.server(2, pki.pbx)
     gate = net.gate(pbx, carrier, trunk=pki.trunk(), tls=pki.section()).run()
     phone = pki.connect(gate, 2)
-    from tests.e2e.phone import Leg, SDP
+    from tests.e2e.phone import SDP, Leg
 
     out = Leg.call(phone, gate.tls, NUMBER)
     line = net.add(carrier.accept())

@@ -69,9 +69,9 @@ def server_context(tls: Tls) -> ssl.SSLContext:
         "optional": ssl.CERT_OPTIONAL,
         "required": ssl.CERT_REQUIRED,
     }[tls.verify_client]
-    # Without tickets there is no session to take up again: who has been taken off the authorities' list can't
-    # come back in by one.
-    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    # A client that sends, closes and never reads would lose what it sent: its kernel answers a ticket that it did not
+    # take with a reset.
     context.num_tickets = 0
     return context
 

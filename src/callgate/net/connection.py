@@ -197,7 +197,7 @@ class Connection:
             self.heard = now
             self._take(data, now)
         else:
-            self.close()
+            self.gone()
         self._listener.owner.turn_ends()
 
     def _take(self, data: bytes, now: float) -> None:
@@ -295,7 +295,7 @@ class Connection:
         except BlockingIOError:
             count = 0
         except OSError:
-            self.close()
+            self.gone()
             return False
         if count < len(left):
             if count:
@@ -361,6 +361,10 @@ class Connection:
             self.close()
 
     # -- the end ------------------------------------------------------------------------------------------
+
+    def gone(self) -> None:
+        """The peer has closed the connection, or the kernel has given it up."""
+        self.close()
 
     def close_after_sending(self) -> None:
         """Close once what was sent has gone."""

@@ -18,6 +18,7 @@ from callgate.config import Config, ConfigError, HostPort
 from callgate.net import log as logging
 from callgate.net.gate import CLOCK_SECONDS, Gate
 from callgate.net.ops_child import OpsChild
+from callgate.net.reload import Reload
 from callgate.net.shared import Shared
 from callgate.net.wiring import contexts_of, directory_of, listeners_of, secret_of
 from callgate.proxy.flow import Listener
@@ -78,7 +79,8 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     meters.set("build_info", callgate.__version__, sys.version.split()[0], value=1.0)
     meters.set("start_time_seconds", value=time.time())
     stop = asyncio.Event()
-    signals = _Signals(stop, log)
+    reload = Reload(gate, config, log, audit)
+    signals = _Signals(stop, reload)
     beat = asyncio.create_task(_beat(gate, shared, meters), name="beat")
     ops = _ops(config, shared, gate, meters, log)
     try:
@@ -159,19 +161,15 @@ async def _ready_later(
 
 
 class _Signals:
-    """SIGTERM and SIGINT: the first stops, the second stops now. SIGHUP must not end the gate."""
+    """SIGTERM and SIGINT: the first stops, the second stops now. SIGHUP reloads."""
 
-    def __init__(self, stop: asyncio.Event, log: logging.Log) -> None:
-        self._log = log
+    def __init__(self, stop: asyncio.Event, reload: Reload) -> None:
         self.now = asyncio.Event()
         self._stop = stop
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._heard)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-
-    def _reload(self) -> None:
-        self._log.warning("callgate reload refused", reason="not supported yet (step 2): restart instead")
+        loop.add_signal_handler(signal.SIGHUP, reload.ask)
 
     def _heard(self) -> None:
         if self._stop.is_set():

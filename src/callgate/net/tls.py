@@ -215,7 +215,7 @@ class TlsConnection(Connection):
             self._early = None
             super()._take(b"".join(parts), now)
         if ended:
-            self.close()
+            self.gone()
 
     def _control(self) -> None:
         """Write what TLS itself has to say. It goes behind what has begun, and before all that has not."""
@@ -234,6 +234,16 @@ class TlsConnection(Connection):
         self._tls.write(message)
         return self._outgoing.read()
 
+    def gone(self) -> None:
+        if not self.open:
+            return
+        if self.ours and self._connected and not self.ready:
+            self._trouble("the peer closed the connection during the handshake", OUR_FAULT)
+        elif self.ours and self._connected and self._early:
+            self._trouble("the peer closed the connection at the first message", OUR_FAULT)
+        else:
+            super().gone()
+
     def too_late(self, why: str) -> None:
         if why == "handshake" and self.ours:
             self._trouble("no answer to the connection or its handshake in time", "check address and port")
@@ -250,9 +260,6 @@ class TlsConnection(Connection):
         if not self.open:
             return
         if self._connected:
-            if self.ours and not self.ready and not self._troubled:
-                self._trouble("the peer closed the connection during the handshake", OUR_FAULT)
-                return
             self._shaken()
             if self.ready:
                 with contextlib.suppress(ssl.SSLError):
