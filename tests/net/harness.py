@@ -50,7 +50,7 @@ class Owner:
     def broken(self, head: bytes, flow: Flow, now: float) -> None:
         self.heads.append((head, flow))
 
-    def undelivered(self, data: bytes) -> None:
+    def undelivered(self, data: bytes, transport: str) -> None:
         self.lost.append(data)
 
     def delivered(self, claim_id: int, now: float) -> None:
@@ -145,9 +145,9 @@ def free_port() -> int:
         return port
 
 
-async def until(condition: Callable[[], object], what: str = "") -> None:
+async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
 

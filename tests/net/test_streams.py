@@ -64,7 +64,7 @@ class Kit:
 
     async def peer(self, gate: Gate, host: str = KNOWN) -> Peer:
         peer = await Peer.to(gate, host, self.context)
-        await until(lambda: all(c.ready for c in gate.streams.connections.values()), "the handshake")
+        await until(lambda: all(c.ready for c in gate.streams.connections.values()))
         return peer
 
 
@@ -81,7 +81,7 @@ class Server:
         self.port = 0
 
     async def next(self) -> Peer:
-        await until(lambda: self.peers, "a connection")
+        await until(lambda: self.peers)
         return self.peers.pop(0)
 
 
@@ -623,8 +623,8 @@ async def test_not_over_a_stranger_s(kit: Kit) -> None:
 
 
 async def test_an_alias(kit: Kit, serve: Serve) -> None:
-    """RFC 5923: who says `alias` in the Via of a connection it opened takes requests for that Via's address there. Without
-    it a new one is opened."""
+    """RFC 5923: who says `alias` in the Via of a connection it opened takes requests for that Via's address there.
+    Without it a new one is opened."""
     gate = kit.gate()
     async with running(gate):
         server = await serve()

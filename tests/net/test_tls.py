@@ -177,9 +177,9 @@ async def test_what_is_too_old(pki: Pki) -> None:
     gate = pki.listening()
     async with running(gate):
         old = pki.shows(None)
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
             old.minimum_version = ssl.TLSVersion.TLSv1_1
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
             old.maximum_version = ssl.TLSVersion.TLSv1_1
         old.set_ciphers("ALL:@SECLEVEL=0")
         assert await heard(gate, old) is None
@@ -195,11 +195,11 @@ async def test_a_session_that_is_taken_up_again(pki: Pki) -> None:
         context = pki.shows(issued, maximum_version=ssl.TLSVersion.TLSv1_2)
 
         def visit(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
-            with socket.create_connection((KNOWN, gate.port), PATIENCE) as plain:
-                with context.wrap_socket(plain, session=session) as secured:
-                    secured.sendall(message() + b"\r\n\r\n")
-                    assert secured.recv(2) == b"\r\n"
-                    return secured.session, secured.session_reused
+            plain = socket.create_connection((KNOWN, gate.port), PATIENCE)
+            with plain, context.wrap_socket(plain, session=session) as secured:
+                secured.sendall(message() + b"\r\n\r\n")
+                assert secured.recv(2) == b"\r\n"
+                return secured.session, secured.session_reused
 
         session, _ = await asyncio.to_thread(visit, None)
         assert (await asyncio.to_thread(visit, session))[1]

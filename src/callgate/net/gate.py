@@ -140,6 +140,16 @@ class Gate:
         if not self.core.by_call_id:
             gc.collect()
 
+    def refresh(self, now: float) -> None:
+        """Bring the gauges up to date. Call a few times a second."""
+        self.gauges.refresh(now)
+        open_ones = dict.fromkeys(("tcp", "tls"), 0)
+        for bound in self._sockets:
+            if isinstance(bound, StreamListener):
+                open_ones[bound.name] += len(bound.connections)
+        for transport, count in open_ones.items():
+            self.meters.set("connections_active", transport, value=float(count))
+
     def set_clock(self) -> None:
         """Tell the core the wall clock if it has stepped."""
         now = monotonic()
@@ -163,7 +173,8 @@ class Gate:
         except Exception as error:
             self._fault("broken", error)
 
-    def undelivered(self, data: bytes) -> None:
+    def undelivered(self, data: bytes, transport: str = "udp") -> None:
+        self.meters.values[self.meters.series("send_failures_total", transport)] += 1.0
         try:
             self.core.unreachable(data, monotonic())
         except Exception as error:

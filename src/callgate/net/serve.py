@@ -190,7 +190,7 @@ async def _beat(gate: Gate, shared: Shared, meters: Meters) -> None:
         meters.values[lag] = max(0.0, now - due)
         due = max(due, now - BEAT)
         shared.beat(now)
-        gate.gauges.refresh(now)
+        gate.refresh(now)
         if now >= clock_at:
             clock_at = now + CLOCK_SECONDS
             gate.set_clock()

@@ -71,9 +71,10 @@ class Shield:
         self._messages = Allowance(each, together)
 
     def knows(self, flow: Flow) -> bool:
-        """Whether a flow's address or certificate is a key's or a trunk's; notes it in `flow.known`."""
+        """Whether a flow's address or certificate is a key's or a trunk's, though more may be required of it; notes it
+        in `flow.known`."""
         peer = self.directory.identify(flow)
-        flow.known = flow.known or peer.key is not None or peer.trunk is not None
+        flow.known = flow.known or peer.known or bool(peer.owners or peer.named)
         return flow.known
 
     def is_stranger(self, host: str) -> bool:

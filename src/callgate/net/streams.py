@@ -55,7 +55,7 @@ class Owner(Protocol):
 
     def received(self, data: bytes, flow: Flow, now: float) -> None: ...
     def broken(self, head: bytes, flow: Flow, now: float) -> None: ...
-    def undelivered(self, data: bytes) -> None: ...
+    def undelivered(self, data: bytes, transport: str) -> None: ...
     def delivered(self, claim_id: int, now: float) -> None: ...
     def turn_ends(self) -> None: ...
 
@@ -99,6 +99,7 @@ class StreamListener:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.connections: dict[int, Connection] = {}
         self.waiting: dict[int, Connection] = {}  # claims of INVITEs that are not written yet
+        self.name = listener.transport.decode("ascii").lower()
         self.default_port = 5061 if listener.secure else 5060
         self._entry = entry
         self._kind = TlsConnection if listener.secure else Connection
@@ -206,7 +207,7 @@ class StreamListener:
                 if self._at.get(place) is connection:
                     del self._at[place]
         for message, _ in unsent:
-            self.owner.undelivered(message)
+            self.owner.undelivered(message, self.name)
 
     # -- connections that come -----------------------------------------------------------------------------
 
@@ -315,7 +316,7 @@ class StreamListener:
         return None
 
     def _undelivered(self, data: bytes) -> None:
-        self.owner.undelivered(data)
+        self.owner.undelivered(data, self.name)
         self.owner.turn_ends()
 
     def _open(self, host: str, port: int, trust: Trust | None) -> Connection | None:

@@ -21,7 +21,7 @@ from typing import Protocol
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
 from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
-from callgate.proxy.attempts import Attempts
+from callgate.proxy.attempts import Attempts, Phase
 from callgate.proxy.auth import Auth
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert, Command, Hangup, Release, Send
@@ -285,6 +285,7 @@ class Core:
         return {
             side.flow.connection
             for call in self.by_call_id.values()
+            if call.phase is not Phase.OVER
             for side in (call.caller, *call.callees)
             if side.flow.connection
         }
