@@ -103,7 +103,8 @@ class Gate:
         transport = b"TCP" if contexts is None else b"TLS"
         self.listener = Listener(0, transport, HOST, self.port)
         strangers = strangers or Strangers()
-        shield = Shield(directory(self.listener), strangers.messages_per_second, strangers.messages_in_all)
+        everybody = directory(self.listener)
+        shield = Shield(lambda: everybody, strangers.messages_per_second, strangers.messages_in_all)
         doors = Doors(streams or Streams(), strangers, half_open, 20_000)
         self.entry = Entry(doors, shield, limits, contexts)
         self.streams = StreamListener(self.listener, (HOST, self.port), self.owner, self.entry)

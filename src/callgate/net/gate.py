@@ -59,10 +59,10 @@ class Gate:
         strangers = config.strangers
         each, together = strangers.messages_per_second, strangers.messages_in_all
         half_open = config.tls.max_half_open_per_source if config.tls is not None else 1
-        self._datagrams = Shield(directory, each, together)
+        self._datagrams = Shield(lambda: self.core.directory, each, together)
         self.entry = Entry(
             Doors(config.streams, strangers, half_open, files_allowed()),
-            Shield(directory, each, together),
+            Shield(lambda: self.core.directory, each, together),
             Limits.of(config),
             contexts,
         )

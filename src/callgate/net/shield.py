@@ -7,6 +7,7 @@ strangers, from however many addresses, takes nothing of theirs but the time it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from callgate.proxy.flow import Flow
@@ -61,26 +62,27 @@ class Allowance:
 
 class Shield:
     """Who is a stranger, and how much strangers may send. One for datagrams and one for streams, so that forged
-    senders, which only datagrams can have, take nothing from those who connect."""
+    senders, which only datagrams can have, take nothing from those who connect. `directory` gives the present one."""
 
-    __slots__ = ("_generation", "_messages", "directory")
+    __slots__ = ("_directory", "_generation", "_messages")
 
-    def __init__(self, directory: Directory, each: float, together: float) -> None:
-        self.directory = directory
-        self._generation = directory.generation
+    def __init__(self, directory: Callable[[], Directory], each: float, together: float) -> None:
+        self._directory = directory
+        self._generation = -1  # of the one that strangers are remembered from
         self._messages = Allowance(each, together)
 
     def knows(self, flow: Flow) -> bool:
         """Whether a flow's address or certificate is a key's or a trunk's, though more may be required of it; notes it
         in `flow.known`."""
-        peer = self.directory.identify(flow)
+        peer = self._directory().identify(flow)
         flow.known = flow.known or peer.known or bool(peer.owners or peer.named)
         return flow.known
 
     def is_stranger(self, host: str) -> bool:
         """Whether an address is remembered as a stranger's: then nobody need look it up again."""
-        if self._generation != self.directory.generation:
-            self._generation = self.directory.generation
+        generation = self._directory().generation
+        if self._generation != generation:
+            self._generation = generation
             self._messages.forget()
         return host in self._messages
 
