@@ -398,7 +398,7 @@ keys:
         (1, "listen[0]: `udp://nowhere` is no listener"),
         (1, "listen[2]: the listener udp://127.0.0.1:5060 stands at `listen[1]` (line 1) too"),
         (2, "opps: unknown key"),
-        (3, "tls: `tls`: not supported yet (step 2)"),
+        (3, "tls.certificate: `{here}/a.pem` can't be read: No such file or directory"),
         (6, "gateways[1]: `gopher:x` is no SIP address"),
         (6, "gateways[2]: the gateway sip:127.0.0.1:5080 stands at `trunks.carrier.gateways[0]`"),
         (7, "trunks.carrier.profile: there is no shipped profile `nothing`"),
@@ -413,6 +413,7 @@ keys:
         (17, "keys.other.sources[0]: the network 127.0.0.1/32 stands at `keys.acme.sources[0]` (line 11)"),
     ]
     for line, words in expected:
+        words = words.replace("{here}", str(tmp_path))
         assert any(at == line and words in text for at, text in found), (line, words, found)
     assert [line for line, _ in found] == sorted(line or 0 for line, _ in found)
 

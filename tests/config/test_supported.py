@@ -11,22 +11,17 @@ from callgate.config.supported import NOT_YET
 
 # Row of the table → a config that asks for it: lines at the top, in the trunk, in the key, in its limits.
 ASKS: dict[str, dict[str, str]] = {
-    "a TLS listener": {"top": 'listen: ["udp://127.0.0.1:5060", "tls://127.0.0.1:5061"]'},
-    "`tls`": {"top": "tls: {certificate: a.pem, private_key: b.pem}"},
     "a database other than the default": {"top": 'database: "postgresql://u:hunter2@db/x"'},
     "a store other than `memory`": {"top": 'store: "redis://:hunter2@cache"'},
     "`admin`": {"top": "admin: {tokens: [{name: a, role: view, token: hunter2}]}"},
     "`webhooks`": {"top": 'webhooks: [{url: "https://example.jp/hunter2", secret: hunter2}]'},
     "`hep`": {"top": 'hep: {server: "udp://127.0.0.1:9061", capture_id: 1}'},
     "mode `shadow`": {"top": "mode: shadow"},
-    "a gateway over TLS": {"gateway": "sip:127.0.0.1:5080;transport=tls"},
     "`emergency_route`": {"trunk": "emergency_route: sip:192.0.2.9"},
     "`credentials`": {"trunk": "credentials: {username: a, password: hunter2}"},
     "`register`": {"trunk": "register: {aor: sip:a@example.jp}"},
-    "`tls` of a trunk": {"trunk": "tls: {name: trunk.example.jp}"},
     "limits of a trunk": {"trunk": "limits: {outbound_cps: 10}"},
     "a PBX that is `registered`": {"key": "pbx: registered"},
-    "a PBX over TLS": {"key": "pbx: sips:127.0.0.1:5071"},
     "a `route` of a number": {
         "key": 'numbers: [{number: "05012345678", route: "tel:0312345678"}]\n    pbx: sip:127.0.0.3'
     },

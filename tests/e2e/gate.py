@@ -140,7 +140,7 @@ class Output:
 
 class Gate:
     """`callgate run -c FILE`, started as often as a test wants. `folder` holds the config and `state/`; `listen` are
-    URIs."""
+    URIs. With a `tls` section it listens at `tls` too."""
 
     def __init__(
         self,
@@ -155,10 +155,14 @@ class Gate:
         self.host = host
         self.address: Address = (host, free_port(host))
         self.ops: Address = (host, free_port(host, self.address[1]))
+        self.tls: Address = (host, free_port(host, self.address[1], self.ops[1]))
         self.file = folder / "callgate.yaml"
         where = hostport(self.address)
+        everywhere = [f"udp://{where}", f"tcp://{where}"]
+        if "tls" in top:
+            everywhere.append(f"tls://{hostport(self.tls)}")
         config = {
-            "listen": list(listen or (f"udp://{where}", f"tcp://{where}")),
+            "listen": list(listen or everywhere),
             "ops": f"http://{hostport(self.ops)}",
             "state_dir": "./state",
             "drain_seconds": 10,

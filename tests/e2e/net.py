@@ -39,6 +39,11 @@ class Net:
         self._number = 1 + next(_places) % 250
         self._open = contextlib.ExitStack()
 
+    @property
+    def number(self) -> int:
+        """Of the network: another for each test."""
+        return self._number
+
     def host(self, last: int) -> str:
         return f"127.0.{self._number}.{last}"
 

@@ -11,6 +11,7 @@ import os
 import re
 import select
 import socket
+import ssl
 import struct
 import time
 from collections import deque
@@ -293,6 +294,70 @@ class Server(Endpoint):
 
     def close(self) -> None:
         self.socket.close()
+
+
+class TlsStream(Stream):
+    """One connection over TLS."""
+
+    transport = "TLS"
+    socket: ssl.SSLSocket
+
+    @classmethod
+    def over(cls, context: ssl.SSLContext, to: Address, host: str, name: str | None = None) -> TlsStream:
+        """A connection whose handshake is done. Raises OSError (ssl.SSLError is one)."""
+        plain = socket.create_connection(to, DEADLINE, (host, 0))
+        try:
+            return cls(context.wrap_socket(plain, server_hostname=name))
+        except OSError:
+            plain.close()
+            raise
+
+    def _pull(self, seconds: float) -> bool:
+        if not self.ended and self.socket.pending() == 0:
+            select.select((self.socket,), (), (), max(0.0, seconds))
+        if self.ended:
+            raise AssertionError(f"the connection from {self.peer} has ended; {list(self.inbox)}")
+        self.socket.setblocking(False)
+        try:
+            data = self.socket.recv(262_144)
+        except ssl.SSLWantReadError:
+            return False
+        except (ConnectionError, ssl.SSLError):
+            data = b""
+        if not data:
+            self.ended = True
+            return False
+        self.buffer += data
+        self._cut()
+        return True
+
+    def send(self, data: bytes, to: Address | None = None) -> None:
+        self.socket.settimeout(DEADLINE)
+        self.socket.sendall(data)
+
+
+class TlsServer(Server):
+    """A listening TLS socket."""
+
+    transport = "TLS"
+
+    def __init__(self, context: ssl.SSLContext, host: str, port: int = 0, *, receive_buffer: int = 0) -> None:
+        super().__init__(host, port, receive_buffer=receive_buffer)
+        self.context = context
+
+    def accept(self, within: float = DEADLINE) -> TlsStream:
+        """The next connection, its handshake done. Raises OSError (ssl.SSLError is one) where that fails."""
+        self.socket.settimeout(within)
+        try:
+            plain = self.socket.accept()[0]
+        except TimeoutError:
+            raise AssertionError(f"no connection to {self.address} within {within:g} s") from None
+        plain.settimeout(DEADLINE)
+        try:
+            return TlsStream(self.context.wrap_socket(plain, server_side=True))
+        except OSError:
+            plain.close()
+            raise
 
 
 class Leg:

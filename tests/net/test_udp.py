@@ -1,12 +1,24 @@
-"""A UDP listener whose kernel buffer is full keeps what it was given, in order, and says when it went."""
+"""A UDP listener: what a full kernel buffer keeps, and how a flood of strangers is told from those who are known."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
 
+import pytest
+from tests.net.harness import free_port, until
+
+from callgate.net import udp as module
+from callgate.net.shield import Shield
 from callgate.net.udp import UdpSocket
+from callgate.policy.dial import DialRules
+from callgate.policy.profile import NumberRules
 from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.peers import Directory, Key, Numbers, Trunk
+
+GATE, KNOWN, STRANGER = "127.0.0.1", "127.0.0.2", "127.0.66.6"
 
 
 class Full:
@@ -26,42 +38,131 @@ class Full:
         return getattr(self._real, name)
 
 
-async def test_a_full_buffer_keeps_order_and_tells_when_it_is_sent() -> None:
-    loop = asyncio.get_running_loop()
-    went: list[int] = []
-    arrived: asyncio.Queue[bytes] = asyncio.Queue()
+class Listening:
+    """A listener, and all that it hears. Strangers may send 10 messages at once, 2 a second."""
 
-    def received(data: bytes, flow: Flow, now: float) -> None:
-        arrived.put_nowait(data)
-
-    def make(port: int) -> UdpSocket:
-        listener = Listener(0, b"UDP", "127.0.0.1", port)
-        return UdpSocket(
-            listener,
-            ("127.0.0.1", port),
-            received,
+    def __init__(self, port: int = 0) -> None:
+        self.port = port or free_port()
+        self.listener = Listener(0, b"UDP", GATE, self.port)
+        self.heard: list[tuple[bytes, Flow]] = []
+        self.went: list[int] = []
+        self.dropped = 0
+        self.passwords: set[bytes] = set()
+        key = Key("acme", Trunk("carrier"), DialRules(NumberRules({})), networks=[ip_network(KNOWN)])
+        everybody = Directory([self.listener], [], [key], Numbers())
+        self.socket = UdpSocket(
+            self.listener,
+            (GATE, self.port),
+            self._received,
             lambda data: None,
-            lambda claim, now: went.append(claim),
+            lambda claim, now: self.went.append(claim),
             lambda: None,
+            self._rejected,
+            Shield(lambda: everybody, each=2, together=100),
         )
 
-    ends = []
-    for _ in range(2):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            ends.append(probe.getsockname()[1])
-    sender, receiver = make(ends[0]), make(ends[1])
+    def _received(self, data: bytes, flow: Flow, now: float) -> None:
+        self.heard.append((data, flow))
+        if data in self.passwords:
+            flow.known = True  # as the core does
+
+    def _rejected(self, reason: str, count: int) -> None:
+        assert reason == "stranger flood"
+        self.dropped += count
+
+
+@pytest.fixture
+async def gate() -> AsyncIterator[Listening]:
+    listening = Listening()
+    listening.socket.start(asyncio.get_running_loop())
+    yield listening
+    listening.socket.close()
+
+
+class Sender:
+    def __init__(self, to: Listening, host: str) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((host, 0))
+        self._to = to
+
+    def sends(self, *messages: bytes) -> None:
+        for message in messages:
+            self.socket.sendto(message, (GATE, self._to.port))
+
+    def __enter__(self) -> Sender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+
+async def test_a_full_buffer_keeps_order_and_tells_when_it_is_sent(gate: Listening) -> None:
+    sender = Listening()
     try:
-        sender.start(loop)
-        receiver.start(loop)
-        sender._socket = Full(sender._socket, refusals=3)  # type: ignore[assignment]
+        sender.socket.start(asyncio.get_running_loop())
+        sender.socket._socket = Full(sender.socket._socket, refusals=3)  # type: ignore[assignment]
         for claim in (1, 2, 3):
-            sender.send(b"copy %d" % claim, "127.0.0.1", ends[1], claim)
-        assert went == [], "nothing was handed to the kernel yet"
-        assert sender.withdraw(2), "its call has ended"
-        async with asyncio.timeout(5):
-            assert [await arrived.get(), await arrived.get()] == [b"copy 1", b"copy 3"]
-        assert went == [1, 3]
+            sender.socket.send(b"copy %d" % claim, GATE, gate.port, claim)
+        assert sender.went == [], "nothing was handed to the kernel yet"
+        assert sender.socket.withdraw(2), "its call has ended"
+        await until(lambda: len(gate.heard) == 2)
+        assert [data for data, _ in gate.heard] == [b"copy 1", b"copy 3"]
+        assert sender.went == [1, 3]
     finally:
-        sender.close()
-        receiver.close()
+        sender.socket.close()
+
+
+async def test_strangers_beyond_their_measure(gate: Listening) -> None:
+    """What is too much is thrown away and counted; who is known is heard whatever comes beside."""
+    with Sender(gate, STRANGER) as stranger, Sender(gate, KNOWN) as known:
+        for n in range(40):
+            stranger.sends(*[b"flood"] * 10)
+            known.sends(b"%d" % n)
+        await until(lambda: len(gate.heard) + gate.dropped == 440)
+        assert [data for data, flow in gate.heard if flow.host == KNOWN] == [b"%d" % n for n in range(40)]
+        assert all(flow.known is (flow.host == KNOWN) for _, flow in gate.heard)
+        assert gate.dropped >= 389
+        assert len({id(flow) for _, flow in gate.heard if flow.known}) == 1, "looked up once"
+
+
+async def test_who_becomes_known(gate: Listening) -> None:
+    """By a password or a dialog, which the core notes; or because the gate itself sends it requests. Its other ports
+    stay strangers."""
+    gate.passwords.add(b"let me in")
+    with Sender(gate, STRANGER) as user, Sender(gate, STRANGER) as other, Sender(gate, STRANGER) as called:
+        user.sends(b"let me in")
+        await until(lambda: len(gate.heard) == 1)
+        there = Flow(gate.listener, *called.socket.getsockname())
+        gate.socket.vouch(there)
+        gate.socket.vouch(there)
+        for _ in range(10):
+            other.sends(*[b"flood"] * 10)
+            user.sends(b"mine")
+            called.sends(b"answer")
+        await until(lambda: len(gate.heard) + gate.dropped == 121)
+        heard = [data for data, _ in gate.heard]
+        assert heard.count(b"mine") == 10
+        assert heard.count(b"answer") == 10
+        assert heard.count(b"flood") <= 10
+
+
+async def test_known_peers_are_remembered_in_bounded_memory(
+    gate: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ports a known network sends from; no stranger's flow is kept at all."""
+    monkeypatch.setattr(module, "FLOWS_MAX", 5)
+    gate.passwords.add(b"let me in")
+    with Sender(gate, STRANGER) as user:
+        user.sends(b"let me in")
+        await until(lambda: len(gate.heard) == 1)
+        for _ in range(4):
+            with Sender(gate, KNOWN) as one, Sender(gate, STRANGER) as stranger:
+                count = len(gate.heard)
+                one.sends(b"x")
+                stranger.sends(b"y")
+                user.sends(*[b"mine"] * 3)
+                await until(lambda count=count: len(gate.heard) == count + 5)  # type: ignore[misc]
+            assert len(gate.socket._flows) + len(gate.socket._earlier) <= 10
+        sources = {source[0] for source in (*gate.socket._flows, *gate.socket._earlier)}
+        assert sources == {KNOWN, STRANGER}
+        assert gate.dropped == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -13,6 +14,9 @@ from tests.proxy.stores import Kind
 
 Ladder = Callable[..., World]
 WORLDS = pytest.StashKey[list[World]]()
+
+
+_ladders = itertools.count(1)
 
 
 @pytest.fixture(params=kinds.ANSWERING, ids=lambda kind: kind.name)
@@ -76,3 +80,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         pyfuncitem.stash[WORLDS] = []
         gc.unfreeze()
         gc.enable()
+        if not next(_ladders) % 200:
+            gc.collect()  # the worlds themselves: what was frozen is never looked at

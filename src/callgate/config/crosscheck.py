@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from callgate.config import certificates
 from callgate.config.schema import Config
 from callgate.config.values import ListenUri, Numbers, SipPeer, shown
 from callgate.policy.profile import contradictions
@@ -118,8 +119,6 @@ def reachable(config: Config) -> Iterator[Finding]:
     for loc, peer in _peers(config):
         if peer.is_name:
             yield from _name_reachable(config, loc, peer)
-            continue
-        if peer.transport == "tls":
             continue
         version = ipaddress.ip_address(peer.host).version
         if ways and (peer.transport, version) not in ways:
@@ -245,6 +244,25 @@ def limits(config: Config) -> Iterator[Finding]:
             yield Finding(("keys", name, "limits", inner), text)
 
 
+def tls(config: Config) -> Iterator[Finding]:
+    """Listeners and peers over TLS need certificates, and these must be fit for use now."""
+    for n, one in enumerate(config.listen):
+        if one.uri.transport == "tls" and config.tls is None:
+            text = (
+                "a tls:// listener needs a certificate: `tls: {certificate: cert.pem, private_key: key.pem}`"
+            )
+            yield Finding(("listen", n), text, unless=("tls",))
+    if config.tls is not None and config.tls.verify_client != "none" and config.tls.ca is None:
+        text = f"`{config.tls.verify_client}` needs `ca`: the file with those who sign client certificates"
+        yield Finding(("tls", "verify_client"), text, unless=("tls", "ca"))
+    for name, trunk in config.trunks.items():
+        if trunk.tls is not None and trunk.tls.private_key is not None and trunk.tls.certificate is None:
+            at = ("trunks", name, "tls", "private_key")
+            yield Finding(at, "a `private_key` needs its `certificate`", unless=at[:3])
+    for place, text in certificates.faults(config):
+        yield Finding(place, text)
+
+
 CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     something_to_do,
     listeners,
@@ -258,6 +276,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     caller_ids,
     secret_headers,
     limits,
+    tls,
 )
 
 

@@ -108,6 +108,25 @@ class Tls(Section):
     max_half_open_per_source: Some = 64
 
 
+class Streams(Section):
+    """Connections over TCP and TLS."""
+
+    connections: Some = 10_000
+    connections_per_source: Some = 1_000
+    idle_seconds: SomeSeconds = 14_400
+    message_seconds: SomeSeconds = 10
+
+
+class Strangers(Section):
+    """What is taken from addresses that are no key's and no trunk's."""
+
+    messages_per_second: Some = 20
+    messages_in_all: Some = 1_000
+    connections: Some = 1_024
+    connections_per_source: Some = 32
+    seconds: SomeSeconds = 30
+
+
 class DigestThrottle(Section):
     failures: Annotated[int, Field(ge=1, le=100)] = 10
     per_seconds: SomeSeconds = 10
@@ -280,6 +299,8 @@ class Config(Section):
         )
     )
     tls: Tls | None = None
+    streams: Streams = _section(Streams)
+    strangers: Strangers = _section(Strangers)
     digest: Digest = _section(Digest)
     ops: Ops = HostPort("127.0.0.1", 9060)
     database: Secret = SecretStr("sqlite:///callgate.db")

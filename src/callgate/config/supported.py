@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from callgate.config.schema import Config, Listener
-from callgate.config.values import SipPeer
+from callgate.config.schema import Config
 
 Judge = Callable[[Any, Any], bool]
 """(value, default) → does the value ask for something that isn't built?"""
@@ -20,14 +19,6 @@ Judge = Callable[[Any, Any], bool]
 def differs(value: Any, default: Any) -> bool:
     """Anything but the default, and not null."""
     return value is not None and value != default
-
-
-def _listens_on_tls(value: Any, default: Any) -> bool:
-    return isinstance(value, Listener) and value.uri.transport == "tls"
-
-
-def _over_tls(value: Any, default: Any) -> bool:
-    return isinstance(value, SipPeer) and value.transport == "tls"
 
 
 def _registered(value: Any, default: Any) -> bool:
@@ -44,22 +35,17 @@ class Row(NamedTuple):
 
 
 NOT_YET: tuple[Row, ...] = (
-    Row("listen.*", 2, "a TLS listener", _listens_on_tls),
-    Row("tls", 2, "`tls`"),
     Row("database", 5, "a database other than the default"),
     Row("store", 4, "a store other than `memory`"),
     Row("admin", 5, "`admin`"),
     Row("webhooks", 5, "`webhooks`"),
     Row("hep", 5, "`hep`"),
     Row("mode", 4, "mode `shadow`"),
-    Row("trunks.*.gateways.*", 2, "a gateway over TLS", _over_tls),
     Row("trunks.*.emergency_route", 3, "`emergency_route`"),
     Row("trunks.*.credentials", 2, "`credentials`"),
     Row("trunks.*.register", 2, "`register`"),
-    Row("trunks.*.tls", 2, "`tls` of a trunk"),
     Row("trunks.*.limits", 4, "limits of a trunk"),
     Row("keys.*.pbx", 2, "a PBX that is `registered`", _registered),
-    Row("keys.*.pbx", 2, "a PBX over TLS", _over_tls),
     Row("keys.*.numbers.*.route", 4, "a `route` of a number"),
     Row("keys.*.recorders", 4, "`recorders`"),
     Row("keys.*.mode", 4, "mode `shadow`"),

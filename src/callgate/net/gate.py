@@ -11,12 +11,16 @@ from time import monotonic
 from callgate.config import Config, SipPeer
 from callgate.config.values import DNS_PORT
 from callgate.net.dns import Resolver
+from callgate.net.doors import Doors, files_allowed
 from callgate.net.gauges import Gauges
 from callgate.net.locate import Locator
 from callgate.net.log import Log
 from callgate.net.names import Names
 from callgate.net.records import RecordLog
-from callgate.net.tcp import TcpListener
+from callgate.net.shield import Shield
+from callgate.net.streams import Entry, Limits, StreamListener
+from callgate.net.tls import Contexts
+from callgate.net.troubles import Troubles
 from callgate.net.udp import UdpSocket
 from callgate.net.wiring import names_of, ways_of
 from callgate.policy.claim import Claim
@@ -31,6 +35,8 @@ from callgate.store.memory import MemoryStore
 
 CLOCK_SECONDS = 1.0
 """How often the wall clock is compared with the monotonic one."""
+IN_USE_SECONDS = 1.0
+"""How old the list of connections that calls rely on may be."""
 CLOCK_STEP = 0.05
 """Seconds by which they may drift apart before the core is told."""
 START_SECONDS = 5.0
@@ -40,7 +46,15 @@ START_SECONDS = 5.0
 class Gate:
     """Binds the listeners and runs the core. `start` raises OSError when an address can't be bound."""
 
-    def __init__(self, config: Config, directory: Directory, secret: bytes, meters: Meters, log: Log) -> None:
+    def __init__(
+        self,
+        config: Config,
+        directory: Directory,
+        secret: bytes,
+        meters: Meters,
+        log: Log,
+        contexts: Contexts | None = None,
+    ) -> None:
         started = monotonic()
         self.config = config
         self.directory = directory
@@ -52,7 +66,21 @@ class Gate:
         self.records = RecordLog(log, meters)
         self._named = names_of(config, directory)
         self._names: Names | None = None
-        self._sockets: list[UdpSocket | TcpListener] = []
+        strangers = config.strangers
+        each, together = strangers.messages_per_second, strangers.messages_in_all
+        half_open = config.tls.max_half_open_per_source if config.tls is not None else 1
+        self._datagrams = Shield(lambda: self.core.directory, each, together)
+        self.entry = Entry(
+            Doors(config.streams, strangers, half_open, files_allowed()),
+            Shield(lambda: self.core.directory, each, together),
+            Limits.of(config),
+            contexts,
+        )
+        self.wheel = self.core.wheel
+        self._troubles = Troubles(log)
+        self._in_use: set[int] = set()
+        self._in_use_at = float("-inf")
+        self._sockets: list[UdpSocket | StreamListener] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -84,12 +112,19 @@ class Gate:
         gc.freeze()
         gc.disable()
 
-    def _bind(self, listener: Listener, address: tuple[str, int]) -> UdpSocket | TcpListener:
+    def _bind(self, listener: Listener, address: tuple[str, int]) -> UdpSocket | StreamListener:
         if listener.transport == b"UDP":
             return UdpSocket(
-                listener, address, self.received, self.undelivered, self.delivered, self.turn_ends
+                listener,
+                address,
+                self.received,
+                self.undelivered,
+                self.delivered,
+                self.turn_ends,
+                self.rejected,
+                self._datagrams,
             )
-        return TcpListener(listener, address, self)
+        return StreamListener(listener, address, self, self.entry)
 
     async def look_up_names(self) -> None:
         """Look up the names of the config, and keep on doing so. Waits for the first answers, but not for long."""
@@ -147,6 +182,16 @@ class Gate:
         if not self.core.by_call_id:
             gc.collect()
 
+    def refresh(self, now: float) -> None:
+        """Bring the gauges up to date. Call a few times a second."""
+        self.gauges.refresh(now)
+        open_ones = dict.fromkeys(("tcp", "tls"), 0)
+        for bound in self._sockets:
+            if isinstance(bound, StreamListener):
+                open_ones[bound.name] += len(bound.connections)
+        for transport, count in open_ones.items():
+            self.meters.set("connections_active", transport, value=float(count))
+
     def set_clock(self) -> None:
         """Tell the core the wall clock if it has stepped."""
         now = monotonic()
@@ -170,11 +215,29 @@ class Gate:
         except Exception as error:
             self._fault("broken", error)
 
-    def undelivered(self, data: bytes) -> None:
+    def undelivered(self, data: bytes, transport: str = "udp") -> None:
+        self.meters.values[self.meters.series("send_failures_total", transport)] += 1.0
         try:
             self.core.unreachable(data, monotonic())
         except Exception as error:
             self._fault("unreachable", error)
+
+    def rejected(self, reason: str, count: int = 1) -> None:
+        """What went no further, before anything of it was read."""
+        self.core.counts.rejected(reason, count)
+
+    def in_use(self, connection: int) -> bool:
+        """Whether a call relies on a connection."""
+        now = monotonic()
+        if now - self._in_use_at > IN_USE_SECONDS:
+            self._in_use, self._in_use_at = self.core.connections_in_use(), now
+        return connection in self._in_use
+
+    def tls_failed(self, flow: Flow, ours: bool, reason: str, remedy: str) -> None:
+        self._troubles.failed(flow, ours, reason, remedy)
+
+    def tls_works(self, flow: Flow, ours: bool) -> None:
+        self._troubles.works(flow, ours)
 
     def delivered(self, claim_id: int, now: float) -> None:
         self.store.sent(claim_id, now)
@@ -212,6 +275,9 @@ class Gate:
     def _send(self, command: Send) -> None:
         flow = command.flow
         bound = self._sockets[flow.listener.index]
+        if not flow.known and not command.data.startswith(b"SIP/2.0 "):
+            flow.known = True
+            bound.vouch(flow)
         if type(bound) is UdpSocket:
             bound.send(command.data, flow.host, flow.port, command.claim)
         else:
@@ -235,7 +301,7 @@ class Gate:
                 self.records.alert(command)
             case Hangup():
                 bound = self._sockets[command.flow.listener.index]
-                if isinstance(bound, TcpListener):
+                if isinstance(bound, StreamListener):
                     bound.hang_up(command.flow)
 
     # -- time ---------------------------------------------------------------------------------------------

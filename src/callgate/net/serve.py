@@ -18,8 +18,9 @@ from callgate.config import Config, ConfigError, HostPort
 from callgate.net import log as logging
 from callgate.net.gate import CLOCK_SECONDS, Gate
 from callgate.net.ops_child import OpsChild
+from callgate.net.reload import Reload
 from callgate.net.shared import Shared
-from callgate.net.wiring import directory_of, listeners_of, secret_of
+from callgate.net.wiring import contexts_of, directory_of, listeners_of, secret_of
 from callgate.proxy.flow import Listener
 from callgate.proxy.meters import Meters
 from callgate.sip.scanner import built
@@ -61,7 +62,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     try:
         listeners = listeners_of(config)
         directory = directory_of(config, listeners)
-        gate = Gate(config, directory, _secret(config), meters, log)
+        gate = Gate(config, directory, _secret(config), meters, log, contexts_of(config))
         gate.start()
     except ConfigError as error:
         for fault in error.faults:
@@ -78,7 +79,8 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     meters.set("build_info", callgate.__version__, sys.version.split()[0], value=1.0)
     meters.set("start_time_seconds", value=time.time())
     stop = asyncio.Event()
-    signals = _Signals(stop, log)
+    reload = Reload(gate, config, log, audit)
+    signals = _Signals(stop, reload)
     beat = asyncio.create_task(_beat(gate, shared, meters), name="beat")
     ops = _ops(config, shared, gate, meters, log)
     try:
@@ -161,19 +163,15 @@ async def _ready_later(
 
 
 class _Signals:
-    """SIGTERM and SIGINT: the first stops, the second stops now. SIGHUP must not end the gate."""
+    """SIGTERM and SIGINT: the first stops, the second stops now. SIGHUP reloads."""
 
-    def __init__(self, stop: asyncio.Event, log: logging.Log) -> None:
-        self._log = log
+    def __init__(self, stop: asyncio.Event, reload: Reload) -> None:
         self.now = asyncio.Event()
         self._stop = stop
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._heard)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-
-    def _reload(self) -> None:
-        self._log.warning("callgate reload refused", reason="not supported yet (step 2): restart instead")
+        loop.add_signal_handler(signal.SIGHUP, reload.ask)
 
     def _heard(self) -> None:
         if self._stop.is_set():
@@ -194,7 +192,7 @@ async def _beat(gate: Gate, shared: Shared, meters: Meters) -> None:
         meters.values[lag] = max(0.0, now - due)
         due = max(due, now - BEAT)
         shared.beat(now)
-        gate.gauges.refresh(now)
+        gate.refresh(now)
         if now >= clock_at:
             clock_at = now + CLOCK_SECONDS
             gate.set_clock()

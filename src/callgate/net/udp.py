@@ -16,10 +16,13 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
+from callgate.net.shield import Shield
 from callgate.proxy.flow import Flow, Listener
 
 BATCH = 64
 """Datagrams read before other work gets its turn."""
+DROPPED_AT_ONCE = 2_048
+"""Datagrams of strangers thrown away before other work gets its turn: what waits behind a flood must not wait long."""
 COUNT_SECONDS = 0.02
 BUSY_WAKES = 30
 """More wake-ups than this in COUNT_SECONDS (1,500 a second): the socket is polled instead."""
@@ -27,14 +30,16 @@ POLL_SECONDS = 0.001
 IDLE_POLLS = 5
 RECEIVE_BUFFER = 4 << 20
 FLOWS_MAX = 16_384
+"""Known peers remembered in one generation of two: what is in neither is looked up again."""
 _IP_RECVERR, _IPV6_RECVERR, _MSG_ERRQUEUE = 11, 25, 0x2000
 
 Received = Callable[[bytes, Flow, float], None]
 
 
 class UdpSocket:
-    """One bound socket. `received(data, flow, now)` gets every datagram, `undelivered(data)` the beginning of what
-    ICMP brought back, `delivered(claim_id, now)` hears of copies of initial INVITEs that the kernel has taken."""
+    """One bound socket. `received(data, flow, now)` gets every datagram that the shield lets through,
+    `undelivered(data)` the beginning of what ICMP brought back, `delivered(claim_id, now)` hears of copies of initial
+    INVITEs that the kernel has taken, `rejected(reason, count)` of what was thrown away."""
 
     def __init__(
         self,
@@ -44,12 +49,16 @@ class UdpSocket:
         undelivered: Callable[[bytes], None],
         delivered: Callable[[int, float], None],
         turn_ends: Callable[[], None],
+        rejected: Callable[[str, int], None],
+        shield: Shield,
     ) -> None:
         self.listener = listener
         self._received = received
         self._undelivered = undelivered
         self._delivered = delivered
         self._turn_ends = turn_ends
+        self._rejected = rejected
+        self._shield = shield
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
@@ -69,7 +78,9 @@ class UdpSocket:
             raise
         self._buffer = bytearray(65_536)
         self._view = memoryview(self._buffer)
+        # Known peers, by the address as the kernel gives it. No stranger is ever in here.
         self._flows: dict[tuple[str, int], Flow] = {}
+        self._earlier: dict[tuple[str, int], Flow] = {}
         self._unsent: deque[tuple[bytes, tuple[str, int], int]] = deque()
         self._flushing = False
         self._watch: select.epoll | None = None
@@ -129,11 +140,11 @@ class UdpSocket:
             self._loop.add_reader(self._watched, self._readable)
 
     def _read(self, most: int) -> int:
-        """Take up to `most` datagrams; how many there were."""
+        """Take up to `most` datagrams, not counting those of strangers that are thrown away; how many there were."""
         receive, view, buffer = self._socket.recvfrom_into, self._view, self._buffer
         flows, received = self._flows, self._received
-        taken = 0
-        while taken < most:
+        taken = dropped = 0
+        while taken < most and dropped < DROPPED_AT_ONCE:
             try:
                 count, address = receive(view)
             except BlockingIOError:
@@ -142,17 +153,51 @@ class UdpSocket:
                 self._take_errors()
                 taken += 1
                 break
-            taken += 1
             source = address[:2]
             flow = flows.get(source)
             if flow is None:
-                if len(flows) >= FLOWS_MAX:
-                    flows.clear()
-                flow = flows[source] = Flow(self.listener, source[0].partition("%")[0], source[1])
-            received(bytes(buffer[:count]), flow, monotonic())
+                now = monotonic()
+                flow = self._meet(source, now)
+                if flow is None:
+                    dropped += 1
+                    continue
+                received(bytes(buffer[:count]), flow, now)
+                if flow.known:
+                    self._remember(source, flow)
+                    flows = self._flows
+            else:
+                received(bytes(buffer[:count]), flow, monotonic())
+            taken += 1
+        if dropped:
+            self._rejected("stranger flood", dropped)
         # All answers together: what goes out in one burst wakes the other side once.
         self._turn_ends()
-        return taken
+        return taken + dropped
+
+    def _meet(self, source: tuple[str, int], now: float) -> Flow | None:
+        """The flow of somebody who is not among the known peers; None for a stranger of whom there is too much."""
+        known = self._earlier.get(source)
+        if known is not None:
+            return known
+        host = source[0].partition("%")[0]
+        shield = self._shield
+        if shield.is_stranger(host):
+            return Flow(self.listener, host, source[1]) if shield.admits(host, now) else None
+        flow = Flow(self.listener, host, source[1])
+        return flow if shield.knows(flow) or shield.admits(host, now) else None
+
+    def _remember(self, source: tuple[str, int], flow: Flow) -> None:
+        if len(self._flows) >= FLOWS_MAX:
+            self._earlier, self._flows = self._flows, {}
+        self._flows[source] = flow
+
+    def vouch(self, flow: Flow) -> None:
+        """The gate itself sends requests there: what comes from there is no stranger's."""
+        source = (flow.host, flow.port)
+        if source not in self._flows:
+            there = Flow(self.listener, *source)
+            there.known = True
+            self._remember(source, there)
 
     def _take_errors(self) -> None:
         """What ICMP said, with the datagrams that it said it of."""

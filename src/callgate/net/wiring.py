@@ -10,12 +10,14 @@ from pathlib import Path
 
 from callgate.config import Config, ConfigError, Fault, KeyNumber, SipPeer, effective_limits
 from callgate.config import Numbers as NumberRange
+from callgate.config.certificates import Unfit
 from callgate.config.schema import DigestUser
+from callgate.net.tls import Contexts
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import RULE, Limits
 from callgate.proxy.access import Access, User
-from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.flow import Flow, Listener, Trust
 from callgate.proxy.health import Rules
 from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Trunk
 from callgate.sip.digest import ALGORITHMS, Algorithm, ha1
@@ -106,12 +108,13 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             ),
         )
         for index, peer in enumerate(section.gateways):
-            flow = None if peer.is_name else flow_to(peer, listeners)
+            trust = trunk_trust(config, name, peer.host)
+            flow = None if peer.is_name else flow_to(peer, listeners, trust)
             if flow is None and not peer.is_name:
                 faults.append(_unreachable(config, f"trunks.{name}.gateways[{index}]", peer))
                 continue
             uri = parse_uri(str(peer).encode())
-            trunk.gateways.append(Gateway(index, uri, flow, trunk))
+            trunk.gateways.append(Gateway(index, uri, flow, trunk, trust))
         trunks[name] = trunk
     keys: dict[str, Key] = {}
     numbers_of = Numbers()
@@ -120,8 +123,9 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
         outbound, inbound, attempt = parts_of(key_id, limits)
         pbx = key_section.pbx if isinstance(key_section.pbx, SipPeer) else None
         flow = None
-        if pbx is not None and not pbx.is_name:
-            flow = flow_to(pbx, listeners)
+        pbx_trust = None if pbx is None else Trust("", key_section.tls_names or (pbx.host,))
+        if pbx is not None and pbx_trust is not None and not pbx.is_name:
+            flow = flow_to(pbx, listeners, pbx_trust)
             if flow is None:
                 faults.append(_unreachable(config, f"keys.{key_id}.pbx", pbx))
         key = Key(
@@ -134,6 +138,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             networks=key_section.sources,
             pbx=flow,
             pbx_uri=parse_uri(str(pbx).encode()) if pbx is not None else None,
+            pbx_trust=pbx_trust,
             max_call_seconds=limits.max_call_seconds,
             require=key_section.require,
             tls_names=key_section.tls_names,
@@ -219,6 +224,14 @@ def caller_ids_of(ranges: Iterable[NumberRange], key: Key) -> Numbers:
     return found
 
 
+def contexts_of(config: Config) -> Contexts | None:
+    """What TLS is done with; None where there is none. Raises ConfigError."""
+    try:
+        return Contexts(config) if config.tls is not None else None
+    except Unfit as unfit:
+        raise ConfigError([Fault(str(config.path), None, "tls", unfit.text)]) from None
+
+
 def _unreachable(config: Config, path: str, peer: SipPeer) -> Fault:
     family = "IPv6" if ":" in peer.host else "IPv4"
     return Fault(
@@ -229,12 +242,20 @@ def _unreachable(config: Config, path: str, peer: SipPeer) -> Fault:
     )
 
 
-def flow_to(peer: SipPeer, listeners: Iterable[Listener]) -> Flow | None:
-    """How a configured peer is reached: by the first listener of its transport and address family."""
+def trunk_trust(config: Config, trunk: str, host: str) -> Trust:
+    """What a TLS peer of a trunk must prove: the name that the config gives, else the host of the URI that led
+    there."""
+    section = config.trunks[trunk].tls
+    return Trust(trunk, (section.name if section is not None and section.name else host,))
+
+
+def flow_to(peer: SipPeer, listeners: Iterable[Listener], trust: Trust) -> Flow | None:
+    """How a configured peer is reached: by the first listener of its transport and address family. Over TLS it must
+    prove `trust`."""
     family = 6 if ":" in peer.host else 4
     for listener in listeners:
         if listener.transport == peer.transport.upper().encode() and listener.family == family:
-            return Flow(listener, peer.host, peer.port)
+            return Flow(listener, peer.host, peer.port, trust=trust if listener.secure else None)
     return None
 
 

@@ -21,7 +21,7 @@ from typing import Protocol
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
 from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
-from callgate.proxy.attempts import Attempts
+from callgate.proxy.attempts import Attempts, Phase
 from callgate.proxy.auth import Auth
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert, Command, Hangup, Release, Send
@@ -295,6 +295,16 @@ class Core:
         number, at, challenger = self._challenged.get(name, (0, 0.0, None))
         if at and request.cseq_number == number + 1:
             self._challenged[name] = (number + 1, at, challenger)
+
+    def connections_in_use(self) -> set[int]:
+        """The numbers of the connections that calls rely on. Looks at every call: not for the path of a message."""
+        return {
+            side.flow.connection
+            for call in self.by_call_id.values()
+            if call.phase is not Phase.OVER
+            for side in (call.caller, *call.callees)
+            if side.flow.connection
+        }
 
     def hang_up(self, call: Call, now: float) -> None:
         """End a call that is up: BYE to both ends of each of its dialogs, once."""

@@ -64,8 +64,8 @@ class Counts:
             "sip_messages_total", direction, method.decode("ascii", "replace"), str(code) if code else ""
         )
 
-    def rejected(self, reason: str) -> None:
-        self._values[self._meters.series("rejected_messages_total", reason)] += 1.0
+    def rejected(self, reason: str, count: int = 1) -> None:
+        self._values[self._meters.series("rejected_messages_total", reason)] += count
 
     def retransmissions(self, total: int) -> None:
         self._values[self._meters.series("retransmissions_total")] = float(total)

@@ -179,7 +179,8 @@ class Side:
         inside = host != flow.host and self._gave(uri) and self._is_inside(host)
         if flow.listener.reliable and (host == flow.host or inside):
             # A stream that the peer opened carries requests back to it; its target is where to go without it.
-            return Flow(flow.listener, flow.host, flow.port, flow.connection, (host, uri.default_port))
+            there = (host, uri.default_port)
+            return Flow(flow.listener, flow.host, flow.port, flow.connection, there, flow.trust)
         if (host, uri.default_port) == (flow.host, flow.port) and transport == flow.listener.transport:
             return flow
         if not directory.is_exactly(host, uri.default_port, peer) and (inside or not self._gave(uri)):
@@ -187,7 +188,7 @@ class Side:
         listener = directory.listener_for(transport, host, flow.listener)
         if listener is None:
             return flow
-        return Flow(listener, host, uri.default_port)
+        return Flow(listener, host, uri.default_port, trust=flow.trust)
 
     def gave_host(self, host: str) -> bool:
         """Whether this side has named an address as its target or on its route."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 
 class Listener:
     """One socket of the gate, as the core knows it.
@@ -45,16 +47,40 @@ class Listener:
         return b"%b%b>" % (self.record_route_secure if secure else self.record_route, token)
 
 
+class Trust(NamedTuple):
+    """What the peer of a TLS connection must prove before anything is sent to it.
+
+    `context` is whose certificate and authorities are used: those of a trunk, empty for all other peers.
+    `names` are those of which its certificate must hold one (RFC 5922 §7), or its address.
+    """
+
+    context: str
+    names: tuple[str, ...]
+
+
 class Flow:
     """A path to one peer: the gate's listener, the peer's address and, on streams, the connection.
 
     `connection` is 0 for UDP and for a stream that is still to be opened; `fallback` is the address where a
-    response goes when its connection is gone (RFC 3261 §18.2.2). `names` are those in the client certificate that
-    the shell has verified. `peer` is who that is (`peers.Peer`), found once per flow and config. `known`: it has
-    shown a password.
+    response goes when its connection is gone (RFC 3261 §18.2.2). `peer` is who that is (`peers.Peer`), found
+    once per flow and config. `names` are those of the certificate that the peer has proven to hold, empty without
+    TLS or without one; `trust` is what a connection to the peer must prove, None: that it is `host`. `known`: the
+    peer is no stranger, so the shell's limits for strangers are not for it; set by the shell for who is known by
+    its address or its names, and by the core for who has shown a password or sent what belongs to a dialog.
     """
 
-    __slots__ = ("connection", "fallback", "generation", "host", "known", "listener", "names", "peer", "port")
+    __slots__ = (
+        "connection",
+        "fallback",
+        "generation",
+        "host",
+        "known",
+        "listener",
+        "names",
+        "peer",
+        "port",
+        "trust",
+    )
 
     def __init__(
         self,
@@ -63,12 +89,14 @@ class Flow:
         port: int,
         connection: int = 0,
         fallback: tuple[str, int] | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self.listener = listener
         self.host = host
         self.port = port
         self.connection = connection
         self.fallback = fallback
+        self.trust = trust
         self.names: tuple[str, ...] = ()
         self.known = False
         self.peer: object = None

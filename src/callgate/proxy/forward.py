@@ -65,7 +65,7 @@ def reply_flow(request: Message, flow: Flow) -> Flow:
     via = request.via
     port = via.port or 5060
     if flow.connection:
-        return Flow(flow.listener, flow.host, flow.port, flow.connection, (flow.host, port))
+        return Flow(flow.listener, flow.host, flow.port, flow.connection, (flow.host, port), flow.trust)
     if via.rport or port == flow.port:
         return flow
     return Flow(flow.listener, flow.host, port)

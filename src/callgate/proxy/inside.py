@@ -89,6 +89,7 @@ class Inside:
             self.core.counts.rejected("no dialog")
             self.core.answer(request, key, 481, flow, now)
             return
+        flow.known = True  # it has shown that a dialog of ours is its own
         hops = self.core.validate(request, key, flow, now)
         if hops is None:
             return
@@ -138,7 +139,8 @@ class Inside:
         listeners = directory.listeners
         if token.pbx_listener >= len(listeners):
             return None
-        pbx = Side(b"", Flow(listeners[token.pbx_listener], token.pbx_host, token.pbx_port))
+        listener = listeners[token.pbx_listener]
+        pbx = Side(b"", Flow(listener, token.pbx_host, token.pbx_port, trust=key.pbx_trust))
         gateways = key.trunk.gateways
         to_trunk = gateways[min(token.gateway, len(gateways) - 1)].flow
         if to_trunk is None:

@@ -17,7 +17,7 @@ from callgate.policy.congestion import Congestion, Parts, pace, slower
 from callgate.policy.dial import DialRules
 from callgate.proxy.access import Access
 from callgate.proxy.edge import Edge
-from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.flow import Flow, Listener, Trust
 from callgate.proxy.health import NO_OPTIONS, Rules
 from callgate.proxy.sites import Site
 from callgate.proxy.targets import Groups
@@ -40,7 +40,9 @@ class Gateway:
 
     __slots__ = ("asked", "hostport", "index", "name", "site", "trunk", "up", "up_series", "uri")
 
-    def __init__(self, index: int, uri: Uri, flow: Flow | None, trunk: Trunk) -> None:
+    def __init__(
+        self, index: int, uri: Uri, flow: Flow | None, trunk: Trunk, trust: Trust | None = None
+    ) -> None:
         self.index = index
         self.uri = uri
         self.hostport = host_port(uri)
@@ -49,7 +51,7 @@ class Gateway:
         self.up = True
         self.up_series = -1
         self.asked = False
-        self.site = Site(self.hostport, self.name, flow, gateway=self, rules=trunk.rules)
+        self.site = Site(self.hostport, self.name, flow, gateway=self, rules=trunk.rules, trust=trust)
 
     @property
     def flow(self) -> Flow | None:
@@ -112,6 +114,7 @@ class Key:
         "outbound",
         "pbx_groups",
         "pbx_site",
+        "pbx_trust",
         "require",
         "tag",
         "tls_names",
@@ -132,6 +135,7 @@ class Key:
         networks: Iterable[Network] = (),
         pbx: Flow | None = None,
         pbx_uri: Uri | None = None,
+        pbx_trust: Trust | None = None,
         max_call_seconds: float | None = None,
         require: Iterable[str] = (),
         tls_names: Iterable[str] = (),
@@ -150,10 +154,12 @@ class Key:
         self.attempt = attempt
         self.token_seconds = max((p.period for p in attempt if isinstance(p, Window)), default=0.0)
         self.networks = list(networks)
+        self.pbx_trust = pbx_trust
         self.pbx_site: Site | None = None
         self.pbx_groups: Groups = ()
         if pbx_uri is not None:
-            self.pbx_site = Site(host_port(pbx_uri), pbx_uri.raw.decode("ascii", "replace"), pbx)
+            name = pbx_uri.raw.decode("ascii", "replace")
+            self.pbx_site = Site(host_port(pbx_uri), name, pbx, trust=pbx_trust)
             self.pbx_groups = self.pbx_site.groups(lambda: 0.0)
         self.max_call_seconds = max_call_seconds
         self.require = frozenset(require)

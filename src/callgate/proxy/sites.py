@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from callgate.proxy.flow import Flow
+from callgate.proxy.flow import Flow, Trust
 from callgate.proxy.health import Health, Rules
 from callgate.proxy.places import Place, Random, in_order
 from callgate.proxy.targets import Groups, Target
@@ -18,10 +18,11 @@ class Site:
     """`targets` are the addresses that are known now; one that stays keeps its object, and with it its health.
 
     `hostport` and `name` are the configured URI's: a look-up changes where a request goes, never its Request-URI
-    (RFC 3263 §4). `rules`: how the health of an address is judged; None where nobody watches (a PBX).
+    (RFC 3263 §4). `rules`: how the health of an address is judged; None where nobody watches (a PBX). `trust`: what
+    it must prove over TLS.
     """
 
-    __slots__ = ("_gateway", "_groups", "_hostport", "_places", "_rules", "name", "targets")
+    __slots__ = ("_gateway", "_groups", "_hostport", "_places", "_rules", "_trust", "name", "targets")
 
     def __init__(
         self,
@@ -31,11 +32,13 @@ class Site:
         *,
         gateway: Gateway | None = None,
         rules: Rules | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self._hostport = hostport
         self.name = name
         self._gateway = gateway
         self._rules = rules
+        self._trust = trust
         self._places: tuple[Place, ...] = ()
         self.targets: tuple[Target, ...] = ()
         self._groups: dict[Place | None, Groups] = {None: ()}
@@ -76,7 +79,8 @@ class Site:
                     continue
                 target = known.get((place.transport, host, place.port))
                 if target is None:
-                    target = self._target(Flow(listener, host, place.port))
+                    trust = self._trust if listener.secure else None
+                    target = self._target(Flow(listener, host, place.port, trust=trust))
                     known[place.transport, host, place.port] = target
                 if target not in found:  # two records may lead to one address
                     found[target] = None

@@ -47,8 +47,12 @@ class Uri:
 
     @property
     def default_port(self) -> int:
-        """The port, 5060 or 5061 where none was written (RFC 3261 §19.1.2)."""
-        return self.port or (5061 if self.scheme == b"sips" else 5060)
+        """The port, where none was written 5061 for TLS and else 5060 (RFC 3261 §19.1.2)."""
+        if self.port:
+            return self.port
+        if self.scheme == b"sips" or (self.params and (self.param(b"transport") or b"").lower() == b"tls"):
+            return 5061
+        return 5060
 
 
 def parse_uri(raw: bytes) -> Uri:
