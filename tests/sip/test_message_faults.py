@@ -146,7 +146,14 @@ def test_nuls_in_values_are_nobody_s_business(read: Read) -> None:
 @pytest.mark.parametrize(
     "uri",
     [
-        *(b"<sip:bob@example.jp>", b"sip:bob@example.jp; lr", b"sip:bob@ex\0mple.jp", b" sip:b", b"", b"sip:b\tc"),
+        *(
+            b"<sip:bob@example.jp>",
+            b"sip:bob@example.jp; lr",
+            b"sip:bob@ex\0mple.jp",
+            b" sip:b",
+            b"",
+            b"sip:b\tc",
+        ),
         *(b"sip:bob@example.jp>", b"sip:b<ob", b'sip:"bob"@example.jp', b"sip:bob@h\x7f", b"sip:b\x1bob@h"),
     ],
 )

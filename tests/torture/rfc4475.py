@@ -140,7 +140,9 @@ l: 0
 """
 )
 
-_VIA_SPELLINGS = "Via: ,v: ,V: ,Via: ,ViA: ,VIa: ,VIA: ,via: ,viA: ,vIa: ,vIA: ,V :  ,v :  ,V  : ,v  : ,Via : ,Via  : "
+_VIA_SPELLINGS = (
+    "Via: ,v: ,V: ,Via: ,ViA: ,VIa: ,VIA: ,via: ,viA: ,vIa: ,vIA: ,V :  ,v :  ,V  : ,v  : ,Via : ,Via  : "
+)
 _LONG_VIAS = [*_VIA_SPELLINGS.split(","), *["Via: "] * 16]
 LONGREQ = crlf(
     "INVITE sip:user@example.com SIP/2.0\n"
