@@ -93,19 +93,19 @@ def take_own_routes(request: Message, directory: Directory) -> Routes:
     if ROUTE not in request.at:
         return routes
     for i in request.places(ROUTE):
-        values = kept = split_list(header_value(request.lines[i]))
-        while kept:
-            token = directory.own_route(kept[0])
-            if token is not None:
-                routes.token = routes.token or token
-                kept = kept[1:]
-                continue
-            uri = parse_uri(parse_name_addr(kept[0]).uri)
-            if not directory.is_own(uri.bare_host, uri.default_port):
-                break
-            routes.token = routes.token or uri.param(b"cg") or b""
-            kept = kept[1:]
-        if len(kept) != len(values):
+        values = split_list(header_value(request.lines[i]))
+        own = 0
+        for value in values:
+            token = directory.own_route(value)
+            if token is None:
+                uri = parse_uri(parse_name_addr(value).uri)
+                if not directory.is_own(uri.bare_host, uri.default_port):
+                    break
+                token = uri.param(b"cg") or b""
+            routes.token = routes.token or token
+            own += 1
+        kept = values[own:]
+        if own:
             routes.edits[i] = b"Route: " + b", ".join(kept) if kept else None
         if kept:
             routes.next = kept[0]

@@ -175,14 +175,20 @@ def parse_via(value: bytes) -> Via:
     via.sent_by = b"%b:%d" % (via.host, via.port) if via.port else via.host
     via.params = params
     via.rest = rest[1:].strip(b" \t")
-    branch = b""
+    via.branch = b""
     via.rport = False
-    for name, given in params_of(params):
+    end = 0
+    for found in _PARAM.finditer(params):
+        if found.start() != end and params[end : found.start()].strip(b" \t"):
+            break
+        end = found.end()
+        name = found[1].lower()
         if name == b"branch":
-            if branch:
+            if via.branch:
                 raise Malformed("a Via with two branches")
-            branch = given or b""
+            via.branch = (found[2] or b"").strip(b" \t")
         elif name == b"rport":
             via.rport = True
-    via.branch = branch
+    if params[end:].strip(b" \t"):  # what is no parameter stands between them (RFC 4475 §3.1.2.1)
+        raise Malformed("a Via that can't be read")
     return via

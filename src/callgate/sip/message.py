@@ -83,6 +83,7 @@ _names: dict[bytes, int] = {}
 _NAMES_MAX = 4096
 _TOKEN = re.compile(rb"[A-Za-z0-9\-.!%*_+`'~]+\Z")
 _CSEQ = re.compile(rb"0*+([0-9]{0,10})[ \t]+([A-Za-z0-9\-.!%*_+`'~]+)\Z")
+_FOLDED = re.compile(rb"\r\n(?![ \t])")
 _NOT_IN_URI = re.compile(rb'[<>"\x00-\x20\x7f]')
 _SINGLE = ((CALL_ID, "Call-ID"), (CSEQ, "CSeq"), (FROM, "From"), (TO, "To"))
 
@@ -261,13 +262,13 @@ def parse_slowly(data: bytes) -> Message:
         head, body = data.rstrip(b"\r\n"), b""
     else:
         head, body = data[:end], data[end + 4 :]
-    lines = head.split(b"\r\n")
-    if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
+    start, _, rest = head.partition(b"\r\n")
+    lines = [start, *_FOLDED.split(rest)] if rest else [head]  # §7.3.1; a start line is never continued
+    ends = head.count(b"\r\n")
+    if head.count(b"\n") != ends or head.count(b"\r") != ends:
         faults.append("a bare CR or LF in the header")
         # What is copied into an answer must not become a header of its own there.
         lines = [line.replace(b"\r", b" ").replace(b"\n", b" ") for line in lines]
-    if b"\r\n " in head or b"\r\n\t" in head:
-        lines = _join_folded(lines)
     message.lines = lines
     message.body = body
     at: dict[int, int] = {}
@@ -367,17 +368,6 @@ def _read_start(message: Message, start: bytes) -> None:
         message.faults.append("headers in the Request-URI")  # §19.1.1, RFC 4475 §3.1.2.11
     if rest[-1:] in (b" ", b"\t"):
         message.faults.append("blanks after the SIP version")
-
-
-def _join_folded(lines: list[bytes]) -> list[bytes]:
-    """Header lines with their continuation lines (RFC 3261 §7.3.1: a line that begins with a blank)."""
-    joined = lines[:1]
-    for line in lines[1:]:
-        if line[:1] in (b" ", b"\t") and len(joined) > 1:
-            joined[-1] += b"\r\n" + line
-        else:
-            joined.append(line)
-    return joined
 
 
 def _cut_body(message: Message) -> None:
