@@ -113,6 +113,17 @@ def test_refreshes_keep_it(world: World, caller: str, method: str, refresher: st
     world.holds_nothing()
 
 
+def test_a_refresh_may_shorten_it(world: World) -> None:
+    """What the last 2xx says counts, also where it ends sooner."""
+    answers(world.pbx, world.carrier, "Session-Expires: 7200")
+    world.after(100)
+    refreshes(world.pbx, world.carrier, "UPDATE", "200", "Session-Expires: 90")
+    world.after(90 + GRACE - 0.1)
+    world.holds(outbound=1)
+    world.after(0.2)
+    world.holds_nothing()
+
+
 @pytest.mark.parametrize("code", ["488", "491", "500", "422"])
 @pytest.mark.parametrize("method", ["re-INVITE", "UPDATE"])
 def test_a_refused_refresh_is_none(world: World, method: str, code: str) -> None:
@@ -539,6 +550,61 @@ def test_traffic_between_two_questions(watched: World) -> None:
     watched.after(219)
     watched.pbx.gets_nothing()
     watched.carrier.gets_nothing()
+    for _ in range(80):  # the next round: its first miss is no third
+        watched.after(1)
+        if watched.carrier.inbox:
+            question(watched, watched.carrier)
+    assert len(watched.pbx.inbox) > 5
+    watched.pbx.inbox.clear()
+    watched.holds(outbound=1)
+    watched.hangs_up()
+
+
+def test_an_answer_at_the_very_moment(watched: World) -> None:
+    """On a fast line question and answer have one time; the miss before it is forgotten."""
+    watched.talks()
+    asked: set[str] = set()
+    while len(asked) < 2:
+        watched.until(watched.next_deadline)
+        if watched.carrier.inbox:
+            question(watched, watched.carrier)
+        while watched.pbx.inbox:
+            asked.add(watched.pbx.gets("OPTIONS").branch)
+    watched.pbx.sends("500 OPTIONS")
+    watched.after(200)
+    watched.pbx.gets_nothing()
+    watched.hangs_up()
+
+
+def test_a_100_is_no_answer(watched: World) -> None:
+    """The next hop has it; that says nothing of who is behind."""
+    watched.talks()
+    watched.after(300.1)
+    question(watched, watched.carrier)
+    for n in range(3):
+        watched.pbx.gets("OPTIONS")
+        watched.pbx.sends("100 OPTIONS")
+        watched.after(9.7)
+        watched.pbx.inbox.clear()  # copies, at longer intervals
+        watched.after(0.4)
+        assert bool(watched.carrier.inbox) is (n == 2)
+    watched.carrier.gets("BYE")
+    watched.carrier.sends("200 BYE")
+    watched.holds_nothing()
+
+
+@pytest.mark.parametrize("code", ["481", "408"])
+def test_what_is_no_sign_of_life(watched: World, code: str) -> None:
+    """A 481 or 408 to a request of the other side ends only what it must (RFC 5057), but proves nothing."""
+    watched.talks()
+    watched.after(290)
+    watched.pbx.sends("INFO")
+    watched.carrier.gets("INFO")
+    watched.carrier.sends(f"{code} INFO")
+    watched.pbx.inbox.clear()
+    watched.after(10.1)
+    question(watched, watched.carrier)
+    watched.pbx.inbox.clear()  # a late 100 of the INFO
     watched.hangs_up()
 
 
@@ -652,6 +718,64 @@ def test_a_second_dialog_without_a_timer_is_asked_in_time(watched: World) -> Non
         watched.carrier.gets("BYE")
         watched.carrier.sends("200 BYE")
         watched.pbx.gets("200 BYE")
+
+
+def test_a_dialog_of_a_fork_that_is_over_is_not_asked(watched: World) -> None:
+    forked(watched, "", "")
+    watched.pbx.sends("BYE", tag="one")
+    watched.carrier.gets("BYE")
+    watched.carrier.sends("200 BYE")
+    watched.pbx.gets("200 BYE")
+    watched.after(300.1)
+    assert question(watched, watched.carrier).to_tag == "two"
+    assert question(watched, watched.pbx).from_tag == "two"
+    watched.hangs_up()
+
+
+def test_a_callee_that_answers_after_the_first_look(ladder: Ladder, latest: None) -> None:
+    """Its dialog is looked after as well."""
+    world = ladder(probing=Probing(interval=10.0, misses=1, gap=1.0))
+    world.pbx.sends("INVITE")
+    world.pbx.gets("100")
+    world.carrier.gets("INVITE")
+    for tag, session in (("one", ["Session-Expires: 7200"]), ("two", [])):
+        world.carrier.sends("200 INVITE", tag=tag, headers=session)
+        world.pbx.gets("200 INVITE")
+        world.pbx.sends("ACK", tag=tag)
+        world.carrier.gets("ACK")
+        world.after(15 if tag == "one" else 10.1)
+    assert question(world, world.carrier).to_tag == "two"
+    question(world, world.pbx)
+    for tag in ("one", "two"):
+        world.pbx.sends("BYE", tag=tag)
+        world.carrier.gets("BYE")
+        world.carrier.sends("200 BYE")
+        world.pbx.gets("200 BYE")
+
+
+def test_the_longest_call_while_one_dialog_is_hung_up(ladder: Ladder, latest: None) -> None:
+    """Each dialog of a fork is hung up once."""
+    world = ladder(max_call_seconds=310, probing=PROBING)
+    forked(world, "", "")
+    world.after(300.1)
+    for tag in ("one", "two"):
+        question(world, world.carrier)
+        assert world.pbx.gets("OPTIONS").from_tag == tag
+        world.pbx.sends("481 OPTIONS" if tag == "one" else "500 OPTIONS")
+    assert world.carrier.gets("BYE").to_tag == "one"
+    world.after(8)
+    world.carrier.gets("BYE", times=4)
+    world.carrier.sends("200 BYE", lost=True)
+    world.after(1.95)
+    for side, tag in ((world.carrier, "to"), (world.pbx, "from")):
+        bye = side.gets("BYE")
+        assert (bye.to_tag if tag == "to" else bye.from_tag) == "two"
+        side.sends("200 BYE")
+    world.carrier.repeats("200 BYE", call="")
+    world.after(30)
+    world.carrier.inbox.clear()
+    world.holds_nothing()
+    assert world.record().rule == "C1"
 
 
 def test_behind_nat(ladder: Ladder, latest: None) -> None:
