@@ -22,8 +22,6 @@ ASKS: dict[str, dict[str, str]] = {
     "mode `shadow`": {"top": "mode: shadow"},
     "a gateway over TLS": {"gateway": "sip:127.0.0.1:5080;transport=tls"},
     "`emergency_route`": {"trunk": "emergency_route: sip:192.0.2.9"},
-    "`credentials`": {"trunk": "credentials: {username: a, password: hunter2}"},
-    "`register`": {"trunk": "register: {aor: sip:a@example.jp}"},
     "`tls` of a trunk": {"trunk": "tls: {name: trunk.example.jp}"},
     "limits of a trunk": {"trunk": "limits: {outbound_cps: 10}"},
     "a PBX that is `registered`": {"key": "pbx: registered"},

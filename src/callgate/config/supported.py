@@ -55,8 +55,6 @@ NOT_YET: tuple[Row, ...] = (
     Row("mode", 4, "mode `shadow`"),
     Row("trunks.*.gateways.*", 2, "a gateway over TLS", _over_tls),
     Row("trunks.*.emergency_route", 3, "`emergency_route`"),
-    Row("trunks.*.credentials", 2, "`credentials`"),
-    Row("trunks.*.register", 2, "`register`"),
     Row("trunks.*.tls", 2, "`tls` of a trunk"),
     Row("trunks.*.limits", 4, "limits of a trunk"),
     Row("keys.*.pbx", 2, "a PBX that is `registered`", _registered),
