@@ -19,7 +19,7 @@ ADVICE = {
     "trunk-down": "ask the carrier, or see whether its addresses can be reached from here",
     "K11": "the carrier takes fewer calls than the contract says: ask it, or lower `outbound_cps`",
     "trunk-credentials": "compare `credentials` of the trunk with what the carrier gave you",
-    "trunk-register": "compare `register` and `credentials` of the trunk with what the carrier gave you; calls in don't come",
+    "trunk-register": "compare `register` and `credentials` of the trunk with what the carrier gave you",
     "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
 }
 """What to do about an alert, by rule."""
@@ -71,7 +71,6 @@ class RecordLog:
             rule=alert.rule,
             severity=alert.severity,
             key=alert.key,
-            **({"trunk": alert.trunk} if alert.trunk else {}),
             text=alert.text,
             value=alert.value,
             limit=alert.limit,
