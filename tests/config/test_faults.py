@@ -102,6 +102,36 @@ TABLE = {
     "endless time": ("outbound_cps: 3", "max_call_seconds: inf", 14, "must be a number"),
     "try_seconds": ("profile: standard", "try_seconds: 33", 7, "must be at most 32"),
     "a choice": ("profile: standard", "numbering: japanese", 7, "must be 'japan' or 'any'"),
+    "an address of record": (
+        "profile: standard",
+        "register: {aor: sip:sip.example.jp}",
+        7,
+        "trunks.carrier.register.aor: this is no address of record: write `sip:USER@DOMAIN`",
+    ),
+    "an address of record with a password": (
+        "profile: standard",
+        "register: {aor: 'sip:a:hunter2@sip.example.jp'}",
+        7,
+        "this is no address of record",
+    ),
+    "a secure address of record": (
+        "profile: standard",
+        "register: {aor: 'sips:a@sip.example.jp'}",
+        7,
+        "this is no address of record",
+    ),
+    "half credentials": (
+        "profile: standard",
+        "credentials: {username: a}",
+        7,
+        "the key `password` is missing",
+    ),
+    "credentials on two lines": (
+        "profile: standard",
+        'credentials: {username: "a\\r\\nX: y", password: b}',
+        7,
+        "credentials.username: must be one line of text",
+    ),
     "a name": ("  acme:", "  Acme:", 9, "keys.Acme: `Acme` can't be a name"),
     "too long a name": ("  acme:", f"  {'a' * 64}:", 9, "can't be a name"),
     "listener": (

@@ -18,8 +18,6 @@ ASKS: dict[str, dict[str, str]] = {
     "`hep`": {"top": 'hep: {server: "udp://127.0.0.1:9061", capture_id: 1}'},
     "mode `shadow`": {"top": "mode: shadow"},
     "`emergency_route`": {"trunk": "emergency_route: sip:192.0.2.9"},
-    "`credentials`": {"trunk": "credentials: {username: a, password: hunter2}"},
-    "`register`": {"trunk": "register: {aor: sip:a@example.jp}"},
     "limits of a trunk": {"trunk": "limits: {outbound_cps: 10}"},
     "a PBX that is `registered`": {"key": "pbx: registered"},
     "a `route` of a number": {

@@ -387,7 +387,7 @@ class Agent:
             dialog.routes = list(reversed(text.all("record-route")))
             dialog.target = uri_of(text.get("contact")) or dialog.target
             leg.dialog = dialog
-        elif text.method == "SUBSCRIBE":
+        elif text.method == "SUBSCRIBE" and text.to_tag not in leg.dialogs:
             dialog = leg.dialogs[text.to_tag] = Dialog(text.from_tag, text.to_tag, text.cseq)
             dialog.routes = list(reversed(text.all("record-route")))
             dialog.target = uri_of(text.get("contact"))

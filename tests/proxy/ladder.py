@@ -35,10 +35,12 @@ from callgate.proxy.commands import Alert, Hangup, Record, Release, Renew, Send,
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.health import NO_OPTIONS, Rules
+from callgate.proxy.login import Account
 from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Trunk
 from callgate.proxy.places import Place
 from callgate.proxy.record import CallRecord
+from callgate.proxy.registration import Wanted
 from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
 from callgate.sip.uri import parse_uri
@@ -72,6 +74,8 @@ class World:
         max_call_seconds: float | None = None,
         try_seconds: float = 4.0,
         upstream_503: str = "500",
+        account: Account | None = None,
+        register: Wanted | None = None,
         any_number: bool = False,
         pbx_over: str = "UDP",
         carrier_over: str = "UDP",
@@ -108,7 +112,13 @@ class World:
         self.stalled: list[Send] | None = None  # INVITEs behind unsent bytes of a stream
 
         trunk = self.trunk = Trunk(
-            "carrier", any_number=any_number, try_seconds=try_seconds, upstream_503=upstream_503, rules=rules
+            "carrier",
+            any_number=any_number,
+            try_seconds=try_seconds,
+            upstream_503=upstream_503,
+            rules=rules,
+            account=account,
+            register=register,
         )
         self.gateways: list[Agent] = []
         for n, host in enumerate(carrier_hosts[:gateways]):

@@ -121,7 +121,9 @@ class Model:
         tag = text.to_tag if to_callee else text.from_tag
         if own and to_carrier:
             if call.state == "over":
-                call.known.discard(tag)  # a copy of an answer that was heard, when all of its call is forgotten
+                call.known.discard(
+                    tag
+                )  # a copy of an answer that was heard, when all of its call is forgotten
             call.picked_up_late(tag)
         call.open[text.branch] = Open(text.method, tag, now, to_carrier, own)
         if text.method == "BYE" and not to_carrier and not own:

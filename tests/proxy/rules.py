@@ -29,6 +29,7 @@ TAKEN_OFF = frozenset(
     )
 )
 """What goes off at the edge, both ways, in every spelling."""
+NUMBERS = frozenset(("cseq", "rack"))
 OWN_TAG = "cg"
 """How the gate's own To tags begin."""
 THEIRS = " Answer"
@@ -61,17 +62,23 @@ def _request(world: World, send: Send, text: Text, receiver: Agent) -> None:
     if send.flow.listener.reliable:
         assert text.has("content-length"), "no Content-Length on a stream (§16.6 step 9)"
     if text.is_copy_of_the_calls_first:
-        assert bool(send.claim) == (receiver in world.gateways), "a new call leaves without its claim"
+        again = any('username="gate"' in value for _, value in text.headers)  # the carrier has seen it
+        wanted = receiver in world.gateways and not again
+        assert bool(send.claim) == wanted, "a new call leaves without its claim"
     first = world.by_branch.setdefault((branch, text.method), text)
     assert first.data == text.data, "one branch, two requests (§8.1.1.7)"
     for method in ("INVITE", "ACK", "CANCEL"):
         twin = world.by_branch.get((branch, method))
         shared = {twin.method if twin else "", text.method}
         assert twin is None or twin is first or shared <= {"INVITE", "ACK", "CANCEL"}, "a branch used twice"
+    if 'username="gate"' in text.start + str(text.headers):
+        assert receiver in world.gateways, "the gate's credentials leave for somebody else"
     vias = text.all("via")
     if len(vias) == 1:
         return  # made by the gate: CANCEL, ACK of a failure, BYE at the end of the longest call
     origin = world.arrived.get((text.call_id, text.get("cseq"), *_came(vias[1])))
+    if world.trunk.account is not None and receiver is not world.pbx:
+        origin = _raised(world, text, vias[1])
     assert origin is not None, f"{text!r} comes from nowhere"
     _same(world, origin, text)
     hops = origin.get("max-forwards")
@@ -82,6 +89,13 @@ def _request(world: World, send: Send, text: Text, receiver: Agent) -> None:
     client, *behind = [_unstamped(v) for v in origin.all("via")]
     client = _OVERLOAD.sub(lambda found: found[1] or "", client)  # RFC 7339 §5.6
     assert [_unstamped(v) for v in vias[1:]] == [client, *behind], "others' Via changed"
+
+
+def _raised(world: World, text: Text, via: str) -> Text | None:
+    """What arrived, where the gate has raised its CSeq."""
+    place = (text.call_id, *_came(via))
+    found = [t for (call, _, *came), t in world.arrived.items() if (call, *came) == place]
+    return next((t for t in found if t.method == text.method), None)
 
 
 def _unstamped(via: str) -> str:
@@ -109,11 +123,13 @@ def _response(world: World, send: Send, text: Text, receiver: Agent) -> None:
         assert not text.has("to") or text.to_tag.startswith(OWN_TAG) or world.is_inside(text), "another's tag"
         assert not text.has("retry-after"), "a Retry-After of the gate's own (RFC 3261 §21.5.4)"
         return
-    candidates = [
-        o
-        for o in world.answers.get((*where, code), ())
-        if o.all("via")[1:] == text.all("via") and o.to_tag == text.to_tag
-    ]
+    answers = world.answers.get((*where, code), [])
+    if world.trunk.account is not None:
+        answers = [
+            o for (call, _, c), found in world.answers.items() for o in found if (call, c) == (where[0], code)
+        ]
+        answers = [o for o in answers if o.method == text.method]
+    candidates = [o for o in answers if o.all("via")[1:] == text.all("via") and o.to_tag == text.to_tag]
     assert candidates, f"{text!r} comes from nowhere, or its Vias changed"
     others = {  # challenges of other phones go up along with its own (§16.7 step 7)
         header
@@ -127,12 +143,16 @@ def _response(world: World, send: Send, text: Text, receiver: Agent) -> None:
 
 
 def _same(world: World, came: Text, left: Text, added: Collection[tuple[str, str]] = ()) -> None:
-    """What no rule names is the same, byte for byte, in its order (§16.6 step 1, §16.7)."""
+    """What no rule names is the same, byte for byte, in its order (§16.6 step 1, §16.7). Where the gate has credentials
+    of its own, CSeq, RAck and these are for the ladder to check."""
     assert left.body == came.body, "the body changed"
     off = TAKEN_OFF.union(name.lower() for name in world.secret_headers)
     told = off.intersection(name for name, _ in left.headers)
     assert not told, f"passes the edge: {told}"
     aside = off | HOP_BY_HOP | ({"p-asserted-identity"} if not world.key.trusted else set())
+    if world.trunk.account is not None:
+        aside |= NUMBERS
+        added = [h for h in left.headers if 'username="gate"' in h[1]]
     ours = re.compile(rf'\brealm\s*=\s*"?{re.escape(world.realm)}"?\s*(,|$)') if world.realm else None
     before = [h for h in came.headers if h[0] not in aside and not _own_credentials(h, ours)]
     assert not any(_own_credentials(h, ours) for h in left.headers), "our own credentials go on (§22.3)"

@@ -32,6 +32,7 @@ tokens = st.builds(
     octet,
     hosts,
     st.integers(0, 65535),
+    st.integers(0, 100),
 )
 words = st.binary(max_size=40)
 

@@ -23,6 +23,7 @@ from pydantic import (
 
 from callgate.config.values import (
     Advertise,
+    Aor,
     Count,
     FilePath,
     HostPort,
@@ -33,6 +34,7 @@ from callgate.config.values import (
     Network,
     Number,
     Numbers,
+    OneLine,
     Ops,
     Pbx,
     Peer,
@@ -185,13 +187,13 @@ class Log(Section):
 
 
 class Credentials(Section):
-    username: Text
+    username: OneLine
     password: Secret
-    realm: Text | None = None
+    realm: OneLine | None = None
 
 
 class Register(Section):
-    aor: Text
+    aor: Aor
     expires: Some = 3600
 
 

@@ -42,8 +42,6 @@ NOT_YET: tuple[Row, ...] = (
     Row("hep", 5, "`hep`"),
     Row("mode", 4, "mode `shadow`"),
     Row("trunks.*.emergency_route", 3, "`emergency_route`"),
-    Row("trunks.*.credentials", 2, "`credentials`"),
-    Row("trunks.*.register", 2, "`register`"),
     Row("trunks.*.limits", 4, "limits of a trunk"),
     Row("keys.*.pbx", 2, "a PBX that is `registered`", _registered),
     Row("keys.*.numbers.*.route", 4, "a `route` of a number"),

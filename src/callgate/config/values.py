@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, SecretStr, ValidationInfo
+from pydantic import AfterValidator, Field, PlainValidator, SecretStr, ValidationInfo
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -196,6 +196,34 @@ class SipPeer:
         return f"{scheme}:{join_host(self.host, self.port if self.port_given else None)}{suffix}"
 
 
+AOR_USER = re.compile(r"(?:[A-Za-z0-9\-_.!~*'()&=+$,;?/]|%[0-9A-Fa-f]{2})+\Z")
+
+
+@dataclass(slots=True, frozen=True)
+class AddressOfRecord:
+    """What the gate registers at a trunk: `sip:USER@DOMAIN`. No port means none is written."""
+
+    user: str
+    host: str
+    port: int | None
+
+    @classmethod
+    def parse(cls, value: object) -> AddressOfRecord:
+        text = as_text(value, "sip:0312345678@sip.example.jp")
+        scheme, colon, rest = text.partition(":")
+        user, at, address = rest.rpartition("@")
+        if not colon or scheme.lower() != "sip" or not at or not AOR_USER.match(user):
+            # Whatever stands before an @ may hold a password: it is not repeated.
+            raise ValueError(
+                "this is no address of record: write `sip:USER@DOMAIN`, such as `sip:0312345678@sip.example.jp`"
+            )
+        host, port = split_host(address, "address of record")
+        return cls(user, host, port)
+
+    def __str__(self) -> str:
+        return f"sip:{self.user}@{join_host(self.host, self.port)}"
+
+
 def parse_pbx(value: object) -> SipPeer | Literal["registered"]:
     """Where a key's inbound calls go: an address, or `registered`, the gate's own registrar."""
     return "registered" if value == "registered" else SipPeer.parse(value)
@@ -370,6 +398,12 @@ def _path(value: object, info: ValidationInfo) -> Path:
         raise ValueError(f"{shown(text)}: there is no home directory for it; write the whole path") from None
 
 
+def _one_line(value: str) -> str:
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise ValueError("must be one line of text, without control characters")
+    return value
+
+
 def _or_made(parse: Callable[[object], Any], *kinds: type) -> PlainValidator:
     """The parser for a field, which also takes a value that is made already."""
     return PlainValidator(lambda value: value if isinstance(value, kinds) else parse(value))
@@ -383,10 +417,13 @@ Ops = Annotated[HostPort | None, _or_made(parse_ops, HostPort)]
 Peer = Annotated[SipPeer, _or_made(SipPeer.parse, SipPeer)]
 Pbx = Annotated[SipPeer | Literal["registered"], _or_made(parse_pbx, SipPeer)]
 NameServer = Annotated[HostPort, _or_made(parse_name_server, HostPort)]
+Aor = Annotated[AddressOfRecord, _or_made(AddressOfRecord.parse, AddressOfRecord)]
 Network = Annotated[IPNetwork, _or_made(parse_network, ipaddress.IPv4Network, ipaddress.IPv6Network)]
 Number = Annotated[Numbers, _or_made(Numbers.parse, Numbers)]
 Id = Annotated[str, PlainValidator(parse_id)]
 Text = Annotated[str, Field(min_length=1)]
+OneLine = Annotated[Text, AfterValidator(_one_line)]
+"""Text that goes into a header."""
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 SomeSeconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]

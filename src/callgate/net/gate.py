@@ -111,6 +111,8 @@ class Gate:
         gc.collect()
         gc.freeze()
         gc.disable()
+        self.core.registrations.start(monotonic())
+        self.turn_ends()
 
     def _bind(self, listener: Listener, address: tuple[str, int]) -> UdpSocket | StreamListener:
         if listener.transport == b"UDP":
@@ -168,6 +170,15 @@ class Gate:
     def drain(self) -> None:
         """Refuse new calls from now on; those that are up go on."""
         self.core.draining = True
+
+    def unregister(self) -> None:
+        """Take back what the gate has registered at its trunks. `registering` says when that is done."""
+        self.core.registrations.stop(monotonic())
+        self.turn_ends()
+
+    @property
+    def registering(self) -> bool:
+        return self.core.registrations.busy
 
     @property
     def listeners(self) -> int:

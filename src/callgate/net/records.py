@@ -18,6 +18,8 @@ ADVICE = {
     "dns": "look at the name's records and at the name servers (`dns.servers`, or /etc/resolv.conf)",
     "trunk-down": "ask the carrier, or see whether its addresses can be reached from here",
     "K11": "the carrier takes fewer calls than the contract says: ask it, or lower `outbound_cps`",
+    "trunk-credentials": "compare `credentials` of the trunk with what the carrier gave you",
+    "trunk-register": "compare `register` and `credentials` of the trunk with what the carrier gave you",
     "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
 }
 """What to do about an alert, by rule."""

@@ -28,6 +28,8 @@ from callgate.sip.scanner import built
 BEAT = 0.25
 """Seconds between two heartbeats of the loop."""
 TIDY_SECONDS = 60
+UNREGISTER_SECONDS = 4.0
+"""How long trunks have to confirm that the gate is registered there no more."""
 
 
 def run(config: Config) -> int:
@@ -97,6 +99,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
         audit("drain", {"calls": gate.live_calls})
         shared.state("draining")
         await _drain(gate, config.drain_seconds, signals, log)
+        await _unregister(gate, signals)
     finally:
         beat.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -222,8 +225,19 @@ async def _drain(gate: Gate, seconds: float, signals: _Signals, log: logging.Log
     """Refuse new calls and let those that are up end, for `seconds` at most."""
     gate.drain()
     log.info("callgate draining", calls=gate.live_calls, seconds=seconds)
+    await _while(lambda: bool(gate.live_calls), seconds, signals)
+
+
+async def _unregister(gate: Gate, signals: _Signals) -> None:
+    """The last word to trunks where the gate has registered: calls that were up needed the binding until now."""
+    gate.unregister()
+    await _while(lambda: gate.registering, UNREGISTER_SECONDS, signals)
+
+
+async def _while(busy: Callable[[], bool], seconds: float, signals: _Signals) -> None:
+    """Wait while `busy`, for `seconds` at most, and not after a second SIGTERM."""
     until = monotonic() + seconds
-    while gate.live_calls and monotonic() < until and not signals.now.is_set():
+    while busy() and monotonic() < until and not signals.now.is_set():
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(0.1, max(0.0, until - monotonic()))):
                 await signals.now.wait()

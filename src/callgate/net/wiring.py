@@ -10,6 +10,7 @@ from pathlib import Path
 
 from callgate.config import Config, ConfigError, Fault, KeyNumber, SipPeer, effective_limits
 from callgate.config import Numbers as NumberRange
+from callgate.config import Trunk as TrunkSection
 from callgate.config.certificates import Unfit
 from callgate.config.schema import DigestUser
 from callgate.net.tls import Contexts
@@ -19,7 +20,9 @@ from callgate.policy.profile import RULE, Limits
 from callgate.proxy.access import Access, User
 from callgate.proxy.flow import Flow, Listener, Trust
 from callgate.proxy.health import Rules
+from callgate.proxy.login import Account
 from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Trunk
+from callgate.proxy.registration import Wanted
 from callgate.sip.digest import ALGORITHMS, Algorithm, ha1
 from callgate.sip.uri import parse_uri
 
@@ -106,6 +109,8 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
                 up_after=section.health.up_after,
                 retry_after_max=section.retry_after_max,
             ),
+            account=_account(section),
+            register=_register(section),
         )
         for index, peer in enumerate(section.gateways):
             trust = trunk_trust(config, name, peer.host)
@@ -230,6 +235,20 @@ def contexts_of(config: Config) -> Contexts | None:
         return Contexts(config) if config.tls is not None else None
     except Unfit as unfit:
         raise ConfigError([Fault(str(config.path), None, "tls", unfit.text)]) from None
+
+
+def _account(section: TrunkSection) -> Account | None:
+    given = section.credentials
+    if given is None:
+        return None
+    return Account(given.username, given.password.get_secret_value(), given.realm)
+
+
+def _register(section: TrunkSection) -> Wanted | None:
+    wanted = section.register_
+    if wanted is None:
+        return None
+    return Wanted(str(wanted.aor).encode(), wanted.expires)
 
 
 def _unreachable(config: Config, path: str, peer: SipPeer) -> Fault:

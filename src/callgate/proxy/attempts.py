@@ -19,18 +19,20 @@ from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, response_out
 from callgate.proxy.health import retry_after, says_cps_limit
+from callgate.proxy.login import CHALLENGED, WARNING, Passage, refusal
 from callgate.proxy.peers import Key
 from callgate.proxy.record import OUTCOMES, CallRecord
 from callgate.proxy.targets import Groups, Target
 from callgate.proxy.token import INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import AnyClient, AnyServer, InviteClientTransaction
 from callgate.proxy.vitals import Vitals
-from callgate.sip.message import Message
+from callgate.sip.message import CSEQ, Message
 from callgate.sip.transaction import LIFE, NEVER, State
 from callgate.sip.uri import Uri
 
 if TYPE_CHECKING:
     from callgate.proxy.core import Core
+    from callgate.proxy.cseq import Shift
 
 TIMER_C = 181.0
 """Seconds without a final answer since the last 101–199 (RFC 3261 §16.6 step 11: more than 3 minutes)."""
@@ -50,7 +52,8 @@ class Attempts:
     """The half of a `Call` that tries targets and picks the answer.
 
     `current` are the attempts of the present group that have no final answer yet; `attempts` holds those of earlier
-    groups too. `best` is the final answer to pass on when nothing is left to try.
+    groups too. `best` is the final answer to pass on when nothing is left to try. `shift` is not None where the gate
+    answers the trunk's challenges, `refused` when the trunk would not have its credentials.
     """
 
     __slots__ = (
@@ -79,9 +82,11 @@ class Attempts:
         "phase",
         "proceeding",
         "record",
+        "refused",
         "request",
         "routes",
         "server",
+        "shift",
         "slot",
         "timed_out",
         "tokens",
@@ -125,6 +130,8 @@ class Attempts:
         self.best: tuple[int, Message] | None = None
         self.challenger: Target | None = None  # who sent the last of them
         self.challenges: tuple[bytes, ...] = ()  # of all 401 and 407 (RFC 3261 §16.7 step 7)
+        self.shift: Shift | None = None
+        self.refused = False
         self.cancelled = False
         self.cancel_reason: Sequence[bytes] = ()
         self.due = NEVER
@@ -184,10 +191,27 @@ class Attempts:
         if self._next_group(now) >= 0:
             self._wake(now + self.key.trunk.try_seconds)
 
-    def _try(self, target: Target, claim_id: int, now: float, *, by_datagram: bool = False) -> None:
+    def _try(
+        self,
+        target: Target,
+        claim_id: int,
+        now: float,
+        *,
+        by_datagram: bool = False,
+        passage: Passage | None = None,
+    ) -> None:
+        """Send the INVITE to a target. `passage`: once more, as that has it."""
         core, key, request, record = self.core, self.key, self.request, self.record
-        assert request is not None and self.routes is not None and self.dialled is not None
+        routes = self.routes
+        assert request is not None and routes is not None and self.dialled is not None
         outbound = self.direction == OUTBOUND
+        again, raised = passage is not None, 0
+        if self.shift is not None and outbound:
+            if passage is None:
+                assert key.trunk.account is not None
+                passage = Passage(key.trunk.account, self.shift, request, routes)
+            routes = passage.routes()
+            raised = passage.raised - request.cseq_number
         flow = target.flow
         if outbound:
             uri = core.trunk_uri(self.dialled, target.hostport, key)
@@ -196,7 +220,7 @@ class Attempts:
         else:
             uri = target.request_uri(self.dialled)
             near, far = flow, self.caller.flow
-        record.attempts += 1
+        record.attempts += 0 if again or by_datagram else 1
         record.sent_at = record.sent_at or now
         text = core.signer.make(
             Token(
@@ -208,6 +232,7 @@ class Attempts:
                 target.gateway.index if target.gateway is not None else 0,
                 near.host,
                 near.port,
+                raised,
             ),
             self.call_id,
             self.caller.tag,
@@ -218,19 +243,20 @@ class Attempts:
             uri,
             text,
             flow,
-            self.routes,
+            routes,
             self.hops,
             now,
             came=self.caller.flow,
-            route=target.route,
+            route=target.route or (key.trunk.service_route if outbound else b""),
             mark=self.mark,
             by_datagram=by_datagram,
         )
         client = InviteClientTransaction(core.layer, branch, data, to, self, now)
         client.target = target
+        client.passage = passage
         if target.health is not None:
             target.health.tried(now)
-        if outbound:
+        if outbound and claim_id:
             first = record.attempts == 1
             self.copies.first(self, client, claim_id, arrived=record.invite_at if first else None)
         self.attempts.append(client)
@@ -332,14 +358,39 @@ class Attempts:
         if self.phase is not Phase.TRYING:
             return
         code = response.code
+        if client.passage is not None and code in CHALLENGED and self._answers(client, response, now):
+            return
         self._keep_best(code, response)
-        if code in (401, 407):
+        if code in CHALLENGED:
             self.challenger = client.target
         if code >= 600:
             self._stop_others(client, now)
         elif client in self.current:
             device = client.target is not None and client.target.device
             self._lost(client, now, others=device or code == 503)
+
+    def _answers(self, client: InviteClientTransaction, response: Message, now: float) -> bool:
+        """Whether the gate deals with a challenge of the trunk itself: the INVITE goes once more, with credentials.
+        The carrier has seen the call, so that takes no token."""
+        passage, target = client.passage, client.target
+        if passage is None or target is None or client not in self.current or self._declined():
+            return False
+        if not self.cancelled:
+            assert self.dialled is not None
+            uri = self.core.trunk_uri(self.dialled, target.hostport, self.key)
+            if not passage.answers(uri, response):
+                self.refused = passage.refused
+                return False
+        self.current.remove(client)
+        if self.cancelled:
+            if not self.current:
+                self.conclude(now)
+            return True
+        self.proceeding = False
+        self._try(target, 0, now, passage=passage)
+        if self._next_group(now) >= 0:
+            self._wake(now + self.key.trunk.try_seconds)
+        return True
 
     def _stop_others(self, client: InviteClientTransaction, now: float) -> None:
         """A 6xx: whoever still rings is cancelled, and nobody else is tried (RFC 3261 §16.7 step 5)."""
@@ -371,7 +422,7 @@ class Attempts:
                 self.core.sent_at.pop(claim, None)
                 client.claim = 0
                 self.current.remove(client)
-                self._try(target, claim, now, by_datagram=True)
+                self._try(target, claim, now, by_datagram=True, passage=client.passage)
                 return
         self._failed(client, "calls can't be delivered", now)
 
@@ -420,7 +471,7 @@ class Attempts:
 
     def _keep_best(self, code: int, response: Message) -> None:
         """RFC 3261 §16.7 step 6: a 6xx first, else the lowest class, in it what the caller can act on."""
-        if code in (401, 407):
+        if code in CHALLENGED:
             for name in CHALLENGES:
                 self.challenges += tuple([response.lines[i] for i in response.find(name)])
         if self.best is None or rank(code) < rank(self.best[0]):
@@ -430,7 +481,10 @@ class Attempts:
         """No attempt is left: pass on the best final answer, or make one."""
         if self.best is not None:
             code, response = self.best
-            if code in (401, 407):
+            if code in CHALLENGED:
+                if self.refused:
+                    self._not_let_in(code, now)
+                    return
                 self._challenged(response, now)
             mapped = 500 if code == 503 and self.key.trunk.upstream_503 == "500" else 0
             for client in self.attempts:
@@ -446,6 +500,12 @@ class Attempts:
             self.record.reason = why
             warning = [] if self.direction == INBOUND else [b'Warning: 399 callgate "%b"' % why.encode()]
             self.answer(408 if self.timed_out else 503, warning, now)
+
+    def _not_let_in(self, code: int, now: float) -> None:
+        """The trunk does not take the gate's credentials. The PBX can do nothing about it: it gets a 403."""
+        self.record.reason = "the trunk refuses the credentials of the gate"
+        self.core.alert(refusal(self.key.trunk.name, code), now)
+        self.answer(403, [WARNING], now)
 
     def _challenged(self, response: Message, now: float) -> None:
         """The caller gets every challenge that was collected (RFC 3261 §16.7 step 7)."""
@@ -486,6 +546,8 @@ class Attempts:
         edits: Edits = NO_EDITS
         if response.marked:
             edits = self.core.directory.edge.edits(response, self.key, from_pbx=self.direction == INBOUND)
+        if self.shift is not None and self.direction == OUTBOUND and response.cseq_number != self.caller.cseq:
+            edits = {**edits, response.at[CSEQ]: b"CSeq: %d INVITE" % self.caller.cseq}
         data = response_out(response, stream=server.flow.listener.reliable, code=code, edits=edits)
         if data is None:
             self.core.counts.rejected("no Via left")

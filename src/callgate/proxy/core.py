@@ -26,6 +26,7 @@ from callgate.proxy.auth import Auth
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert, Command, Hangup, Release, Send
 from callgate.proxy.counts import KNOWN_METHODS, Counts
+from callgate.proxy.cseq import Shifts
 from callgate.proxy.dialog import Stage
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.forward import (
@@ -43,7 +44,8 @@ from callgate.proxy.meters import Meters
 from callgate.proxy.outside import ALLOW, Outside
 from callgate.proxy.peers import Directory, Key, Peer
 from callgate.proxy.places import Random
-from callgate.proxy.relay import Relay
+from callgate.proxy.registration import Registrations
+from callgate.proxy.relay import Relay, Way
 from callgate.proxy.strangers import Strangers
 from callgate.proxy.streams import Streams
 from callgate.proxy.targets import Target
@@ -121,11 +123,13 @@ class Core:
         self._challenged: dict[tuple[bytes, bytes, bytes], tuple[int, float, Target | None]] = {}
         self.streams = Streams()
         self.auth = Auth(self)
+        self.shifts = Shifts()
         self.outside = Outside(self)
         self.inside = Inside(self)
         self.late = LateAnswers(self)
         self.trunks = Trunks(self, dice)
         self.trunks.begin(started)
+        self.registrations = Registrations(self, directory.trunks.values())
 
     # -- what the shell calls ----------------------------------------------------------------------------
 
@@ -353,13 +357,18 @@ class Core:
         routes: Routes,
         hops: int,
         now: float,
+        *,
+        route: bytes = b"",
     ) -> None:
         """Forward a request that has a server transaction; with `came`, recording the route (RFC 3261 §16.6 step
-        4)."""
-        flow, branch, data = self.compose(request, uri, token, to, routes, hops, now, came=came)
+        4); `route`: a Route value to put on top."""
+        if relay.passage is not None:
+            relay.way = Way(request, uri, token, came, to, routes, hops, route)
+            routes = relay.passage.routes()
+        flow, branch, data = self.compose(request, uri, token, to, routes, hops, now, came=came, route=route)
         if flow is not to:  # there may be no stream to be had: then again as a datagram
             _, other, again = self.compose(
-                request, uri, token, to, routes, hops, now, came=came, by_datagram=True
+                request, uri, token, to, routes, hops, now, came=came, route=route, by_datagram=True
             )
             relay.datagram = (again, other, to)
         relay.start(data, branch, flow, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from callgate.proxy.commands import Alert
 from callgate.proxy.meters import DIRECTIONS, Meters
-from callgate.proxy.peers import Directory, Gateway, Key
+from callgate.proxy.peers import Directory, Gateway, Key, Trunk
 from callgate.proxy.record import CallRecord
 
 KNOWN_METHODS = frozenset(
@@ -41,6 +41,8 @@ class Counts:
                     series("calls_total", key.id, direction, "refused", rule)
                 self._active[key.id, n] = series("calls_active", key.id, direction)
         for trunk in directory.trunks.values():
+            if trunk.register is not None:
+                series("registered", trunk.name)
             for gateway in trunk.gateways:
                 gateway.up_series = series("trunk_up", trunk.name, gateway.name)
                 values[gateway.up_series] = 1.0 if gateway.up else 0.0
@@ -104,6 +106,10 @@ class Counts:
     def added(self, seconds: float) -> None:
         """What the gate added to the set-up of a call."""
         self._added.observe(seconds)
+
+    def registered(self, trunk: Trunk, well: bool) -> None:
+        """Whether the trunk holds a binding of the gate."""
+        self._meters.set("registered", trunk.name, value=float(well))
 
     def gateway(self, gateway: Gateway) -> None:
         """A gateway has come up, or gone down."""

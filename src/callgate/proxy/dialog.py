@@ -31,10 +31,11 @@ class Side:
     """One end of a dialog.
 
     `tag` is its tag; `cseq` the highest CSeq it has used, and of a callee `heard` the highest that the caller has
-    used towards it (-1: none yet); `flow` how its messages reach us; `sent_by` the host that its own requests name
-    in their Via, where they ask for symmetric answers (`rport`). Contact and Record-Route are kept as they were
-    written: most calls end before anybody has to read them. `seen_at` is when something of it last came; `vitals` of a
-    callee's dialog that is up, until it is over or the gate hangs it up.
+    used towards it (-1: none yet), `invited` the CSeq of the INVITE that it has answered; `flow` how its messages
+    reach us; `sent_by` the host that its own requests name in their Via, where they ask for symmetric answers
+    (`rport`). Contact and Record-Route are kept as they were written: most calls end before anybody has to read them.
+    `seen_at` is when something of it last came; `vitals` of a callee's dialog that is up, until it is over or the gate
+    hangs it up.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Side:
         "heard",
         "hop",
         "hop_uri",
+        "invited",
         "seen_at",
         "sent_by",
         "stage",
@@ -61,6 +63,7 @@ class Side:
         self._routes_are_its_own = False
         self.cseq = -1
         self.heard = -1
+        self.invited = 0
         self.stage = Stage.EARLY  # of a callee
         self.hop: Flow | None = None  # where `hop_uri` leads
         self.hop_uri = b""
@@ -232,6 +235,7 @@ def hear(sides: tuple[Side, ...], response: Message, flow: Flow) -> tuple[tuple[
             answered = tuple(other for other in sides if other.stage is not Stage.EARLY)
             sides = answered[-FORKS:] if answered else sides[1:]
         sides += (side,)
+    side.invited = response.cseq_number
     side.learn_contact(response)
     side.learn_routes(response)
     return sides, side

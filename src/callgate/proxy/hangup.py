@@ -3,13 +3,16 @@ it was told to end: a BYE to both sides."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from callgate.proxy.cseq import Shift
 from callgate.proxy.dialog import Side
 from callgate.proxy.flow import Flow
+from callgate.proxy.login import CHALLENGED, Login
 from callgate.proxy.peers import Peer
 from callgate.proxy.token import OUTBOUND
-from callgate.proxy.transactions import NOBODY, AnyClient
+from callgate.proxy.transactions import NOBODY, AnyClient, ClientUser
 from callgate.sip.fields import tag_of
 from callgate.sip.message import Message, header_value, wire
 
@@ -28,9 +31,11 @@ def own_request(
     call_id: bytes,
     number: int,
     token: bytes,
+    credentials: Iterable[bytes] = (),
 ) -> tuple[Flow, bytes, bytes]:
     """A request inside a dialog to `side` (who belongs to `peer`), as the other side would write it (RFC 3261
-    §12.2.1.1): (flow, branch, message). `sender` and `receiver` are the values of From and To, `number` its CSeq."""
+    §12.2.1.1): (flow, branch, message). `sender` and `receiver` are the values of From and To, `number` its CSeq,
+    `credentials` further header lines."""
     uri, routes, first = side.way()
     flow = side.next_hop(first, core.directory, peer)
     branch, via = core.branch(flow.listener, token)
@@ -42,6 +47,7 @@ def own_request(
         b"To: " + receiver,
         b"Call-ID: " + call_id,
         b"CSeq: %d %b" % (number, method),
+        *credentials,
         b"Max-Forwards: 70",
         b"Content-Length: 0",
     ]
@@ -51,14 +57,19 @@ def own_request(
 
 def to_end(call: Call, side: Side, end: Side, method: bytes, number: int) -> tuple[Flow, bytes, bytes]:
     """`own_request` to one end of a call's dialog with the callee `side`: to that itself, or to the caller."""
+    peer, parties = _towards(call, side, end)
+    return own_request(call.core, method, end, peer, *parties, call.call_id, number, call.tokens[-1])
+
+
+def _towards(call: Call, side: Side, end: Side) -> tuple[Peer, tuple[bytes, bytes]]:
+    """Who stands at an end of a call's dialog with the callee `side`, and the values of From and To for what is sent
+    there."""
     sender, receiver = header_value(call.from_line), header_value(call.to_line)
     answered = tag_of(receiver)
     if side.tag != answered:  # another callee of a fork
         receiver = receiver.replace(b"tag=" + answered, b"tag=" + side.tag)
-    if end is call.caller:
-        sender, receiver = receiver, sender
     peer = Peer(trunk=call.key.trunk) if is_trunk(call, end) else Peer(key=call.key)
-    return own_request(call.core, method, end, peer, sender, receiver, call.call_id, number, call.tokens[-1])
+    return peer, (receiver, sender) if end is call.caller else (sender, receiver)
 
 
 def is_trunk(call: Call, end: Side) -> bool:
@@ -73,16 +84,63 @@ def last_number(call: Call, side: Side, end: Side) -> int:
     return side.heard if side.heard >= 0 else call.caller.cseq
 
 
-class HangUp:
-    """The user of the BYEs that end a dialog. The lines come free when the carrier has answered its own: until then
-    it counts them. `reason` is for the record."""
+class Bye:
+    """A BYE of the gate's own to `side`, sent once more where that is a trunk that challenges it and the gate has
+    credentials."""
 
-    __slots__ = ("call", "reason", "side")
+    __slots__ = ("_call_id", "_login", "_number", "_parties", "_peer", "_side", "_token", "_uri")
+
+    def __init__(
+        self, side: Side, peer: Peer, parties: tuple[bytes, bytes], call_id: bytes, number: int, token: bytes
+    ) -> None:
+        self._side = side
+        self._peer = peer
+        self._parties = parties
+        self._call_id = call_id
+        self._number = number
+        self._token = token
+        self._uri = b""
+        account = peer.trunk.account if peer.trunk is not None else None
+        self._login = Login(account) if account is not None else None
+
+    def send(self, core: Core, user: ClientUser, now: float) -> None:
+        flow, branch, data = own_request(
+            core,
+            b"BYE",
+            self._side,
+            self._peer,
+            *self._parties,
+            self._call_id,
+            self._number,
+            self._token,
+            self._login.lines if self._login is not None else (),
+        )
+        self._uri = data.split(b" ", 2)[1]
+        core.layer.send(core.layer.other_client(branch, data, flow, user, now), now)
+
+    def again(self, core: Core, client: AnyClient, response: Message, now: float) -> bool:
+        """Whether an answer was a challenge, and the BYE has gone once more."""
+        login, trunk = self._login, self._peer.trunk
+        if response.code not in CHALLENGED or login is None or trunk is None:
+            return False
+        if not trunk.has_gateway(client.flow) or not login.answers(b"BYE", self._uri, response):
+            return False
+        self._number += 1
+        self.send(core, client.user, now)
+        return True
+
+
+class HangUp:
+    """The user of the BYEs that end a dialog. The lines come free when the carrier has answered its own, `bye`: until
+    then it counts them. `reason` is for the record."""
+
+    __slots__ = ("bye", "call", "reason", "side")
 
     def __init__(self, call: Call, side: Side, reason: str = "") -> None:
         self.call = call
         self.side = side
         self.reason = reason
+        self.bye: Bye | None = None
 
     def start(self, core: Core, now: float, to: Side | None = None) -> None:
         """Once for each end, or only `to` one."""
@@ -92,13 +150,23 @@ class HangUp:
 
     def _bye(self, core: Core, end: Side, now: float) -> None:
         # Not noted as the other's own: its BYE, crossing with this one, is none the staler for it.
-        number = max(last_number(self.call, self.side, end), 0) + 1
-        flow, branch, data = to_end(self.call, self.side, end, b"BYE", number)
-        user = self if is_trunk(self.call, end) else NOBODY  # the PBX's answer decides nothing
-        core.layer.send(core.layer.other_client(branch, data, flow, user, now), now)
+        call = self.call
+        number = max(last_number(call, self.side, end), 0) + 1
+        trunk = is_trunk(call, end)
+        if trunk and call.key.trunk.account is not None:
+            call.shift = call.shift or Shift()
+            number = call.shift.own() or number
+        peer, parties = _towards(call, self.side, end)
+        bye = Bye(end, peer, parties, call.call_id, number, call.tokens[-1])
+        if trunk:
+            self.bye = bye
+        bye.send(core, self if trunk else NOBODY, now)  # the PBX's answer decides nothing
 
     def on_response(self, client: AnyClient, response: Message, now: float) -> None:
-        if response.code >= 200:
+        if self.bye is not None and self.bye.again(self.call.core, client, response, now):
+            if self.call.shift is not None:
+                self.call.shift.own()
+        elif response.code >= 200:
             self._over(now)
 
     def on_timeout(self, client: AnyClient, now: float) -> None:

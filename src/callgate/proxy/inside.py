@@ -9,15 +9,11 @@ from callgate.proxy.answer import NOT_SECURE
 from callgate.proxy.attempts import Phase
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Send
+from callgate.proxy.cseq import JUMP, Shift
 from callgate.proxy.dialog import Side, side_of
 from callgate.proxy.flow import Flow
-from callgate.proxy.forward import (
-    Routes,
-    own_uri,
-    reply_flow,
-    swap_strict,
-    take_own_routes,
-)
+from callgate.proxy.forward import Routes, own_uri, reply_flow, swap_strict, take_own_routes
+from callgate.proxy.login import USED_UP, Passage, raise_ack
 from callgate.proxy.peers import Key, Peer
 from callgate.proxy.relay import Relay
 from callgate.proxy.token import OUTBOUND
@@ -34,14 +30,17 @@ if TYPE_CHECKING:
 class Path:
     """A dialog as one request sees it."""
 
-    __slots__ = ("call", "from_pbx", "key", "receiver", "sender")
+    __slots__ = ("call", "from_pbx", "key", "raised", "receiver", "sender")
 
-    def __init__(self, call: Call | None, key: Key, sender: Side, receiver: Side, from_pbx: bool) -> None:
+    def __init__(
+        self, call: Call | None, key: Key, sender: Side, receiver: Side, from_pbx: bool, raised: int = 0
+    ) -> None:
         self.call = call
         self.key = key
         self.sender = sender
         self.receiver = receiver
         self.from_pbx = from_pbx
+        self.raised = raised  # what the token says of the INVITE's CSeq
 
 
 class Inside:
@@ -147,7 +146,8 @@ class Inside:
             return None  # a name that has not been looked up yet
         trunk = Side(b"", to_trunk)
         from_pbx = from_caller == (token.direction == OUTBOUND)
-        return Path(None, key, pbx if from_pbx else trunk, trunk if from_pbx else pbx, from_pbx)
+        sender, receiver = (pbx, trunk) if from_pbx else (trunk, pbx)
+        return Path(None, key, sender, receiver, from_pbx, token.raised)
 
     def _belongs(self, path: Path, flow: Flow, peer: Peer) -> bool:
         """Whether a request comes from the side that its tags name. Nobody may hang up for the other side: a BYE
@@ -199,7 +199,15 @@ class Inside:
                 call.acked = True  # an ACK, or what only comes after one
             elif sender is call.caller and self.core.late.open:
                 self.core.late.taken_up(call.call_id, receiver.tag, now)
+        account = path.key.trunk.account if path.from_pbx else None
+        shift = self._shift(path, request) if account is not None else None
         if method == b"ACK":
+            if shift is not None:
+                # Of the first INVITE several copies may have left; this callee has answered one of them.
+                first = call is not None and sender is call.caller and request.cseq_number == sender.cseq
+                raised = receiver.invited if first else 0
+                shown = path.key.trunk.has_gateway(to)
+                routes = raise_ack(request, routes, shift, raised, shown=shown)
             # RFC 3261 §16.11, §17: the ACK of a 2xx is a transaction of its own, without state or answer.
             self.core.counts.sent(method)
             over, _, data = self.core.compose(request, uri, token, to, routes, hops, now)
@@ -208,10 +216,17 @@ class Inside:
         if uri[:5].lower() == b"sips:" and not to.listener.secure:
             self.core.answer(request, key, 480, flow, now, NOT_SECURE.headers() if path.from_pbx else [])
             return
+        passage = None
+        if account is not None and shift is not None:
+            passage = Passage(account, shift, request, routes)
+            if not passage.raised:
+                self.core.answer(request, key, 500, flow, now, [USED_UP])
+                return
         server = self.core.layer.open_server(request, key, reply_flow(request, flow), now)
         relay = Relay(
             self.core, request, server, None if stale else call, sender, receiver, path.from_pbx, path.key
         )
+        relay.passage = passage
         if method == b"BYE":
             if call is not None and not path.from_pbx and not stale:
                 by_caller = sender is call.caller
@@ -221,6 +236,15 @@ class Inside:
             if call is None and path.from_pbx and method == b"INVITE":
                 relay.rate = path.key
             self.core.start(relay, request, uri, token, flow, to, routes, hops, now)
+
+    def _shift(self, path: Path, request: Message) -> Shift:
+        """What raises the numbers of a PBX's dialog towards a trunk whose challenges the gate answers."""
+        call = path.call
+        if call is None:  # of an earlier start, or no call at all
+            return self.core.shifts.of(request.call_id, request.from_tag, path.raised, ahead=JUMP)
+        if call.shift is None:
+            call.shift = Shift()
+        return call.shift
 
 
 def _stale(path: Path, number: int) -> bool:

@@ -16,7 +16,7 @@ from callgate.proxy.commands import Release, Send
 from callgate.proxy.copies import ASK_SECONDS
 from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow
-from callgate.proxy.hangup import own_request
+from callgate.proxy.hangup import Bye, own_request
 from callgate.proxy.peers import Key, Peer
 from callgate.proxy.token import OUTBOUND
 from callgate.proxy.transactions import AnyClient, InviteClientTransaction
@@ -119,6 +119,7 @@ class LateAnswer:
 
     __slots__ = (
         "answers",
+        "bye",
         "claim",
         "due",
         "held",
@@ -156,6 +157,7 @@ class LateAnswer:
         self.side.learn_routes(response)
         self.held = self.hung_up = self.is_over = False
         self.claim = 0
+        self.bye: Bye | None = None
         self.due = NEVER
         self.slot = 0
 
@@ -197,20 +199,16 @@ class LateAnswer:
     def _hang_up(self, now: float) -> None:
         self.hung_up = True
         self.due = now + LIFE
-        layer = self.answers.core.layer
         self._acknowledge()
-        flow, branch, data = self._compose(b"BYE", self.number + AHEAD)
-        layer.send(layer.other_client(branch, data, flow, self, now), now)
+        self.bye = Bye(self.side, self.peer, self.parties, self.name[0], self.number + AHEAD, self.token)
+        self.bye.send(self.answers.core, self, now)
 
     def _acknowledge(self) -> None:
-        flow, _, data = self._compose(b"ACK", self.number)
-        self.answers.core.out.append(Send(flow, data))
-
-    def _compose(self, method: bytes, number: int) -> tuple[Flow, bytes, bytes]:
-        core, (sender, receiver) = self.answers.core, self.parties
-        return own_request(
-            core, method, self.side, self.peer, sender, receiver, self.name[0], number, self.token
+        core = self.answers.core
+        flow, _, data = own_request(
+            core, b"ACK", self.side, self.peer, *self.parties, self.name[0], self.number, self.token
         )
+        core.out.append(Send(flow, data))
 
     def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:
         if not verdict.granted:
@@ -222,6 +220,8 @@ class LateAnswer:
             self.answers.core.counts.call_up(self.key, OUTBOUND)
 
     def on_response(self, client: AnyClient, response: Message, now: float) -> None:
+        if self.bye is not None and self.bye.again(self.answers.core, client, response, now):
+            return
         if response.code >= 200:
             self.over()
 

@@ -63,6 +63,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "trunk_up": Metric(
         "gauge", "1 while the gateway is used, 0 while it is held to be down.", ("trunk", "gateway")
     ),
+    "registered": Metric("gauge", "1 while the trunk holds a registration of the gate.", ("trunk",)),
     # the wire
     "sip_messages_total": Metric(
         "counter",

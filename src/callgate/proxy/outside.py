@@ -8,9 +8,11 @@ from callgate.numbers import read_dialled, read_uri
 from callgate.proxy.answer import NOT_SECURE, Refusal, reply
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert
+from callgate.proxy.cseq import LIMIT, Shift
 from callgate.proxy.edge import judge
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import SCHEMES, Routes, reply_flow, take_own_routes
+from callgate.proxy.login import USED_UP, Passage
 from callgate.proxy.peers import Key, Peer, Trunk
 from callgate.proxy.relay import Relay
 from callgate.proxy.targets import secure_only
@@ -109,6 +111,8 @@ class Outside:
             assert peer.key is not None
             key = peer.key
             call = Call(self.core, self.core.next_id(), key, OUTBOUND, request, server, flow, now)
+            if key.trunk.account is not None:
+                call.shift = self._shift(request)
         call.dialled = uri
         if request.marked:
             outbound = call.direction == OUTBOUND
@@ -149,6 +153,15 @@ class Outside:
             text = "an emergency call that this trunk can't carry was answered with 503"
             self.core.alert(Alert(verdict.rule, "critical", key.id, text, details=who), now, each=True)
         call.refuse(Refusal(verdict.rule, verdict.reason, verdict.code), now)
+
+    def _shift(self, request: Message) -> Shift:
+        """What raises the numbers of a call out: that of the call before where this one goes on from its refusal (a
+        challenge that was the PBX's to answer, 422, …), since the trunk has seen higher ones than the PBX knows."""
+        before = self.core.by_call_id.get(request.call_id)
+        shift = before.shift if before is not None and before.caller.tag == request.from_tag else None
+        if shift is None or request.cseq_number + shift.offset >= LIMIT:
+            return Shift()
+        return shift
 
     def _admit(self, call: Call, request: Message, uri: Uri, flow: Flow, now: float) -> None:
         """The number may be called: the rest of what may be said of a call before it asks for what it needs."""
@@ -256,10 +269,19 @@ class Outside:
             return
         if request.marked:
             routes.edits.update(self.core.directory.edge.edits(request, key, from_pbx=from_pbx))
+        passage = None
+        if from_pbx and key.trunk.account is not None:
+            shift = self.core.shifts.of(request.call_id, request.from_tag)
+            passage = Passage(key.trunk.account, shift, request, routes)
+            if not passage.raised:
+                self.core.answer(request, server_key, 500, flow, now, [USED_UP])
+                return
         server = self.core.layer.open_server(request, server_key, reply_flow(request, flow), now)
         relay = Relay(self.core, request, server, None, None, None, from_pbx, key)
+        relay.passage = passage
         text = self._dialog_token(key, from_pbx, (flow, to) if from_pbx else (to, flow), request)
-        self.core.start(relay, request, uri, text, flow, to, routes, hops, now)
+        route = key.trunk.service_route if from_pbx else b""
+        self.core.start(relay, request, uri, text, flow, to, routes, hops, now, route=route)
 
     def _dialog_token(self, key: Key, from_pbx: bool, ends: tuple[Flow, Flow], request: Message) -> bytes:
         """A token for a dialog that is no call (SUBSCRIBE). `ends`: the flows to the PBX and to the trunk."""

@@ -10,7 +10,7 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.congestion import Congestion, Parts, pace, slower
@@ -23,6 +23,10 @@ from callgate.proxy.sites import Site
 from callgate.proxy.targets import Groups
 from callgate.proxy.token import key_tag
 from callgate.sip.uri import Uri
+
+if TYPE_CHECKING:
+    from callgate.proxy.login import Account
+    from callgate.proxy.registration import Wanted
 
 Network = IPv4Network | IPv6Network
 
@@ -61,9 +65,22 @@ class Gateway:
 
 class Trunk:
     """A carrier. `any_number`: numbering is `any`, so any Request-URI goes (emergency is judged all the same).
-    `rules`: how the health of its gateways is judged."""
+    `rules`: how the health of its gateways is judged. `account`: with this the gate answers its challenges; None: they
+    are the PBX's. `register`: what the gate registers there; `service_route`: the Route that the registrar wants in new
+    requests (RFC 3608), empty for none."""
 
-    __slots__ = ("any_number", "gateways", "name", "networks", "rules", "try_seconds", "upstream_503")
+    __slots__ = (
+        "account",
+        "any_number",
+        "gateways",
+        "name",
+        "networks",
+        "register",
+        "rules",
+        "service_route",
+        "try_seconds",
+        "upstream_503",
+    )
 
     def __init__(
         self,
@@ -74,14 +91,23 @@ class Trunk:
         upstream_503: str = "500",
         networks: Iterable[Network] = (),
         rules: Rules = NO_OPTIONS,
+        account: Account | None = None,
+        register: Wanted | None = None,
     ) -> None:
         self.name = name
         self.rules = rules
+        self.account = account
+        self.register = register
+        self.service_route = b""
         self.gateways: list[Gateway] = []
         self.any_number = any_number
         self.try_seconds = try_seconds
         self.upstream_503 = upstream_503
         self.networks = list(networks)
+
+    def has_gateway(self, flow: Flow) -> bool:
+        """Whether a flow leads to a host of a configured gateway."""
+        return any(t.flow.host == flow.host for gateway in self.gateways for t in gateway.site.targets)
 
 
 class Key:

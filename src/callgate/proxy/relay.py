@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from callgate.policy.claim import Claim, Verdict
 from callgate.proxy.answer import reply
@@ -14,14 +14,15 @@ from callgate.proxy.copies import ASK_SECONDS, LEASE
 from callgate.proxy.dialog import Side
 from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow
-from callgate.proxy.forward import response_out
+from callgate.proxy.forward import Routes, response_out
+from callgate.proxy.login import CHALLENGED, WARNING, Passage, refusal
 from callgate.proxy.peers import Key
 from callgate.proxy.transactions import (
     AnyClient,
     AnyServer,
     InviteClientTransaction,
 )
-from callgate.sip.message import Message
+from callgate.sip.message import CSEQ, Message
 from callgate.sip.transaction import LIFE, NEVER, State
 
 if TYPE_CHECKING:
@@ -34,9 +35,23 @@ REFRESHES = frozenset((b"INVITE", b"UPDATE"))
 """Requests that may set a new remote target (RFC 3261 §12.2, RFC 3311 §5.1)."""
 
 
+class Way(NamedTuple):
+    """What `Core.start` was given, for the same request once more."""
+
+    request: Message
+    uri: bytes
+    token: bytes
+    came: Flow | None
+    to: Flow
+    routes: Routes
+    hops: int
+    route: bytes
+
+
 class Relay:
     """`call` is None outside a dialog, and inside one that is known only by its token. `sender` and `receiver`
-    are its sides; `from_pbx` tells which of them is the PBX."""
+    are its sides; `from_pbx` tells which of them is the PBX. `passage` is not None where the gate answers the
+    challenges of the trunk."""
 
     __slots__ = (
         "call",
@@ -50,12 +65,14 @@ class Relay:
         "from_pbx",
         "key",
         "method",
+        "passage",
         "rate",
         "receiver",
         "request",
         "sender",
         "server",
         "slot",
+        "way",
     )
 
     def __init__(
@@ -85,6 +102,8 @@ class Relay:
         self.claim = 0  # and holds it under this claim
         # Where it went over a stream because of its size: the same as a datagram (message, branch, flow).
         self.datagram: tuple[bytes, bytes, Flow] | None = None
+        self.passage: Passage | None = None
+        self.way: Way | None = None
         self.due = NEVER
         self.slot = 0
         server.user = self
@@ -96,7 +115,8 @@ class Relay:
         if self.method == b"INVITE":
             server = self.server
             assert server is not None and server.request is not None
-            core.layer.respond(server, 100, reply(server.request, 100), now)
+            if self.client is None:
+                core.layer.respond(server, 100, reply(server.request, 100), now)
             client = InviteClientTransaction(core.layer, branch, data, flow, self, now)
         else:
             client = core.layer.other_client(branch, data, flow, self, now)
@@ -125,11 +145,13 @@ class Relay:
             self.claim = 0
 
     def on_response(self, client: AnyClient, response: Message, now: float) -> None:
-        code, server = response.code, self.server
+        code, server, passage = response.code, self.server, self.passage
         if code >= 200:
             self._give_back()
         if self.receiver is not None and code not in (408, 481):
             self.receiver.seen_at = now
+        if passage is not None and code in CHALLENGED and self._answers(passage, response, now):
+            return
         if code < 200:
             if self.method == b"INVITE":
                 if self.cancelled:
@@ -146,6 +168,8 @@ class Relay:
         edits: Edits = NO_EDITS
         if response.marked:
             edits = self.core.directory.edge.edits(response, self.key, from_pbx=not self.from_pbx)
+        if passage is not None and response.cseq_number != passage.number:
+            edits = {**edits, response.at[CSEQ]: passage.cseq}
         data = response_out(response, stream=server.flow.listener.reliable, edits=edits)
         if data is None:
             self.core.counts.rejected("no Via left")
@@ -155,13 +179,34 @@ class Relay:
         if code >= 200:
             self.due = NEVER
 
+    def _answers(self, passage: Passage, response: Message, now: float) -> bool:
+        """Whether the gate deals with a challenge of the trunk itself: the request goes once more, with credentials,
+        or its sender hears that they are refused."""
+        way, trunk = self.way, self.key.trunk
+        if way is None or not trunk.has_gateway(way.to):
+            return False
+        if self.cancelled:
+            self._answer(487, now)
+        elif passage.answers(way.uri, response):
+            self.datagram = None
+            self.rate = None  # the carrier has seen it
+            self.core.start(self, *way[:-1], now, route=way.route)
+        elif passage.refused:
+            self.core.alert(refusal(trunk.name, response.code), now)
+            if self.call is not None:
+                self._dialog_heard(403, response, now)
+            self._answer(403, now, [WARNING])
+        else:
+            return False
+        return True
+
     def _dialog_heard(self, code: int, response: Message, now: float) -> None:
         """What a final answer says about the call."""
         call = self.call
         assert call is not None
         if self.method == b"BYE":
             # The carrier counts the line until it has answered; a challenge means that it will be asked again.
-            if code not in (401, 407):
+            if code not in CHALLENGED:
                 self._over("", now)
         elif (code == 481 and self.method in REFRESHES) or (code == 408 and self.method == b"INVITE"):
             self._over(f"{code} to a {self.method.decode('ascii', 'replace')} (RFC 5057)", now)
@@ -208,11 +253,11 @@ class Relay:
     def on_repeat(self, client: AnyClient, now: float) -> None:
         raise AssertionError("only initial INVITEs carry a claim")
 
-    def _answer(self, code: int, now: float) -> None:
+    def _answer(self, code: int, now: float, headers: list[bytes] | None = None) -> None:
         server = self.server
         if server is not None and server.request is not None:
             request = server.request
-            data = reply(request, code, self.core.answer_tag(request))
+            data = reply(request, code, self.core.answer_tag(request), headers)
             self.core.layer.respond(server, code, data, now)
 
     def on_cancel(self, server: AnyServer, cancel: Message, now: float) -> None:

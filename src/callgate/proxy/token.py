@@ -9,7 +9,7 @@ that nobody but us wrote it, for this very dialog. The branch's number finds the
 
 Layout (version 1), base64url without padding:
 
-    1 octet   version << 4 | direction (bit 0: 0 outbound, 1 inbound)
+    1 octet   version << 4 | raised << 1 | direction (bit 0: 0 outbound, 1 inbound)
     4 octets  key's tag: BLAKE2s of its id
     8 octets  leg: the number of the call, unique over restarts
     1 octet   listener towards the PBX        (place in the config)
@@ -17,6 +17,8 @@ Layout (version 1), base64url without padding:
     1 octet   gateway of the trunk            (place in the config)
     6 | 18    PBX's address and port, IPv4 or IPv6
     8 octets  MAC: keyed BLAKE2s
+
+`raised` is by how much the CSeq of a PBX's INVITE was raised when it left with credentials of the gate, 7 at most.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from struct import Struct
 
 VERSION = 1
 OUTBOUND, INBOUND = 0, 1
+RAISED_MAX = 7
 _HEAD = Struct(">B4sQBBB")
 _MAC = 8
 _TO_URL = bytes.maketrans(b"+/", b"-_")
@@ -53,6 +56,7 @@ class Token:
         "pbx_host",
         "pbx_listener",
         "pbx_port",
+        "raised",
         "trunk_listener",
     )
 
@@ -66,6 +70,7 @@ class Token:
         gateway: int,
         pbx_host: str,
         pbx_port: int,
+        raised: int = 0,
     ) -> None:
         self.direction = direction
         self.key_tag = key_tag
@@ -75,6 +80,7 @@ class Token:
         self.gateway = gateway
         self.pbx_host = pbx_host
         self.pbx_port = pbx_port
+        self.raised = min(raised, RAISED_MAX)
 
 
 class Signer:
@@ -100,7 +106,7 @@ class Signer:
     def make(self, token: Token, call_id: bytes, from_tag: bytes) -> bytes:
         """The token's text."""
         payload = _HEAD.pack(
-            VERSION << 4 | token.direction,
+            VERSION << 4 | token.raised << 1 | token.direction,
             token.key_tag,
             token.leg & 0xFFFFFFFFFFFFFFFF,
             token.pbx_listener,
@@ -148,4 +154,5 @@ class Signer:
             return None
         packed, port = address[:-2], int.from_bytes(address[-2:], "big")
         host = str(IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed))
-        return Token(first & 1, tag, leg, pbx_listener, trunk_listener, gateway, host, port)
+        raised = first >> 1 & RAISED_MAX
+        return Token(first & 1, tag, leg, pbx_listener, trunk_listener, gateway, host, port, raised)

@@ -7,7 +7,7 @@ A server transaction stands apart from what answers it, and a client transaction
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from callgate.proxy.answer import reply
 from callgate.proxy.commands import Command, Send
@@ -26,6 +26,9 @@ from callgate.sip.transaction import (
     Server,
     State,
 )
+
+if TYPE_CHECKING:
+    from callgate.proxy.login import Passage
 
 Key = tuple[bytes, ...]
 
@@ -99,9 +102,9 @@ AnyServer = InviteServerTransaction | OtherServerTransaction
 
 class InviteClientTransaction(InviteClient):
     """`data` is the INVITE as sent, empty once nobody can need it; `claim` is not 0 while copies of it must be told
-    to the store; `target` is what a call tries with it."""
+    to the store; `target` is what a call tries with it, `passage` how it answers challenges."""
 
-    __slots__ = ("branch", "claim", "data", "flow", "layer", "target", "user")
+    __slots__ = ("branch", "claim", "data", "flow", "layer", "passage", "target", "user")
 
     def __init__(
         self, layer: Transactions, branch: bytes, data: bytes, flow: Flow, user: ClientUser, now: float
@@ -114,6 +117,7 @@ class InviteClientTransaction(InviteClient):
         self.user = user
         self.claim = 0
         self.target: Target | None = None
+        self.passage: Passage | None = None
 
     def expire(self, now: float) -> None:
         self.layer.expire_client(self, now)
