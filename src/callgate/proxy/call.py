@@ -193,9 +193,9 @@ class Call(Attempts):
     def dialog_over(self, side: Side | None, now: float, ended_by: str, reason: str = "") -> None:
         """The dialog with one callee has ended. A call that was forked is over with the last of them; before the
         answer it is the INVITE's final answer that counts."""
+        if side is not None:
+            self.core.late.over(self.call_id, side.tag)
         if self.phase is not Phase.UP:
-            if self.phase is Phase.OVER and side is not None:
-                self.core.late.over(self.call_id, side.tag)
             return
         if side is not None:
             side.stage = Stage.OVER
