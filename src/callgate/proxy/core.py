@@ -54,6 +54,7 @@ from callgate.sip.message import (
     PROXY_REQUIRE,
     VIA,
     Message,
+    header_value,
     parse,
 )
 from callgate.sip.transaction import State
@@ -502,11 +503,11 @@ class Core:
             else:
                 self.answer(request, key, 483, flow, now)
             return None
-        if PROXY_REQUIRE in request.at:
-            tags = b", ".join([tag for tag in request.values(PROXY_REQUIRE) if tag])
-            if tags:
-                self.answer(request, key, 420, flow, now, [b"Unsupported: " + tags])
-                return None
+        if PROXY_REQUIRE in request.at and any(request.values(PROXY_REQUIRE)):
+            lines = [header_value(request.lines[i]) for i in request.places(PROXY_REQUIRE)]
+            tags = b", ".join([line for line in lines if line])
+            self.answer(request, key, 420, flow, now, [b"Unsupported: " + tags])
+            return None
         return hops
 
     def _names_gate(self, raw: bytes) -> bool:
