@@ -26,13 +26,15 @@ UNSURE = 0.3
 
 
 class Open(NamedTuple):
-    """A request inside a dialog (of the callee's tag `tag`) that has no final answer. `own`: the gate's own BYE."""
+    """A request inside a dialog (of the callee's tag `tag`) that has no final answer. `own`: the gate's own BYE, `late` the one
+    to a callee that picked up when nobody waited."""
 
     method: str
     tag: str
     since: float
     to_carrier: bool
     own: bool
+    late: bool
 
 
 class Held:
@@ -67,7 +69,7 @@ class Held:
 
     def answered(self, request: Open, code: int) -> None:
         if request.own:
-            if request.tag in self.late:
+            if request.late:
                 self.late.discard(request.tag)
             elif request.to_carrier:
                 self.state = "over"
@@ -125,7 +127,7 @@ class Model:
                     tag
                 )  # a copy of an answer that was heard, when all of its call is forgotten
             call.picked_up_late(tag)
-        call.open[text.branch] = Open(text.method, tag, now, to_carrier, own)
+        call.open[text.branch] = Open(text.method, tag, now, to_carrier, own, own and tag in call.late)
         if text.method == "BYE" and not to_carrier and not own:
             call.dialog_over(tag)
 

@@ -156,9 +156,9 @@ def checked(request: Message) -> tuple[int, int, list[bytes]]:
         return 0, 400, []
     if hops == 0:
         return 0, 483, []
-    tags = [tag for tag in request.values(PROXY_REQUIRE) if tag]
-    if tags:
-        return hops, 420, [b"Unsupported: " + b", ".join(tags)]
+    if PROXY_REQUIRE in request.at and any(request.values(PROXY_REQUIRE)):
+        lines = [header_value(request.lines[i]) for i in request.places(PROXY_REQUIRE)]
+        return hops, 420, [b"Unsupported: " + b", ".join([line for line in lines if line])]
     return hops, 0, []
 
 
