@@ -21,7 +21,6 @@ ASKS: dict[str, dict[str, str]] = {
     "`credentials`": {"trunk": "credentials: {username: a, password: hunter2}"},
     "`register`": {"trunk": "register: {aor: sip:a@example.jp}"},
     "limits of a trunk": {"trunk": "limits: {outbound_cps: 10}"},
-    "a PBX that is `registered`": {"key": "pbx: registered"},
     "a `route` of a number": {
         "key": 'numbers: [{number: "05012345678", route: "tel:0312345678"}]\n    pbx: sip:127.0.0.3'
     },

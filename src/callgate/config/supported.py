@@ -21,10 +21,6 @@ def differs(value: Any, default: Any) -> bool:
     return value is not None and value != default
 
 
-def _registered(value: Any, default: Any) -> bool:
-    return bool(value == "registered")
-
-
 class Row(NamedTuple):
     """`pattern`: a dotted path, `*` for every key or item. `step`: the one that builds it."""
 
@@ -45,7 +41,6 @@ NOT_YET: tuple[Row, ...] = (
     Row("trunks.*.credentials", 2, "`credentials`"),
     Row("trunks.*.register", 2, "`register`"),
     Row("trunks.*.limits", 4, "limits of a trunk"),
-    Row("keys.*.pbx", 2, "a PBX that is `registered`", _registered),
     Row("keys.*.numbers.*.route", 4, "a `route` of a number"),
     Row("keys.*.recorders", 4, "`recorders`"),
     Row("keys.*.mode", 4, "mode `shadow`"),

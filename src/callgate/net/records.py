@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from callgate.net.log import Log, utc
-from callgate.proxy.commands import Alert
+from callgate.proxy.commands import Alert, Note
 from callgate.proxy.meters import Meters
 from callgate.proxy.record import CallRecord
 
@@ -18,6 +18,8 @@ ADVICE = {
     "dns": "look at the name's records and at the name servers (`dns.servers`, or /etc/resolv.conf)",
     "trunk-down": "ask the carrier, or see whether its addresses can be reached from here",
     "K11": "the carrier takes fewer calls than the contract says: ask it, or lower `outbound_cps`",
+    "register": "look at the phone's settings: its domain, its user, how long it wants to be registered",
+    "registrations": "see to the disk and the rights of `state_dir`; it is tried again every few seconds",
     "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
 }
 """What to do about an alert, by rule."""
@@ -60,6 +62,10 @@ class RecordLog:
         if record.reason:
             fields["reason"] = record.reason
         self._log.info("call", **fields)
+
+    def note(self, note: Note) -> None:
+        """A line about something that has changed."""
+        self._log.info(note.event, **note.fields)
 
     def alert(self, alert: Alert) -> None:
         """The line of an alert: the fields that its event will have."""

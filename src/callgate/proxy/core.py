@@ -4,6 +4,7 @@
     resume(claim_id, verdict, now)      the store has answered
     sent(claim_id, now)                 the shell has handed an initial INVITE to the kernel
     unreachable(data, now)              the transport could not deliver this request of ours
+    closed(flow)                        a connection has ended
     tick(now), next_deadline            time has passed; when to call again
     clock(utc_offset, now)              the wall clock, at the start and whenever it steps
     commands()                          what to carry out, in order
@@ -43,6 +44,7 @@ from callgate.proxy.meters import Meters
 from callgate.proxy.outside import ALLOW, Outside
 from callgate.proxy.peers import Directory, Key, Peer
 from callgate.proxy.places import Random
+from callgate.proxy.registrar import Registrar
 from callgate.proxy.relay import Relay
 from callgate.proxy.strangers import Strangers
 from callgate.proxy.streams import Streams
@@ -121,6 +123,7 @@ class Core:
         self._challenged: dict[tuple[bytes, bytes, bytes], tuple[int, float, Target | None]] = {}
         self.streams = Streams()
         self.auth = Auth(self)
+        self.registrar = Registrar(self)
         self.outside = Outside(self)
         self.inside = Inside(self)
         self.late = LateAnswers(self)
@@ -142,6 +145,8 @@ class Core:
         try:
             message = parse(data)
         except Malformed:
+            if data[0] < 4 and self.registrar.keeps_alive(data, flow):
+                return
             self.counts.rejected("unreadable")
             return
         message.marked = self.directory.edge.search(data) is not None
@@ -206,6 +211,10 @@ class Core:
         client = self.layer.clients.get(branch)
         if client is not None:
             self.layer.failed(client, now)
+
+    def closed(self, flow: Flow) -> None:
+        """A connection has ended, whoever closed it."""
+        self.registrar.closed(flow)
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
@@ -297,8 +306,9 @@ class Core:
             self._challenged[name] = (number + 1, at, challenger)
 
     def connections_in_use(self) -> set[int]:
-        """The numbers of the connections that calls rely on. Looks at every call: not for the path of a message."""
-        return {
+        """The numbers of the connections that calls and registered phones rely on. Looks at every call: not for the
+        path of a message."""
+        return self.registrar.bindings.connections() | {
             side.flow.connection
             for call in self.by_call_id.values()
             if call.phase is not Phase.OVER
@@ -353,13 +363,14 @@ class Core:
         routes: Routes,
         hops: int,
         now: float,
+        route: bytes = b"",
     ) -> None:
         """Forward a request that has a server transaction; with `came`, recording the route (RFC 3261 §16.6 step
         4)."""
-        flow, branch, data = self.compose(request, uri, token, to, routes, hops, now, came=came)
+        flow, branch, data = self.compose(request, uri, token, to, routes, hops, now, came=came, route=route)
         if flow is not to:  # there may be no stream to be had: then again as a datagram
             _, other, again = self.compose(
-                request, uri, token, to, routes, hops, now, came=came, by_datagram=True
+                request, uri, token, to, routes, hops, now, came=came, route=route, by_datagram=True
             )
             relay.datagram = (again, other, to)
         relay.start(data, branch, flow, now)
@@ -393,7 +404,7 @@ class Core:
         if route:
             above += b"\r\nRoute: " + route if above else b"Route: " + route
         data = request_out(request, uri, via, above, routes.edits, hops, stream=to.listener.reliable)
-        if len(data) > DATAGRAM_MAX and not to.listener.reliable and not by_datagram:
+        if len(data) > DATAGRAM_MAX and not (to.listener.reliable or by_datagram or to.pinned):
             stream = self.streams.instead_of(to, self.directory, now)
             if stream is not None:
                 return self.compose(
