@@ -124,6 +124,24 @@ def test_media_that_can_t_pass(tmp_path: Path, advertise: str, pbx: str, words: 
     assert_warning(tmp_path, PUBLIC % (advertise, pbx), words)
 
 
+def test_a_key_whose_phones_register(tmp_path: Path) -> None:
+    path = tmp_path / "gate.yaml"
+    path.write_text(
+        'listen: [{uri: "udp://10.0.0.5:5060", advertise: "sip.example.jp"}]\n'
+        "registrar: {domains: [Voice.example.jp]}\n"
+        + BASE
+        + "    numbers: ['05012345678']\n    pbx: registered\n"
+    )
+    code, out, _ = run("check", "-c", str(path))
+    assert code == 0
+    assert "registered: calls ring whoever registers here, at sip.example.jp or voice.example.jp\n" in out
+
+
+def test_registrations_that_a_restart_forgets(tmp_path: Path) -> None:
+    registered = "state_dir: null\nsecret: " + "x" * 40 + "\n" + BASE + "    pbx: registered\n"
+    assert_warning(tmp_path, registered, "`state_dir` is null: after a restart nobody is registered")
+
+
 def assert_warning(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "gate.yaml"
     path.write_text(text)

@@ -51,6 +51,24 @@ def test_the_base_of_the_table_is_good(tmp_path: Path) -> None:
 # What is replaced in GOOD, by what, the line of the fault, and words in it.
 TABLE = {
     "unknown key": ("ops:", "opps:", 2, "opps: unknown key `opps`, did you mean `ops`?"),
+    "a domain with a port": (
+        "ops:",
+        'registrar: {domains: ["sip.example.jp:5060"]}\nops:',
+        2,
+        "registrar.domains[0]: `sip.example.jp:5060` names a port; write the host alone",
+    ),
+    "no registration is short enough": (
+        "ops:",
+        "registrar: {expires_seconds: 60, min_expires_seconds: 120}\nops:",
+        2,
+        "registrar.min_expires_seconds: longer than `expires_seconds`",
+    ),
+    "more room for a user than for all": (
+        "ops:",
+        "registrar: {contacts_per_key: 5}\nops:",
+        2,
+        "registrar.contacts_per_key: less than `contacts_per_user` (20)",
+    ),
     "unknown key below": (
         "gateways:",
         "gatways:",

@@ -81,9 +81,11 @@ class Net:
         *gateways: Endpoint | str,
         limits: Mapping[str, Any] | None = UNLIMITED,
         trunk: Mapping[str, Any] | None = None,
+        key: Mapping[str, Any] | None = None,
         **top: Any,
     ) -> Gate:
-        """A gate for one key, `acme`, and one trunk, `carrier`; not started yet."""
+        """A gate for one key, `acme`, and one trunk, `carrier`; not started yet. `key` and `trunk` are added to what
+        theirs have."""
         uris = [g if isinstance(g, str) else g.uri for g in gateways]
         return self.add(
             Gate(
@@ -96,6 +98,7 @@ class Net:
                         "pbx": pbx.uri,
                         "numbers": [DID],
                         "limits": dict(limits or {}),
+                        **(key or {}),
                     }
                 },
                 **top,

@@ -462,6 +462,8 @@ class Leg:
         headers += [("From", request.get("from")), ("To", to if ";tag=" in to else self.local)]
         headers += [("Call-ID", self.call_id), ("CSeq", request.get("cseq"))]
         headers.append(("Contact", f"<{self.contact}>"))
+        if body:
+            headers.append(("Content-Type", "application/sdp"))
         data = wire(f"SIP/2.0 {code} Answer", headers, body)
         self.endpoint.send(data, request.source)
         return data

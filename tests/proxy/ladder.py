@@ -31,7 +31,8 @@ from callgate.net.wiring import parts_of
 from callgate.policy.claim import Claim, Verdict
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import Limits
-from callgate.proxy.commands import Alert, Hangup, Record, Release, Renew, Send, Withdraw
+from callgate.proxy.bindings import Room, Row
+from callgate.proxy.commands import Alert, Hangup, Keep, Note, Record, Release, Renew, Send, Withdraw
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.health import NO_OPTIONS, Rules
@@ -48,6 +49,8 @@ from callgate.sip.uri import parse_uri
 DID = "+815012345678"
 DIALLED = "0312345678"
 SECRET = b"the secret of the ladders, 32 by"
+PHONES = "192.0.2.64/26"
+"""Where the phones of a key are that has no PBX of its own."""
 QUIET = 400.0
 """Seconds of silence after which nothing may be left of any call."""
 NO_PROBES = Probing(interval=1e8)
@@ -60,7 +63,8 @@ class World:
     once for a call in; `fresh`: the gate has only just started; `trusted`, `caller_ids` and `only_number` are the
     key's, `secret_headers` what proves a key. `rules`: how the health of a gateway is judged; `trunk_name` and
     `pbx_name`: they are given by name, and `located` says where they are; `dice` decides what is left to chance.
-    Nobody is asked whether he still lives, unless by `probing`."""
+    Nobody is asked whether he still lives, unless by `probing`. `registered`: calls in go to whoever has
+    registered (`tests.proxy.phones`), and `room` is what the registrar grants."""
 
     def __init__(
         self,
@@ -93,6 +97,8 @@ class World:
         pbx_name: str = "",
         dice: Callable[[], float] = lambda: 0.0,
         probing: Probing = NO_PROBES,
+        registered: bool = False,
+        room: Room | None = None,
     ) -> None:
         self.now = self.started = 1000.0
         self.listeners = self._listeners(
@@ -108,6 +114,9 @@ class World:
         self.by_branch: dict[tuple[str, str], Text] = {}
         self.arrived: dict[tuple[str, str, str, str], Text] = {}
         self.answers: dict[tuple[str, str, int], list[Text]] = {}
+        self.kept: dict[tuple[str, bytes], tuple[Row, ...]] = {}  # what is registered, as the disk has it
+        self.notes: list[Note] = []
+        self.former: list[Core] = []  # before a restart: a process ends with all its memory
         self.ended = False
         self.stalled: list[Send] | None = None  # INVITEs behind unsent bytes of a stream
 
@@ -148,9 +157,12 @@ class World:
             outbound=outbound,
             inbound=inbound,
             attempt=attempt,
-            networks=[ip_network(pbx_host)],
-            pbx=None if pbx_name else Flow(self.pbx.flow.listener, pbx_host, 5070),
-            pbx_uri=parse_uri((pbx_name or self.pbx.contact[1:-1].replace("pbx@", "")).encode()),
+            networks=[ip_network(pbx_host), *((ip_network(PHONES),) if registered else ())],
+            pbx=None if pbx_name or registered else Flow(self.pbx.flow.listener, pbx_host, 5070),
+            pbx_uri=None
+            if registered
+            else parse_uri((pbx_name or self.pbx.contact[1:-1].replace("pbx@", "")).encode()),
+            registered=registered,
             max_call_seconds=max_call_seconds,
             trusted=trusted,
             only_number=only_number,
@@ -168,7 +180,13 @@ class World:
         self.secret_headers = secret_headers
         self.realm = ""  # of the gate's own digest: credentials for it go no further
         self.directory = Directory(
-            self.listeners, [trunk], [key], numbers, secret_headers=secret_headers, probing=probing
+            self.listeners,
+            [trunk],
+            [key],
+            numbers,
+            secret_headers=secret_headers,
+            probing=probing,
+            room=room,
         )
         self.core = Core(self.directory, Signer(SECRET), self.meters, 1 << 40, self.now, dice)
         self.store = Watched(store, self.now if fresh else self.now - 10.0, self._answered)
@@ -179,9 +197,13 @@ class World:
         """Another gate takes this one's place: same config, perhaps the same secret, no memory of any call."""
         self.note("-- restart --")
         self.meters = Meters([0.0] * 4000)
+        self.former.append(self.core)
         self.core = Core(self.directory, Signer(secret), self.meters, 1 << 41, self.now)
         self.store = Watched(self.store.kind, self.now, self._answered)
         self.by_branch.clear()
+        for rows in self.kept.values():
+            for row in rows:
+                self.core.registrar.restore(row, self.now)
 
     def _listeners(self, transports: set[str], hosts: set[str]) -> list[Listener]:
         found = [Listener(0, b"UDP", "127.0.0.1", 5060)]
@@ -250,6 +272,10 @@ class World:
                     self.records.append(command.record)
                 case Alert():
                     self.alerts.append(command)
+                case Note():
+                    self.notes.append(command)
+                case Keep():
+                    self.kept[command.key, command.user] = command.rows
                 case Hangup():
                     self.hung_up.append(command.flow)
         out.clear()
@@ -377,7 +403,7 @@ class World:
     def talks(self, caller: Agent | None = None, call: str = "", **invite: object) -> None:
         """A call is set up, from INVITE to ACK."""
         caller = caller or self.pbx
-        callee = self.carrier if caller is self.pbx else self.pbx
+        callee = self.pbx if caller in self.gateways else self.carrier
         caller.sends("INVITE", call=call, **invite)  # type: ignore[arg-type]
         caller.gets("100", call=call)
         callee.gets("INVITE", call=call)
@@ -391,7 +417,7 @@ class World:
     def hangs_up(self, who: Agent | None = None, call: str = "") -> None:
         """One side ends the call, the other agrees."""
         who = who or self.pbx
-        other = self.carrier if who is self.pbx else self.pbx
+        other = self.pbx if who in self.gateways else self.carrier
         who.sends("BYE", call=call)
         other.gets("BYE", call=call)
         other.sends("200 BYE", call=call)
@@ -407,16 +433,17 @@ class World:
         self.core.trunks.stop()
         self._nothing_more()
         self.settle()
+        core = self.core
         self.store.answers_after_all(
             self.now
         )  # the store that never answers does, too late: all is given back
         self.holds_nothing()
-        self.after(QUIET)
+        self.after(QUIET if not self.key.registered else QUIET + self.directory.room.longest)
+        assert not len(core.registrar.bindings), "a contact is bound for ever"
         self._nothing_more()
         self.holds_nothing()
         assert not self.store.held, f"claims never given back: {self.store.held}\n{self.ladder()}"
         assert self.used("outbound_cps") == 0, "tokens never came back"
-        core = self.core
         for name, left in (
             ("server transactions", core.layer.servers),
             ("client transactions", core.layer.clients),

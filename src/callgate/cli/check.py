@@ -147,7 +147,7 @@ def report(config: Config) -> Iterator[str]:
         yield f"key {name} (trunk {key.trunk}, contract {profile.name})"
         yield f"  sources   {', '.join(map(str, key.sources)) or 'none'}"
         yield from _identity_lines(key)
-        yield f"  pbx       {key.pbx or 'none'}"
+        yield f"  pbx       {_pbx(config, key)}"
         count = sum(len(one.number) for one in key.numbers)
         shown = ", ".join(str(one.number) for one in key.numbers[:5]) + (
             ", …" if len(key.numbers) > 5 else ""
@@ -159,6 +159,13 @@ def report(config: Config) -> Iterator[str]:
         yield ""
     for text in found:
         yield f"warning: {text}"
+
+
+def _pbx(config: Config, key: Key) -> str:
+    if key.pbx != "registered":
+        return str(key.pbx or "none")
+    names = sorted({one.sent_by.host for one in config.listen} | set(config.registrar.domains))
+    return f"registered: calls ring whoever registers here, at {' or '.join(names)}"
 
 
 def _is_public(host: str) -> bool:
@@ -223,6 +230,8 @@ def warnings(config: Config) -> Iterator[str]:
     """What is allowed and probably not meant."""
     if config.state_dir is None and config.secret is None:
         yield "no `secret` and no `state_dir`: after a restart, calls that were up can't be verified any more"
+    if config.state_dir is None and any(key.pbx == "registered" for key in config.keys.values()):
+        yield "`state_dir` is null: after a restart nobody is registered until the phones do it again"
     yield from _missing_tcp(config)
     if config.secret is not None and len(config.secret.get_secret_value()) < MIN_SECRET:
         yield f"`secret` is shorter than {MIN_SECRET} characters; it can be guessed"

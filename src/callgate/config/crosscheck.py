@@ -237,6 +237,16 @@ def secret_headers(config: Config) -> Iterator[Finding]:
             )
 
 
+def registrar(config: Config) -> Iterator[Finding]:
+    section = config.registrar
+    if section.min_expires_seconds > section.expires_seconds:
+        text = "longer than `expires_seconds`: nobody could register; lower it"
+        yield Finding(("registrar", "min_expires_seconds"), text, unless=("registrar",))
+    if section.contacts_per_user > section.contacts_per_key:
+        text = f"less than `contacts_per_user` ({section.contacts_per_user}); raise it"
+        yield Finding(("registrar", "contacts_per_key"), text, unless=("registrar",))
+
+
 def limits(config: Config) -> Iterator[Finding]:
     for name, key in config.keys.items():
         for inner, outer, why in contradictions(key.limits.by_hand):
@@ -275,6 +285,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     numbers,
     caller_ids,
     secret_headers,
+    registrar,
     limits,
     tls,
 )

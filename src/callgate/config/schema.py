@@ -26,6 +26,7 @@ from callgate.config.values import (
     Aor,
     Count,
     FilePath,
+    Host,
     HostPort,
     Id,
     Listen,
@@ -141,6 +142,16 @@ class Digest(Section):
     nonce_seconds: SomeSeconds = 300
     secret: Secret | None = None
     throttle: DigestThrottle = _section(DigestThrottle)
+
+
+class Registrar(Section):
+    """What phones and PBXes of a key with `pbx: registered` get."""
+
+    domains: tuple[Host, ...] = _list()
+    expires_seconds: Annotated[int, Field(ge=60, le=86_400)] = 3600
+    min_expires_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
+    contacts_per_user: Annotated[int, Field(ge=1, le=100)] = 20
+    contacts_per_key: Some = 2000
 
 
 class Probe(Section):
@@ -309,6 +320,7 @@ class Config(Section):
     store: Secret = SecretStr("memory")
     state_dir: FilePath | None = Field(default=Path("state"), validate_default=True)
     secret: Secret | None = None
+    registrar: Registrar = _section(Registrar)
     probe: Probe = _section(Probe)
     drain_seconds: Seconds = 30
     dns: Dns = _section(Dns)

@@ -21,10 +21,6 @@ def differs(value: Any, default: Any) -> bool:
     return value is not None and value != default
 
 
-def _registered(value: Any, default: Any) -> bool:
-    return bool(value == "registered")
-
-
 class Row(NamedTuple):
     """`pattern`: a dotted path, `*` for every key or item. `step`: the one that builds it."""
 
@@ -43,7 +39,6 @@ NOT_YET: tuple[Row, ...] = (
     Row("mode", 4, "mode `shadow`"),
     Row("trunks.*.emergency_route", 3, "`emergency_route`"),
     Row("trunks.*.limits", 4, "limits of a trunk"),
-    Row("keys.*.pbx", 2, "a PBX that is `registered`", _registered),
     Row("keys.*.numbers.*.route", 4, "a `route` of a number"),
     Row("keys.*.recorders", 4, "`recorders`"),
     Row("keys.*.mode", 4, "mode `shadow`"),

@@ -224,6 +224,15 @@ class AddressOfRecord:
         return f"sip:{self.user}@{join_host(self.host, self.port)}"
 
 
+def parse_host(value: object) -> str:
+    """A host by name or IP address, without a port; in lower case."""
+    text = as_text(value, "sip.example.jp")
+    host, port = split_host(f"[{text}]" if ":" in text and is_ip(text) else text, "host name")
+    if port is not None:
+        raise ValueError(f"{shown(text)} names a port; write the host alone, such as `sip.example.jp`")
+    return host
+
+
 def parse_pbx(value: object) -> SipPeer | Literal["registered"]:
     """Where a key's inbound calls go: an address, or `registered`, the gate's own registrar."""
     return "registered" if value == "registered" else SipPeer.parse(value)
@@ -418,6 +427,7 @@ Peer = Annotated[SipPeer, _or_made(SipPeer.parse, SipPeer)]
 Pbx = Annotated[SipPeer | Literal["registered"], _or_made(parse_pbx, SipPeer)]
 NameServer = Annotated[HostPort, _or_made(parse_name_server, HostPort)]
 Aor = Annotated[AddressOfRecord, _or_made(AddressOfRecord.parse, AddressOfRecord)]
+Host = Annotated[str, PlainValidator(parse_host)]
 Network = Annotated[IPNetwork, _or_made(parse_network, ipaddress.IPv4Network, ipaddress.IPv6Network)]
 Number = Annotated[Numbers, _or_made(Numbers.parse, Numbers)]
 Id = Annotated[str, PlainValidator(parse_id)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import secrets
 import time
@@ -17,6 +18,7 @@ from callgate.net.locate import Locator
 from callgate.net.log import Log
 from callgate.net.names import Names
 from callgate.net.records import RecordLog
+from callgate.net.registrations import Registrations
 from callgate.net.shield import Shield
 from callgate.net.streams import Entry, Limits, StreamListener
 from callgate.net.tls import Contexts
@@ -24,7 +26,7 @@ from callgate.net.troubles import Troubles
 from callgate.net.udp import UdpSocket
 from callgate.net.wiring import names_of, ways_of
 from callgate.policy.claim import Claim
-from callgate.proxy.commands import Alert, Hangup, Record, Release, Renew, Send, Withdraw
+from callgate.proxy.commands import Alert, Hangup, Keep, Note, Record, Release, Renew, Send, Withdraw
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.meters import Meters
@@ -64,6 +66,7 @@ class Gate:
         self.store = MemoryStore(started, on_expired=self._lease_ended)
         self.gauges = Gauges(directory, meters, self.store, self.core)
         self.records = RecordLog(log, meters)
+        self._registrations: Registrations | None = None
         self._named = names_of(config, directory)
         self._names: Names | None = None
         strangers = config.strangers
@@ -85,6 +88,7 @@ class Gate:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._working = False
+        self._ended = False
         self._failed = 0
 
     # -- life ---------------------------------------------------------------------------------------------
@@ -103,6 +107,7 @@ class Gate:
             self.close()
             raise
         self.set_clock()
+        self._take_up_registrations()
         for bound in self._sockets:
             bound.start(self._loop)
         self.turn_ends()  # the core has timers of its own from the start
@@ -112,6 +117,28 @@ class Gate:
         gc.freeze()
         gc.disable()
         self.core.registrations.start(monotonic())
+        self.turn_ends()
+
+    def _take_up_registrations(self) -> None:
+        """Who was registered before the start still is."""
+        keys = self.directory.keys.values()
+        if self.config.state_dir is None or not any(key.registered for key in keys):
+            return
+        loop, now = self._loop, monotonic()
+        assert loop is not None
+
+        def fault(text: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the gate has ended
+                loop.call_soon_threadsafe(self._not_kept, text)
+
+        self._registrations = Registrations(self.config.state_dir, fault)
+        rows = self._registrations.load(now + self.core.utc_offset)
+        taken = sum([self.core.registrar.restore(row, now) for row in rows])
+        if rows:
+            self.log.info("registrations taken up", contacts=taken, left_out=len(rows) - taken)
+
+    def _not_kept(self, text: str) -> None:
+        self.core.alert(Alert("registrations", "warning", "", text), monotonic())
         self.turn_ends()
 
     def _bind(self, listener: Listener, address: tuple[str, int]) -> UdpSocket | StreamListener:
@@ -161,9 +188,12 @@ class Gate:
 
     def close(self) -> None:
         """Close every socket. Nothing is said to anybody."""
+        self._ended = True
         for bound in self._sockets:
             bound.close()
         self._sockets.clear()
+        if self._registrations is not None:
+            self._registrations.close()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -225,6 +255,15 @@ class Gate:
             self.core.broken(head, flow, now)
         except Exception as error:
             self._fault("broken", error)
+
+    def closed(self, flow: Flow) -> None:
+        if self._ended:
+            return  # it is our own doing: who was registered stays so
+        try:
+            self.core.closed(flow)
+        except Exception as error:
+            self._fault("closed", error)
+        self.turn_ends()
 
     def undelivered(self, data: bytes, transport: str = "udp") -> None:
         self.meters.values[self.meters.series("send_failures_total", transport)] += 1.0
@@ -310,6 +349,11 @@ class Gate:
                 self.records.call(command.record)
             case Alert():
                 self.records.alert(command)
+            case Note():
+                self.records.note(command)
+            case Keep():
+                if self._registrations is not None:
+                    self._registrations.keep(command.key, command.user, command.rows)
             case Hangup():
                 bound = self._sockets[command.flow.listener.index]
                 if isinstance(bound, StreamListener):

@@ -24,7 +24,7 @@ from typing import IO, Any, Final, Protocol, cast
 import structlog
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
-NUMBER_FIELDS: Final = ("raw", "canonical", "caller", "caller_raw", "dialled", "number")
+NUMBER_FIELDS: Final = ("raw", "canonical", "caller", "caller_raw", "dialled", "number", "user")
 QUEUE_BYTES: Final = 8 << 20
 LONGEST_VALUE: Final = 2000
 """Characters of one value in a line that would be too long otherwise."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from callgate.net.log import Log, utc
-from callgate.proxy.commands import Alert
+from callgate.proxy.commands import Alert, Note
 from callgate.proxy.meters import Meters
 from callgate.proxy.record import CallRecord
 
@@ -20,6 +20,8 @@ ADVICE = {
     "K11": "the carrier takes fewer calls than the contract says: ask it, or lower `outbound_cps`",
     "trunk-credentials": "compare `credentials` of the trunk with what the carrier gave you",
     "trunk-register": "compare `register` and `credentials` of the trunk with what the carrier gave you",
+    "register": "look at the phone's settings: its domain, its user, how long it wants to be registered",
+    "registrations": "see to the disk and the rights of `state_dir`; it is tried again every few seconds",
     "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
 }
 """What to do about an alert, by rule."""
@@ -62,6 +64,10 @@ class RecordLog:
         if record.reason:
             fields["reason"] = record.reason
         self._log.info("call", **fields)
+
+    def note(self, note: Note) -> None:
+        """A line about something that has changed."""
+        self._log.info(note.event, **note.fields)
 
     def alert(self, alert: Alert) -> None:
         """The line of an alert: the fields that its event will have."""

@@ -18,6 +18,7 @@ from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import RULE, Limits
 from callgate.proxy.access import Access, User
+from callgate.proxy.bindings import Room
 from callgate.proxy.flow import Flow, Listener, Trust
 from callgate.proxy.health import Rules
 from callgate.proxy.login import Account
@@ -144,6 +145,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             pbx=flow,
             pbx_uri=parse_uri(str(pbx).encode()) if pbx is not None else None,
             pbx_trust=pbx_trust,
+            registered=key_section.pbx == "registered",
             max_call_seconds=limits.max_call_seconds,
             require=key_section.require,
             tls_names=key_section.tls_names,
@@ -166,6 +168,19 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
         access=access_of(config, keys),
         secret_headers=secret_headers,
         probing=Probing(config.probe.interval_seconds, config.probe.misses, config.probe.gap_seconds),
+        room=room_of(config),
+    )
+
+
+def room_of(config: Config) -> Room:
+    """What the registrar grants."""
+    section = config.registrar
+    return Room(
+        frozenset(section.domains),
+        longest=section.expires_seconds,
+        shortest=section.min_expires_seconds,
+        per_user=section.contacts_per_user,
+        per_key=section.contacts_per_key,
     )
 
 

@@ -16,6 +16,8 @@ PHRASES = {
     408: b"Request Timeout",
     416: b"Unsupported URI Scheme",
     420: b"Bad Extension",
+    423: b"Interval Too Brief",
+    439: b"First Hop Lacks Outbound Support",
     440: b"Max-Breadth Exceeded",
     480: b"Temporarily Unavailable",
     481: b"Call/Transaction Does Not Exist",

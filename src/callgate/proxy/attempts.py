@@ -188,7 +188,7 @@ class Attempts:
         for target in self.groups[group]:
             if target.usable(now):
                 self._try(target, claim_id, now)
-        if self._next_group(now) >= 0:
+        if self._next_group(now) >= 0 or self._with_other_flow():
             self._wake(now + self.key.trunk.try_seconds)
 
     def _try(
@@ -360,6 +360,14 @@ class Attempts:
         code = response.code
         if client.passage is not None and code in CHALLENGED and self._answers(client, response, now):
             return
+        if code == 430 and client.target is not None and client.target.binding is not None:
+            self.core.registrar.failed(client.target.binding)
+            self._failed(
+                client, "its flow has failed", now
+            )  # it speaks of the flow, and to us only (RFC 5626 §5.3)
+            return
+        if code == 408 and self._other_flow(client, now):
+            return
         self._keep_best(code, response)
         if code in CHALLENGED:
             self.challenger = client.target
@@ -424,14 +432,33 @@ class Attempts:
                 self.current.remove(client)
                 self._try(target, claim, now, by_datagram=True, passage=client.passage)
                 return
+        if target is not None and target.binding is not None and target.flow.listener.reliable:
+            self.core.registrar.failed(target.binding)
         self._failed(client, "calls can't be delivered", now)
 
     def _failed(self, client: AnyClient, why: str, now: float) -> None:
         assert isinstance(client, InviteClientTransaction)
         self.copies.stop(self, client)
         self._silent(client, why, now)
-        if self.phase is Phase.TRYING and client in self.current:
+        if self.phase is Phase.TRYING and client in self.current and not self._other_flow(client, now):
             self._lost(client, now, others=True)
+
+    def _with_other_flow(self) -> list[InviteClientTransaction]:
+        """The silent ones of the present group whose device has another flow."""
+        return [
+            client
+            for client in self.current
+            if client.target is not None and client.target.other is not None and client.state is State.CALLING
+        ]
+
+    def _other_flow(self, client: InviteClientTransaction, now: float) -> bool:
+        """RFC 5626 §5.3: a device whose flow has failed is tried over another one. Whether it has one."""
+        target = client.target
+        if target is None or target.other is None or self.cancelled or client not in self.current:
+            return False
+        self.current.remove(client)
+        self._try(target.other, 0, now)
+        return True
 
     def _lost(self, client: InviteClientTransaction, now: float, *, others: bool) -> None:
         """An attempt of the present group has failed. `others`: those of the next group may do better."""
@@ -601,6 +628,11 @@ class Attempts:
         if ringing:
             for client in ringing:
                 self._cancel(client, now)  # Timer C (RFC 3261 §16.8)
+        elif silent := self._with_other_flow():
+            for client in silent:
+                self._leave(client)
+                self._other_flow(client, now)
+            self._wake(now + self.key.trunk.try_seconds)
         elif self.current and self._next_group(now) >= 0:
             self.timed_out = True
             for client in self.current:

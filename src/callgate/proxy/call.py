@@ -100,6 +100,11 @@ class Call(Attempts):
         else:
             self.refuse(refused_by_limit(verdict.rule, verdict.value, verdict.limit, verdict.note), now)
 
+    def nowhere(self, code: int, why: str, now: float) -> None:
+        """There is nobody to bring the call to (RFC 3261 §16.5: an empty target set)."""
+        self.record.reason = why
+        self.answer(code, [], now)
+
     def refuse(self, refusal: Refusal, now: float) -> None:
         """Answer the call with what the gate decided, and say why to a PBX."""
         inbound = self.direction == INBOUND

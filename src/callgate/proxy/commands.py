@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from callgate.policy.claim import Claim
+from callgate.proxy.bindings import Row
 from callgate.proxy.flow import Flow
 from callgate.proxy.record import CallRecord
 
@@ -93,6 +94,27 @@ class Alert:
         self.trunk = trunk
 
 
+class Note:
+    """A line for the log: something has changed that a person may look for later. Never one per message."""
+
+    __slots__ = ("event", "fields")
+
+    def __init__(self, event: str, **fields: object) -> None:
+        self.event = event
+        self.fields = fields
+
+
+class Keep:
+    """What is registered for a user of a key from now on: to be kept over a restart. No rows: nothing is."""
+
+    __slots__ = ("key", "rows", "user")
+
+    def __init__(self, key: str, user: bytes, rows: tuple[Row, ...]) -> None:
+        self.key = key
+        self.user = user
+        self.rows = rows
+
+
 class Hangup:
     """Close a stream that can't be read any more, after what was sent to it."""
 
@@ -102,4 +124,4 @@ class Hangup:
         self.flow = flow
 
 
-Command = Send | Claim | Withdraw | Release | Renew | Record | Alert | Hangup
+Command = Send | Claim | Withdraw | Release | Renew | Record | Alert | Note | Keep | Hangup

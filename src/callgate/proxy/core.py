@@ -4,6 +4,7 @@
     resume(claim_id, verdict, now)      the store has answered
     sent(claim_id, now)                 the shell has handed an initial INVITE to the kernel
     unreachable(data, now)              the transport could not deliver this request of ours
+    closed(flow)                        a connection has ended
     tick(now), next_deadline            time has passed; when to call again
     clock(utc_offset, now)              the wall clock, at the start and whenever it steps
     commands()                          what to carry out, in order
@@ -44,6 +45,7 @@ from callgate.proxy.meters import Meters
 from callgate.proxy.outside import ALLOW, Outside
 from callgate.proxy.peers import Directory, Key, Peer
 from callgate.proxy.places import Random
+from callgate.proxy.registrar import Registrar
 from callgate.proxy.registration import Registrations
 from callgate.proxy.relay import Relay, Way
 from callgate.proxy.strangers import Strangers
@@ -124,6 +126,7 @@ class Core:
         self.streams = Streams()
         self.auth = Auth(self)
         self.shifts = Shifts()
+        self.registrar = Registrar(self)
         self.outside = Outside(self)
         self.inside = Inside(self)
         self.late = LateAnswers(self)
@@ -146,6 +149,8 @@ class Core:
         try:
             message = parse(data)
         except Malformed:
+            if data[0] < 4 and self.registrar.keeps_alive(data, flow):
+                return
             self.counts.rejected("unreadable")
             return
         message.marked = self.directory.edge.search(data) is not None
@@ -210,6 +215,10 @@ class Core:
         client = self.layer.clients.get(branch)
         if client is not None:
             self.layer.failed(client, now)
+
+    def closed(self, flow: Flow) -> None:
+        """A connection has ended, whoever closed it."""
+        self.registrar.closed(flow)
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
@@ -301,8 +310,9 @@ class Core:
             self._challenged[name] = (number + 1, at, challenger)
 
     def connections_in_use(self) -> set[int]:
-        """The numbers of the connections that calls rely on. Looks at every call: not for the path of a message."""
-        return {
+        """The numbers of the connections that calls and registered phones rely on. Looks at every call: not for the
+        path of a message."""
+        return self.registrar.bindings.connections() | {
             side.flow.connection
             for call in self.by_call_id.values()
             if call.phase is not Phase.OVER
@@ -402,7 +412,7 @@ class Core:
         if route:
             above += b"\r\nRoute: " + route if above else b"Route: " + route
         data = request_out(request, uri, via, above, routes.edits, hops, stream=to.listener.reliable)
-        if len(data) > DATAGRAM_MAX and not to.listener.reliable and not by_datagram:
+        if len(data) > DATAGRAM_MAX and not (to.listener.reliable or by_datagram or to.pinned):
             stream = self.streams.instead_of(to, self.directory, now)
             if stream is not None:
                 return self.compose(

@@ -27,6 +27,8 @@ class Counts:
         series, values = self._meters.series, self._values
         for key in directory.keys.values():
             self._meters.declare_key(key.id)
+            if key.registered:
+                series("registrations", key.id)
             for n, direction in enumerate(DIRECTIONS):
                 parts = (key.outbound, key.inbound)[n]
                 for rule in (
@@ -68,6 +70,13 @@ class Counts:
 
     def rejected(self, reason: str, count: int = 1) -> None:
         self._values[self._meters.series("rejected_messages_total", reason)] += count
+
+    def registrations(self, key: str, contacts: int) -> None:
+        """How many contacts of a key are registered."""
+        self._meters.set("registrations", key, value=float(contacts))
+
+    def register_refused(self, reason: str) -> None:
+        self._values[self._meters.series("registers_refused_total", reason)] += 1.0
 
     def retransmissions(self, total: int) -> None:
         self._values[self._meters.series("retransmissions_total")] = float(total)

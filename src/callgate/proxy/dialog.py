@@ -93,6 +93,9 @@ class Side:
         if flow.connection:
             if flow.connection == old.connection:
                 return
+        elif old.pinned:  # the flow that a phone has registered over; where it is in this dialog it says here
+            if flow == old:
+                return
         elif flow.host != old.host or flow.port == old.port or not self._is_behind_nat():
             return
         self.flow = flow
@@ -160,6 +163,8 @@ class Side:
         it gave in the dialog itself, or a configured one of the same peer. Any other host, and every name, is
         answered with the path its messages came by: a request can't use a dialog to reach a third party.
         """
+        if self.flow.pinned:
+            return self.flow
         if target == self.hop_uri and self.hop is not None:
             return self.hop
         hop = self._resolve(target, directory, peer)

@@ -66,7 +66,9 @@ class Flow:
     once per flow and config. `names` are those of the certificate that the peer has proven to hold, empty without
     TLS or without one; `trust` is what a connection to the peer must prove, None: that it is `host`. `known`: the
     peer is no stranger, so the shell's limits for strangers are not for it; set by the shell for who is known by
-    its address or its names, and by the core for who has shown a password or sent what belongs to a dialog.
+    its address or its names, and by the core for who has shown a password or sent what belongs to a dialog. `pinned`: a
+    phone has registered over it, so requests to it go over it and no other way, whatever their target says: it may
+    be behind a NAT (RFC 5626).
     """
 
     __slots__ = (
@@ -78,6 +80,7 @@ class Flow:
         "listener",
         "names",
         "peer",
+        "pinned",
         "port",
         "trust",
     )
@@ -99,6 +102,7 @@ class Flow:
         self.trust = trust
         self.names: tuple[str, ...] = ()
         self.known = False
+        self.pinned = False
         self.peer: object = None
         self.generation = -1  # of the directory that `peer` was looked up in
 

@@ -15,6 +15,7 @@ from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
 from callgate.sip.message import (
     CONTENT_LENGTH,
+    FROM,
     MAX_FORWARDS,
     PROXY_REQUIRE,
     RECORD_ROUTE,
@@ -113,6 +114,19 @@ def take_own_routes(request: Message, directory: Directory) -> Routes:
     return routes
 
 
+def called_party(request: Message, routes: Routes) -> Routes:
+    """The routes of a call whose Request-URI becomes a registered contact: what it was stands in P-Called-Party-ID
+    from here on (RFC 7315 §4.2), so that a PBX with many numbers knows which one is called."""
+    if request.find(b"p-called-party-id"):
+        return routes
+    changed = Routes()
+    changed.token, changed.next = routes.token, routes.next
+    here = request.at[FROM]
+    line = b"%b\r\nP-Called-Party-ID: <%b>" % (request.lines[here], request.uri)
+    changed.edits = {**routes.edits, here: line}
+    return changed
+
+
 def own_uri(uri: Uri, directory: Directory) -> bool:
     """Whether a Request-URI is one that we put into a Record-Route: then a strict router upstream has moved the
     real one to the end of Route (RFC 3261 §16.4)."""
@@ -154,6 +168,8 @@ def checked(request: Message) -> tuple[int, int, list[bytes]]:
         hops = max_forwards(request)
     except Malformed:
         return 0, 400, []
+    if request.method == b"REGISTER":
+        return hops, 0, []  # it goes no further: what it requires is the registrar's business
     if hops == 0:
         return 0, 483, []
     if PROXY_REQUIRE in request.at and any(request.values(PROXY_REQUIRE)):

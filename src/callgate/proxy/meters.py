@@ -59,6 +59,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     # alerts
     "alerts_total": Metric("counter", "Alerts raised.", ("rule", "severity")),
     "alerts_active": Metric("gauge", "Alerts raised and not resolved.", ("rule", "key", "severity")),
+    # the registrar
+    "registrations": Metric("gauge", "Contacts registered.", ("key",)),
+    "registers_refused_total": Metric("counter", "REGISTERs that were not granted, by reason.", ("reason",)),
     # trunks
     "trunk_up": Metric(
         "gauge", "1 while the gateway is used, 0 while it is held to be down.", ("trunk", "gateway")

@@ -11,11 +11,11 @@ from callgate.proxy.commands import Alert
 from callgate.proxy.cseq import LIMIT, Shift
 from callgate.proxy.edge import judge
 from callgate.proxy.flow import Flow
-from callgate.proxy.forward import SCHEMES, Routes, reply_flow, take_own_routes
+from callgate.proxy.forward import SCHEMES, Routes, called_party, reply_flow, take_own_routes
 from callgate.proxy.login import USED_UP, Passage
 from callgate.proxy.peers import Key, Peer, Trunk
 from callgate.proxy.relay import Relay
-from callgate.proxy.targets import secure_only
+from callgate.proxy.targets import Groups, secure_only
 from callgate.proxy.token import INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import Key as TransactionKey
 from callgate.sip.errors import Malformed
@@ -44,6 +44,9 @@ class Outside:
         if hops is None:
             return
         method = request.method
+        if method == b"REGISTER":
+            self._register(request, key, flow, peer, now)
+            return
         try:
             routes = take_own_routes(request, self.core.directory)
             uri = parse_uri(request.uri)
@@ -67,17 +70,27 @@ class Outside:
         own = bool(uri.host) and self.core.directory.is_own(uri.bare_host, uri.default_port)
         if method == b"OPTIONS" and own and (not uri.user or self._asks_gate(uri, request, peer)):
             self.core.answer(request, key, 200, flow, now, [ALLOW])
-        elif method == b"REGISTER":
-            self.core.answer(request, key, 405, flow, now, [ALLOW])
         elif method == b"INVITE":
             self._invite(request, uri, key, flow, peer, routes, hops, now)
         else:
             self._pass_outside(request, key, flow, peer, routes, hops, now)
 
+    def _register(self, request: Message, key: TransactionKey, flow: Flow, peer: Peer, now: float) -> None:
+        """Never passed on (interface.md): the gate is a registrar for keys that want one, and for nobody else."""
+        if peer.key is not None and peer.key.registered:
+            self.core.registrar.take(request, key, flow, peer.key, now)
+            return
+        why = []
+        if peer.key is not None:
+            why.append(
+                b'Warning: 399 callgate "calls go to the pbx of the config; for REGISTER: pbx: registered"'
+            )
+        self.core.answer(request, key, 405, flow, now, [ALLOW, *why])
+
     def _asks_gate(self, uri: Uri, request: Message, peer: Peer) -> bool:
         """An OPTIONS to the gate's own address whose user is nobody's number asks the gate itself."""
         if peer.trunk is not None:
-            return self._key_of_did(request, peer.trunk) is None
+            return self._whose(request, peer.trunk) is None
         return not uri.user.lstrip(b"+").isdigit()
 
     def _invite(
@@ -94,8 +107,8 @@ class Outside:
         """A new call."""
         server = self.core.layer.open_server(request, server_key, reply_flow(request, flow), now)
         if peer.trunk is not None:
-            key = self._key_of_did(request, peer.trunk)
-            if key is None or not (key.pbx_groups or key.pbx_site):
+            found = self._whose(request, peer.trunk)
+            if found is None:
                 tag = self.core.answer_tag(request)
                 self.core.counts.rejected("unknown number")
                 text = "a call of the trunk for a number that is no key's was answered with 404"
@@ -104,8 +117,11 @@ class Outside:
                 self.core.counts.sent(b"INVITE", 404)
                 self.core.layer.respond(server, 404, reply(request, 404, tag), now)
                 return
+            key, number = found
             call = Call(self.core, self.core.next_id(), key, INBOUND, request, server, flow, now)
-            call.groups = self.core.trunks.pbx_groups(key)
+            call.groups = self._targets(key, number, uri)
+            if key.registered:
+                routes = called_party(request, routes)
             call.free = b"psap-callback" in request.header(b"priority").lower()  # RFC 7090 §4
         else:
             assert peer.key is not None
@@ -129,11 +145,12 @@ class Outside:
         if call.direction == INBOUND:
             record.raw = _user(request.value(TO))
             record.canonical = read_dialled(record.raw).canonical
-            if not call.groups:
-                record.reason = "no address of the PBX is known"
-                call.answer(503, [], now)
-                return
-            self._admit(call, request, uri, flow, now)
+            if call.groups:
+                self._admit(call, request, uri, flow, now)
+            elif key.registered:
+                call.nowhere(480, "no phone is registered for this number", now)
+            else:
+                call.nowhere(503, "no address of the PBX is known", now)
             return
         dialled = read_uri(request.uri)
         verdict = key.dial.judge(dialled)
@@ -205,9 +222,9 @@ class Outside:
             call.routes.edits[i] = b"%b\r\n%b" % (request.lines[i], each)
         return 0
 
-    def _key_of_did(self, request: Message, trunk: Trunk) -> Key | None:
-        """Whose number a call of the trunk is for: P-Called-Party-ID, else the Request-URI, else To (some home
-        gateways put the DID only there)."""
+    def _whose(self, request: Message, trunk: Trunk) -> tuple[Key, str] | None:
+        """Whose number a call of the trunk is for, and the number: P-Called-Party-ID, else the Request-URI, else
+        To (some home gateways put the DID only there)."""
         for uri in (request.header(b"p-called-party-id"), request.uri, request.value(TO)):
             if not uri:
                 continue
@@ -217,9 +234,15 @@ class Outside:
                 continue
             for canonical in (number.canonical, "+" + number.canonical):
                 key = self.core.directory.key_of_number(canonical)
-                if key is not None and key.trunk.name == trunk.name:
-                    return key
+                if key is not None and key.trunk.name == trunk.name and key.takes_calls:
+                    return key, canonical
         return None
+
+    def _targets(self, key: Key, number: str, asked: Uri) -> Groups:
+        """Where calls for a number of a key go; empty where nobody has registered."""
+        if key.registered:
+            return self.core.registrar.groups(key, number, asked)
+        return self.core.trunks.pbx_groups(key)
 
     def _pass_outside(
         self,
@@ -233,16 +256,20 @@ class Outside:
     ) -> None:
         """MESSAGE, SUBSCRIBE, unknown methods: between a key and its trunk, under the number rules, no limit."""
         if peer.trunk is not None:
-            key = self._key_of_did(request, peer.trunk)
-            if key is None or not (key.pbx_groups or key.pbx_site):
+            found = self._whose(request, peer.trunk)
+            if found is None:
                 self.core.answer(request, server_key, 404, flow, now)
                 return
-            if not key.pbx_groups:
-                self.core.answer(request, server_key, 503, flow, now)
+            key, number = found
+            groups = self._targets(key, number, parse_uri(request.uri))
+            if not groups:
+                self.core.answer(request, server_key, 480 if key.registered else 503, flow, now)
                 return
-            target = key.pbx_groups[0][0]
+            target = groups[0][0]
             uri = target.request_uri(parse_uri(request.uri))
-            to, from_pbx = target.flow, False
+            to, from_pbx, route = target.flow, False, target.route
+            if key.registered:
+                routes = called_party(request, routes)
         else:
             assert peer.key is not None
             key = peer.key
@@ -258,7 +285,7 @@ class Outside:
                 return
             target = groups[0][0]
             uri = self.core.trunk_uri(parse_uri(request.uri), target.hostport, key)
-            to, from_pbx = target.flow, True
+            to, from_pbx, route = target.flow, True, b""
         if uri.startswith(b"sips:") and not (flow.listener.secure and to.listener.secure):
             self.core.answer(request, server_key, 480, flow, now, NOT_SECURE.headers() if from_pbx else [])
             return
@@ -280,7 +307,7 @@ class Outside:
         relay = Relay(self.core, request, server, None, None, None, from_pbx, key)
         relay.passage = passage
         text = self._dialog_token(key, from_pbx, (flow, to) if from_pbx else (to, flow), request)
-        route = key.trunk.service_route if from_pbx else b""
+        route = key.trunk.service_route if from_pbx else route
         self.core.start(relay, request, uri, text, flow, to, routes, hops, now, route=route)
 
     def _dialog_token(self, key: Key, from_pbx: bool, ends: tuple[Flow, Flow], request: Message) -> bytes:

@@ -16,6 +16,7 @@ from callgate.policy.claim import Members, Part, Window
 from callgate.policy.congestion import Congestion, Parts, pace, slower
 from callgate.policy.dial import DialRules
 from callgate.proxy.access import Access
+from callgate.proxy.bindings import Room
 from callgate.proxy.edge import Edge
 from callgate.proxy.flow import Flow, Listener, Trust
 from callgate.proxy.health import NO_OPTIONS, Rules
@@ -116,9 +117,9 @@ class Key:
     `outbound` and `inbound` are the limits that a call of that direction claims (`inbound_free`: counted, and never
     refused), `attempt` those that every
     further attempt claims (a failover is a new call to the carrier), `lines` are those of `outbound` without
-    the rate. `pbx_groups` is what a call in tries; they change where the PBX is a name (`pbx_site`).
-    `max_call_seconds` may be None. `congestion` is how far its calls are slowed (K11). `require` names what has to show
-    that a call is this key's (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is.
+    the rate. `pbx_groups` is what a call in tries; they change where the PBX is a name (`pbx_site`);
+    of a key that is `registered` it is whoever has registered. `max_call_seconds` may be None. `congestion` is how
+    far its calls are slowed (K11). `require` names what has to show that a call is this key's (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is.
     `trusted`: what it asserts of a
     caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
     `only_number` is its DID where it has exactly one.
@@ -141,6 +142,7 @@ class Key:
         "pbx_groups",
         "pbx_site",
         "pbx_trust",
+        "registered",
         "require",
         "tag",
         "tls_names",
@@ -168,6 +170,7 @@ class Key:
         trusted: bool = True,
         caller_ids: Numbers | None = None,
         only_number: str = "",
+        registered: bool = False,
     ) -> None:
         self.id = id
         self.tag = key_tag(id)
@@ -182,6 +185,7 @@ class Key:
         self.networks = list(networks)
         self.pbx_trust = pbx_trust
         self.pbx_site: Site | None = None
+        self.registered = registered
         self.pbx_groups: Groups = ()
         if pbx_uri is not None:
             name = pbx_uri.raw.decode("ascii", "replace")
@@ -210,6 +214,11 @@ class Key:
     def pace(self, level: int) -> str:
         """What a level of congestion leaves, in words."""
         return pace(self._slower[level - 1][1])
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether there is a place for calls in, be it empty now."""
+        return self.registered or bool(self.pbx_groups) or self.pbx_site is not None
 
 
 class Peer:
@@ -326,6 +335,7 @@ class Directory:
         access: Access | None = None,
         secret_headers: Iterable[str] = (),
         probing: Probing | None = None,
+        room: Room | None = None,
     ) -> None:
         self.listeners = listeners
         self.trunks = {t.name: t for t in trunks}
@@ -336,6 +346,7 @@ class Directory:
         self.probing = probing or Probing()
         asserted = any(not key.trusted or key.caller_ids is not None for key in self.keys.values())
         self.edge = Edge(secret_headers, asserted=asserted)
+        self.room = room or Room()
         # The addresses that name the gate itself, as (host in lower case, port).
         self.own = {(x.host, x.port) for x in listeners} | set(own)
         lines = [line for x in listeners for line in (x.record_route, x.record_route_secure)]

@@ -10,6 +10,7 @@ from callgate.proxy.health import Health, Standing
 from callgate.sip.uri import Uri
 
 if TYPE_CHECKING:
+    from callgate.proxy.bindings import Binding
     from callgate.proxy.peers import Gateway
 
 
@@ -19,10 +20,22 @@ class Target:
     `flow` is how it is reached; `hostport` stands in the Request-URI behind the number, unless `uri` gives the whole
     of it (a registered contact). `gateway` is None for what belongs to a PBX. `device`: a phone of several, after
     whose refusal others are tried. `route` is a Route value to put on top (a registered Path), empty for none.
-    `health` tells whether an address of a gateway is to be used.
+    `health` tells whether an address of a gateway is to be used. `binding` is what a registered contact comes from,
+    `other` another flow of the same device, for when this one fails (RFC 5626 §5.3).
     """
 
-    __slots__ = ("device", "flow", "gateway", "health", "hostport", "name", "route", "uri")
+    __slots__ = (
+        "binding",
+        "device",
+        "flow",
+        "gateway",
+        "health",
+        "hostport",
+        "name",
+        "other",
+        "route",
+        "uri",
+    )
 
     def __init__(
         self,
@@ -35,6 +48,8 @@ class Target:
         device: bool = False,
         route: bytes = b"",
         health: Health | None = None,
+        binding: Binding | None = None,
+        other: Target | None = None,
     ) -> None:
         self.flow = flow
         self.hostport = hostport
@@ -44,6 +59,8 @@ class Target:
         self.device = device
         self.route = route
         self.health = health
+        self.binding = binding
+        self.other = other
 
     def usable(self, now: float) -> bool:
         """Whether a call may go there."""
