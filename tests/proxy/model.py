@@ -26,8 +26,8 @@ UNSURE = 0.3
 
 
 class Open(NamedTuple):
-    """A request inside a dialog (of the callee's tag `tag`) that has no final answer. `own`: the gate's own BYE, `late` the one
-    to a callee that picked up when nobody waited."""
+    """A request inside a dialog (of the callee's tag `tag`) that has no final answer. `own`: the gate's own BYE, `late`
+    the one to a callee that picked up when nobody waited."""
 
     method: str
     tag: str

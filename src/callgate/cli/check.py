@@ -9,9 +9,12 @@ from typing import Any
 import typer
 
 from callgate.cli import ConfigPath, load_or_exit
-from callgate.config import Config, Key, SipPeer, effective_limits
+from callgate.config import Config, Key, SipPeer, certificates, effective_limits
 from callgate.policy.profile import NESTED, NOT_ENFORCED, RULE, Limits, NumberRules, Profile
+from callgate.sip.certificate import names_of, proves
 
+EXPIRES_SOON = 21
+"""Days before which a certificate had better be renewed."""
 MIN_SECRET = 16
 """Characters; a shorter signing key can be guessed."""
 
@@ -248,5 +251,34 @@ def warnings(config: Config) -> Iterator[str]:
             )
     if config.ops is None:
         yield "`ops` is null: no /metrics, /healthz and /readyz"
+    yield from tls_warnings(config)
     for name, key in config.keys.items():
         yield from _key_warnings(config, name, key)
+
+
+def tls_warnings(config: Config) -> Iterator[str]:
+    """Certificates that will not do for long, or not for everybody."""
+    for place, file, days in certificates.expiring(config, EXPIRES_SOON):
+        yield f"{place}: `{file}` expires in {days:.0f} days; renew it"
+    yield from _unnamed_listeners(config)
+    for name, trunk in config.trunks.items():
+        bare = [gateway for gateway in trunk.gateways if gateway.transport == "tls" and not gateway.is_name]
+        if bare and (trunk.tls is None or trunk.tls.name is None):
+            yield (
+                f"trunk {name}: {bare[0]} is a bare address, so its certificate must hold that address; "
+                f"set `trunks.{name}.tls.name` where it holds a name"
+            )
+
+
+def _unnamed_listeners(config: Config) -> Iterator[str]:
+    """TLS listeners that call themselves by what their certificate does not hold."""
+    if config.tls is None:
+        return
+    certificate = certificates.examine(certificates.server_files(config.tls)) or {}
+    for one in config.listen:
+        host = one.sent_by.host
+        if one.uri.transport != "tls" or (one.uri.wildcard and one.advertise is None):
+            continue
+        if not proves(certificate, (host,)):
+            held = ", ".join(names_of(certificate)) or "nobody"
+            yield f"listen {one.uri}: the certificate is for {held}, not for {host}; who verifies that refuses it"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ssl
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -131,7 +131,7 @@ def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
     # What stands in the file is trusted as it stands, be it an intermediate or the peer's own certificate.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     known = context.get_ca_certs()
-    if known and all(_seconds_left(one) < 0 for one in known):
+    if known and all(days_left(one) < 0 for one in known):
         raise Unfit("ca", f"every authority in `{path}` has expired")
 
 
@@ -152,13 +152,14 @@ def _words(error: ssl.SSLError) -> str:
     return (error.reason or str(error)).replace("_", " ").lower()
 
 
-def _seconds_left(certificate: Any) -> float:
-    return ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()
+def days_left(certificate: Mapping[str, Any]) -> float:
+    """In how many days a certificate, as `examine` gives it, expires."""
+    return (ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / 86_400
 
 
-def days_left(files: Files) -> float | None:
-    """In how many days the certificate expires, after a handshake of it with itself; None without one. Raises Unfit
-    where it is not valid now, or not for that role (RFC 5280 §4.2.1.12)."""
+def examine(files: Files) -> Mapping[str, Any] | None:
+    """What stands in the certificate (as `SSLSocket.getpeercert` has it), after a handshake of it with itself; None
+    where there is none. Raises Unfit where it is not valid now, or not for that role (RFC 5280 §4.2.1.12)."""
     if files.certificate is None or files.private_key is None:
         return None
     shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if files.role == "server" else ssl.PROTOCOL_TLS_CLIENT)
@@ -176,7 +177,7 @@ def days_left(files: Files) -> float | None:
     judge.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     judge.verify_mode = ssl.CERT_REQUIRED
     try:
-        return _seconds_left(_shake_hands(shown, judge)) / 86_400
+        return _shake_hands(shown, judge)
     except ssl.SSLCertVerificationError as error:
         text = {
             EXPIRED: "has expired; renew it",
@@ -188,7 +189,7 @@ def days_left(files: Files) -> float | None:
         raise Unfit("certificate", f"`{files.certificate}` can't be used: {_words(error)}") from None
 
 
-def _shake_hands(shown: ssl.SSLContext, judge: ssl.SSLContext) -> Any:
+def _shake_hands(shown: ssl.SSLContext, judge: ssl.SSLContext) -> Mapping[str, Any]:
     """What `judge` reads in the certificate of `shown`."""
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = [
@@ -201,7 +202,7 @@ def _shake_hands(shown: ssl.SSLContext, judge: ssl.SSLContext) -> Any:
                 side.do_handshake()
             except ssl.SSLWantReadError:
                 continue
-    return sides[1].getpeercert()
+    return sides[1].getpeercert() or {}
 
 
 Place = tuple[str | int, ...]
@@ -217,10 +218,20 @@ def in_use(config: Config) -> Iterator[tuple[Place, Files]]:
             yield ("trunks", name, "tls"), trunk_files(None, trunk.tls)
 
 
+def expiring(config: Config, within: float) -> Iterator[tuple[str, Path, float]]:
+    """(section, file, days left) of every certificate that expires within so many days. Raises Unfit."""
+    for place, files in in_use(config):
+        certificate = examine(files)
+        if certificate is not None and files.certificate is not None:
+            days = days_left(certificate)
+            if days < within:
+                yield ".".join(map(str, place)), files.certificate, days
+
+
 def faults(config: Config) -> Iterator[tuple[Place, str]]:
     """(place, what is wrong and what to do) of every file that can't be used now."""
     for place, files in in_use(config):
-        for check in (days_left, _authorities_of):
+        for check in (examine, _authorities_of):
             try:
                 check(files)
             except Unfit as unfit:

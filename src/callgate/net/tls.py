@@ -6,15 +6,13 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Mapping
-from ipaddress import ip_address
-from typing import Any, Final
+from typing import Final
 
 from callgate.config import Config
 from callgate.config.certificates import Files, client_context, pbx_files, server_context, trunk_files
 from callgate.net.connection import READ, Connection
 from callgate.proxy.flow import Trust
-from callgate.sip.errors import Malformed
-from callgate.sip.uri import parse_uri
+from callgate.sip.certificate import is_address, names_of, proves
 
 EARLY_MAX: Final = 64
 """Messages remembered until the peer has said something: in TLS 1.3 it refuses our certificate after we have begun."""
@@ -62,54 +60,6 @@ class Contexts:
     def client(self, name: str) -> ssl.SSLContext:
         """The context for connections to a trunk; to PBXes with an empty name."""
         return self._clients.get(name) or self._clients[""]
-
-
-def names_of(certificate: Mapping[str, Any]) -> tuple[str, ...]:
-    """Who a certificate is for (RFC 5922 §7.1): the hosts of its SIP URIs, else its DNS names, else, where it has no
-    alternative names at all, its common name. In lower case, as they are written: a `*` is no wildcard (§7.2)."""
-    alternatives = certificate.get("subjectAltName", ())
-    uris, hosts = [], []
-    for kind, value in alternatives:
-        if kind == "DNS":
-            hosts.append(_plain(value))
-        elif kind == "URI":
-            with contextlib.suppress(Malformed, UnicodeEncodeError):
-                uri = parse_uri(value.encode("ascii"))
-                if uri.scheme == b"sip" and not uri.user and uri.host:  # one with a user is a person's (§7.1)
-                    uris.append(_plain(uri.bare_host))
-    if alternatives:
-        return tuple(dict.fromkeys(uris or hosts))
-    subject = (pair for part in certificate.get("subject", ()) for pair in part)
-    return tuple(dict.fromkeys(_plain(value) for name, value in subject if name == "commonName"))
-
-
-def _plain(name: str) -> str:
-    return name.lower().rstrip(".")
-
-
-def proves(certificate: Mapping[str, Any], wanted: tuple[str, ...]) -> bool:
-    """Whether a certificate holds one of these names or addresses."""
-    names = names_of(certificate)
-    addresses = set()
-    for kind, value in certificate.get("subjectAltName", ()):
-        if kind == "IP Address":
-            with contextlib.suppress(ValueError):
-                addresses.add(ip_address(value.strip()))
-    for name in wanted:
-        if is_address(name):
-            if ip_address(name) in addresses:
-                return True
-        elif _plain(name) in names:
-            return True
-    return False
-
-
-def is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 class TlsConnection(Connection):

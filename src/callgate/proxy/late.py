@@ -3,8 +3,8 @@
 On a line that loses, whatever a gateway says can be lost until its call is given up. It rings there all the same, and
 whoever picks up then has a call with nobody. The 2xx is passed on where RFC 3261 §16.7 has it; but a caller who has had
 a failure drops it (RFC 6026 §7.2), and the callee would wait half a minute for an ACK. So whoever does not end such a
-dialog himself soon has it ended by the gate, which gave the failure: ACK and BYE (§13.2.2.4). A line is held for it from
-the 2xx on until the carrier has let go of its own.
+dialog himself soon has it ended by the gate, which gave the failure: ACK and BYE (§13.2.2.4). A line is held for it
+from the 2xx on until the carrier has let go of its own.
 """
 
 from __future__ import annotations
