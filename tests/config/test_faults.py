@@ -324,6 +324,38 @@ TABLE = {
     ),
     "database": ("ops:", 'database: "mysql://x"\nops:', 2, "must be `sqlite:///FILE` or `postgresql://…`"),
     "store": ("ops:", "store: memcached\nops:", 2, "must be `memory` or `redis://…`"),
+    "a name without a listener for it": (
+        GOOD[: GOOD.index("    profile:")],
+        'listen: ["udp://127.0.0.1:5060"]\n'
+        'trunks:\n  carrier:\n    gateways: ["sip:trunk.example.jp;transport=tcp"]\n',
+        4,
+        "sip:trunk.example.jp;transport=tcp can't be reached: add a tcp:// listener",
+    ),
+    "a PBX by name": (
+        '"sip:127.0.0.1:5070"',
+        '"sip:pbx..example"',
+        11,
+        "keys.acme.pbx: `pbx..example` is no SIP address",
+    ),
+    "sips over UDP": (
+        '["sip:127.0.0.1:5080"]',
+        '["sips:trunk.example.jp;transport=udp"]',
+        6,
+        "sips: goes over TLS, never over UDP",
+    ),
+    "name server by name": (
+        "ops:",
+        "dns: {servers: [dns.example.jp]}\nops:",
+        2,
+        "dns.servers[0]: `dns.example.jp` is no name server: write its IP address",
+    ),
+    "name server": ("ops:", 'dns: {servers: ["0.0.0.0"]}\nops:', 2, "`0.0.0.0` is no name server"),
+    "health": (
+        "    profile:",
+        "    health: {interval_seconds: 2}\n    profile:",
+        7,
+        "trunks.carrier.health: `timeout_seconds` 4 is longer than `interval_seconds` 2; lower it",
+    ),
     "path with NUL": ('"./state"', '"a\\0b"', 3, "can't hold a NUL"),
 }
 

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from callgate.config.crosscheck import numbers as number_faults
 from callgate.config.schema import Config
-from callgate.config.values import ListenUri, Numbers, SipPeer, canonical_number, join_host, split_host
+from callgate.config.values import (
+    HostPort,
+    ListenUri,
+    Numbers,
+    SipPeer,
+    canonical_number,
+    join_host,
+    parse_name_server,
+    split_host,
+)
 
 national = st.from_regex(r"0[1-9][0-9]{8,9}", fullmatch=True)
 ends = st.tuples(st.integers(0, 999), st.integers(0, 999)).map(sorted)
@@ -106,3 +115,25 @@ def test_any_text_is_a_peer_or_a_value_error(text: str) -> None:
 )
 def test_peers(text: str, peer: SipPeer) -> None:
     assert SipPeer.parse(text) == peer
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("192.0.2.53", HostPort("192.0.2.53", 53)),
+        ("127.0.0.1:5353", HostPort("127.0.0.1", 5353)),
+        ("2001:db8::53", HostPort("2001:db8::53", 53)),
+        ("[2001:db8::53]:5353", HostPort("2001:db8::53", 5353)),
+    ],
+)
+def test_name_servers(text: str, found: HostPort) -> None:
+    assert parse_name_server(text) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sip:trunk.example.jp", "sip:trunk.example.jp:5060", "sips:trunk.example.jp", "sip:a;transport=udp"],
+)
+def test_a_name_is_shown_as_it_was_written(text: str) -> None:
+    """A port that nobody gave is looked up (RFC 3263): it must not appear by itself."""
+    assert str(SipPeer.parse(text)) == text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -273,3 +276,29 @@ async def test_a_resolver_that_can_do_nothing_but_addresses(
 async def test_no_such_name(dns: Dns) -> None:
     located = await dns.locate("sip:none.example")
     assert (located.places, located.sure) == ((), True)
+
+
+@pytest.mark.parametrize("mood", ["well", "silent", "servfail"])
+async def test_no_cycle_is_left(dns: Dns, mood: str) -> None:
+    """The gate runs without the collector, and a name is looked up for ever."""
+    dns.set("NAPTR", "gw.example", '10 10 "s" "SIP+D2U" "" _sip._udp.gw.example.')
+    dns.set("SRV", "_sip._udp.gw.example", "1 1 5090 a.example.", "2 1 5090 b.example.")
+    dns.set("A", "a.example", "192.0.2.1")
+    dns.server.mood = mood
+    locator = Locator(Resolver([dns.server.address], 0.02), {b"UDP": (4, 6)}, dns.hosts)
+
+    async def look_up(times: int) -> None:
+        for _ in range(times):
+            with contextlib.suppress(Failed):
+                await locator.locate(SipPeer.parse("sip:gw.example"))
+        await asyncio.sleep(0.01)
+
+    await look_up(3)
+    gc.collect()
+    gc.disable()
+    try:
+        await look_up(10)
+        left = gc.collect()
+    finally:
+        gc.enable()
+    assert left < 10, f"{left} objects of 10 look-ups were left for the collector"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callgate.config import Numbers, load_config
-from callgate.net.wiring import caller_ids_of, directory_of, listeners_of
+from callgate.net.wiring import caller_ids_of, directory_of, listeners_of, names_of, ways_of
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
 from callgate.proxy.peers import Directory, Key, Trunk
@@ -69,3 +70,66 @@ def test_ranges_of_caller_ids_may_overlap(ranges: list[Numbers]) -> None:
     for n in range(100):
         number = f"+8150123456{n:02}"
         assert (allowed.get(number) is key) == any(number in one for one in ranges)
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+NAMES = """\
+listen: ["udp://0.0.0.0:5060", "tcp://127.0.0.1:5060", "udp://[::1]:5060"]
+state_dir: null
+trunks:
+  one: {gateways: ["sip:127.0.0.9", "sip:trunk.example"]}
+  two: {gateways: ["sip:trunk.example", "sip:trunk.example:5060"]}
+keys:
+  acme: {sources: ["127.0.0.2"], pbx: "sip:asterisk:5070", trunk: one, numbers: ["+815012345678"]}
+"""
+
+
+def test_who_is_at_a_name(tmp_path: Path) -> None:
+    """One look-up for all who share a name; with a port it is another question."""
+    path = tmp_path / "gate.yaml"
+    path.write_text(NAMES)
+    config = load_config(path)
+    directory = directory_of(config, listeners_of(config))
+    found = {str(peer): who for peer, who in names_of(config, directory).items()}
+    one, two = directory.trunks["one"].gateways, directory.trunks["two"].gateways
+    assert found == {
+        "sip:trunk.example": [one[1], two[0]],
+        "sip:trunk.example:5060": [two[1]],
+        "sip:asterisk:5070": [directory.keys["acme"]],
+    }
+    assert one[0].flow is not None
+    assert one[1].flow is None
+    assert one[1].hostport == b"trunk.example"
+
+
+def test_the_ways_out(tmp_path: Path) -> None:
+    path = tmp_path / "gate.yaml"
+    path.write_text(NAMES)
+    config = load_config(path)
+    assert ways_of(listeners_of(config)) == {b"UDP": (4, 6), b"TCP": (4,)}
+
+
+def test_the_start_looks_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the gate calls itself, behind 0.0.0.0, is asked of the routing table, not of DNS."""
+    path = tmp_path / "gate.yaml"
+    path.write_text(NAMES.replace("sip:127.0.0.9", "sip:other.example"))
+    connected: list[object] = []
+
+    class Probe:
+        def __init__(self, *_: object) -> None: ...
+
+        def __enter__(self) -> Probe:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def connect(self, address: tuple[str, int]) -> None:
+            connected.append(address[0])
+
+        def getsockname(self) -> tuple[str, int]:
+            return "198.51.100.7", 0
+
+    monkeypatch.setattr("callgate.net.wiring.socket.socket", Probe)
+    assert listeners_of(load_config(path))[0].host == "198.51.100.7"
+    assert connected == ["192.0.2.1"]
