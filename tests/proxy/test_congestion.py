@@ -189,8 +189,23 @@ def test_many_words_at_once_are_one(ladder: Ladder) -> None:
     assert level(world) == 1
 
 
-def test_a_failover_is_slowed_a_copy_is_not(ladder: Ladder) -> None:
-    """A further attempt is a new call to the carrier; a copy of what it may not have got is none."""
+def test_a_copy_is_not_slowed(ladder: Ladder) -> None:
+    """One call in eight seconds may go; the copy at 3.5 s, which needs a token of its own, is no further call."""
+    world = ladder(cps=4, rules=PATIENT)
+    for n in range(5):
+        world.key.congestion.heard(world.now + n, plain=False)
+    world.pbx.sends("INVITE")
+    world.pbx.gets("100")
+    world.after(3.6)
+    world.carrier.gets("INVITE", times=4)
+    world.carrier.sends("486")
+    world.carrier.gets("ACK")
+    world.pbx.gets("486")
+    world.pbx.sends("ACK")
+
+
+def test_a_failover_is_slowed(ladder: Ladder) -> None:
+    """A further attempt is a new call to the carrier."""
     world = ladder(gateways=2, cps=2, rules=PATIENT)
     world.key.congestion.heard(world.now, plain=False)  # one per second
     world.pbx.sends("INVITE")

@@ -161,6 +161,17 @@ def test_options_alone_bring_it_up(health: Health) -> None:
     assert health.trial_at == 1006.0 + 2 * OPEN_SECONDS
 
 
+def test_a_call_that_fails_begins_the_count_of_answers_anew(health: Health) -> None:
+    fails(health, 3)
+    health.options_well(1005.0)
+    health.tried(1005.0)
+    health.call_failed(1006.0, "503 to calls")
+    health.options_well(1016.0)
+    assert not health.up
+    health.options_well(1016.0)
+    assert health.up
+
+
 def test_shut_by_calls_and_down_by_options(health: Health) -> None:
     fails(health, 3)
     silent(health, 3)

@@ -125,5 +125,4 @@ class Watch:
         self.due = max(now, self._asked_at + self._health.rules.interval)
         if self._health.open and self._asked_at < self._health.trial_at:
             self.due = max(now, min(self.due, self._health.trial_at))
-        self.due = max(self.due, self._not_before)
         self._core.wheel.add(self)
