@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.gate import Gate, free_port, until
 from tests.e2e.net import DID, NUMBER, Net
 from tests.e2e.phone import Endpoint, Leg, Message, Udp, establish, request_and_answer
+from tests.e2e.test_tls import Pki
 from tests.net.dns_server import DnsServer
 
 AT_ONCE = 10.0
@@ -24,12 +25,12 @@ def dns(net: Net) -> Iterator[DnsServer]:
         yield server
 
 
-def points(dns: DnsServer, *targets: tuple[str, int, int]) -> None:
+def points(dns: DnsServer, *targets: tuple[str, int, int], service: str = "_sip._udp") -> None:
     """These are the SRV targets of the trunk: address, port, priority."""
     for n, (host, _, _) in enumerate(targets):
         dns.set("A", f"gw{n}.trunk.example", host)
     records = [f"{priority} 1 {port} gw{n}.trunk.example." for n, (_, port, priority) in enumerate(targets)]
-    dns.set("SRV", "_sip._udp.trunk.example", *records)
+    dns.set("SRV", f"{service}.trunk.example", *records)
 
 
 def of(endpoint: Endpoint, priority: int = 0) -> tuple[str, int, int]:
@@ -165,6 +166,26 @@ def test_names_of_the_machine(net: Net) -> None:
     caller = net.add(Udp("127.0.0.2"))
     out, into = establish(caller, gate.address, NUMBER, carrier)
     request_and_answer(out, into, "BYE")
+
+
+def test_over_tls_the_name_of_the_uri_is_proven(net: Net, dns: DnsServer) -> None:
+    """RFC 5922 §7: not the target that an SRV record names, or whoever can forge DNS would be believed. The first one
+    proves only that, and nothing of a call is said to it."""
+    pki = Pki(net)
+    target = pki.server(4, pki.authority.issue("target", "gw0.trunk.example"))
+    carrier = pki.server(3, pki.authority.issue("named", "trunk.example"))
+    points(dns, of(target), of(carrier, 10), service="_sips._tcp")
+    pbx = net.pbx()
+    section = {"servers": [dns.text], "timeout_ms": 300}
+    gate = net.gate(pbx, "sips:trunk.example", trunk=pki.trunk(), tls=pki.section(), dns=section).run()
+    leg = Leg.call(pbx, gate.address, NUMBER)
+    line = net.add(carrier.accept())
+    invite = line.expect("INVITE", call_id=leg.call_id)
+    assert invite.uri == f"sip:{NUMBER}@trunk.example"
+    Leg.answering(line, invite).answer(486)
+    leg.ack(pbx.expect(486, "INVITE", leg.call_id))
+    assert gate.line("call", call_id=leg.call_id)["attempts"] == 2
+    gate.line("tls failed")
 
 
 # -- health -----------------------------------------------------------------------------------------------------------
