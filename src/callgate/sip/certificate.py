@@ -1,4 +1,4 @@
-"""Who a certificate is for, as SIP sees it (RFC 5922). It is given as the mapping that `SSLSocket.getpeercert` makes."""
+"""Who a certificate is for, as SIP sees it (RFC 5922). It is given as the mapping that `getpeercert` makes."""
 
 from __future__ import annotations
 
