@@ -6,7 +6,6 @@ that follows it at once goes through.
 
 from __future__ import annotations
 
-import gc
 import re
 from collections.abc import Callable, Iterable, Iterator
 from signal import ITIMER_VIRTUAL, SIGVTALRM, setitimer, signal
@@ -47,15 +46,6 @@ def watchdog() -> Iterator[None]:
     yield
     setitimer(ITIMER_VIRTUAL, 0.0)
     signal(SIGVTALRM, before)
-
-
-@pytest.fixture
-def racks() -> Iterator[Callable[..., Rack]]:
-    try:
-        yield Rack
-    finally:
-        gc.unfreeze()
-        gc.enable()
 
 
 def takes(rack: Rack, data: bytes, sender: str) -> list[Send]:
