@@ -333,6 +333,7 @@ def test_rubbish_on_a_stream(net: Net) -> None:
         for last in (2, 3, 9):
             for data in (
                 b"OPTIONS sip:x SIP/2.0\r\nSubject: " + b"a" * 70_000,
+                b"OPTIONS sip:x SIP/2.0\r\nSubject: " + b"a" * 10_000_000,
                 b"OPTIONS sip:x SIP/2.0\r\n" + b"a: b\r\n" * 12_000,
                 noise.randbytes(140_000),
             ):

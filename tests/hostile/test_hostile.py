@@ -6,7 +6,6 @@ that follows it at once goes through.
 
 from __future__ import annotations
 
-import gc
 import re
 from collections.abc import Callable, Iterable, Iterator
 from signal import ITIMER_VIRTUAL, SIGVTALRM, setitimer, signal
@@ -15,6 +14,7 @@ from types import FrameType
 import pytest
 from tests.hostile import corpus
 from tests.hostile.corpus import EVIL, PASSES, SILENCE, Hostile
+from tests.torture import wire
 from tests.torture.rack import Rack
 from tests.torture.wire import Octets
 
@@ -47,15 +47,6 @@ def watchdog() -> Iterator[None]:
     yield
     setitimer(ITIMER_VIRTUAL, 0.0)
     signal(SIGVTALRM, before)
-
-
-@pytest.fixture
-def racks() -> Iterator[Callable[..., Rack]]:
-    try:
-        yield Rack
-    finally:
-        gc.unfreeze()
-        gc.enable()
 
 
 def takes(rack: Rack, data: bytes, sender: str) -> list[Send]:
@@ -92,6 +83,19 @@ def check(rack: Rack, sent: list[Send], data: bytes, sender: str) -> None:
         assert len(sent) <= 1
 
 
+def is_answered(rack: Rack, sent: list[Send]) -> None:
+    """Whoever gets one of these refuses it at once: three calls without an answer would be a trunk that is down."""
+    for send in sent:
+        request = Octets(send.data)
+        if request.code or request.method == b"ACK":
+            continue
+        side = rack.pbx if send.flow.host == rack.pbx.flow.host else rack.carrier
+        if request.method == b"INVITE":
+            rack.takes(wire.answer_to(send.data, 100), side.flow)
+        rack.takes(wire.answer_to(send.data, 486 if request.method == b"INVITE" else 200), side.flow)
+    rack.out = []
+
+
 def outcome(rack: Rack, sent: list[Send]) -> str:
     """What the PBX hears, in the words of the corpus."""
     said = [(send.flow.host, Octets(send.data)) for send in sent]
@@ -116,6 +120,7 @@ def test_each_message(racks: Callable[..., Rack], table: str, sender: str) -> No
                 check(rack, sent, hostile.data, sender)
                 if sender == "pbx" and hostile.expected:
                     assert outcome(rack, sent) in hostile.expected.split()
+                is_answered(rack, sent)
                 rack.legit()
             except AssertionError as broken:
                 raise AssertionError(f"{hostile.name}: {broken}\n{hostile.data[:300]!r}") from broken
@@ -164,6 +169,7 @@ def test_a_length_on_a_stream(racks: Callable[..., Rack], hostile: Hostile, stre
         assert outcome(rack, sent) == hostile.expected
     assert rack.closed == (stream == "closed")
     rack.hung_up.clear()
+    is_answered(rack, sent)
     rack.legit()
     rack.after(SETTLED)
     rack.out = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.proxy.ladder import World
-from tests.proxy.stores import SAME_TURN
+from tests.proxy.stores import SAME_TURN, Kind
 from tests.torture.wire import Octets
 
 from callgate.proxy.commands import Send
@@ -16,8 +16,10 @@ class Rack(World):
 
     LEGIT = b"legit"
 
-    def __init__(self, over: str, *, any_number: bool = True, **options: object) -> None:
-        super().__init__(SAME_TURN, any_number=any_number, pbx_over=over, **options)  # type: ignore[arg-type]
+    def __init__(
+        self, over: str, *, store: Kind = SAME_TURN, any_number: bool = True, **options: object
+    ) -> None:
+        super().__init__(store, any_number=any_number, pbx_over=over, **options)  # type: ignore[arg-type]
         self.stream = over == "TCP"
         self.out: list[Send] | None = None
         self.closed = False

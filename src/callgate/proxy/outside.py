@@ -44,9 +44,6 @@ class Outside:
         if hops is None:
             return
         method = request.method
-        if method == b"REGISTER":
-            self._register(request, key, flow, peer, now)
-            return
         try:
             routes = take_own_routes(request, self.core.directory)
             uri = parse_uri(request.uri)
@@ -56,6 +53,9 @@ class Outside:
             return
         if uri.scheme not in SCHEMES:
             self.core.answer(request, key, 416, flow, now)
+            return
+        if method == b"REGISTER":
+            self._register(request, key, flow, peer, now)
             return
         fault = _disguise(uri) if peer.key is not None and not peer.key.trunk.any_number else ""
         if fault:
