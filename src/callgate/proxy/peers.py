@@ -119,9 +119,9 @@ class Key:
     further attempt claims (a failover is a new call to the carrier), `lines` are those of `outbound` without
     the rate. `pbx_groups` is what a call in tries; they change where the PBX is a name (`pbx_site`);
     of a key that is `registered` it is whoever has registered. `max_call_seconds` may be None. `congestion` is how
-    far its calls are slowed (K11). `require` names what has to show that a call is this key's (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is.
-    `trusted`: what it asserts of a
-    caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
+    far its calls are slowed (K11). `require` names what has to show that a call is this key's (`source`, `digest`,
+    `tls`, `header`), all of it; empty: the strongest that there is. `trusted`: what it asserts of a caller is passed
+    on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
     `only_number` is its DID where it has exactly one.
     """
 
