@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
+from contextlib import closing
 
 import pytest
-from tests.e2e.gate import Gate
+from tests.certificates import Authority
+from tests.e2e.gate import Gate, until
 from tests.e2e.net import DID, NUMBER, Net
 from tests.e2e.phone import SDP, Leg, Udp
 from tests.e2e.ua import Baresip, Linphone, UserAgent
@@ -14,7 +17,7 @@ USER, PASSWORD = "1001", "the-secret-of-1001"
 AGENTS: dict[str, type[UserAgent]] = {"baresip": Baresip, "linphonec": Linphone}
 ALGORITHMS = {"baresip": ["MD5"], "linphonec": ["SHA-256"]}
 """baresip 1.0 knows MD5 only, and gives up where another algorithm is offered first."""
-OVER = ("udp", "tcp")
+OVER = ("udp", "tcp", "tls")
 
 
 class Place:
@@ -26,13 +29,18 @@ class Place:
         user = {"username": USER, "password": PASSWORD}
         key = {"sources": [], "pbx": "registered", "digest": [user]}
         digest = {"algorithms": algorithms}
-        self.gate: Gate = net.gate(net.pbx(), self.carrier, key=key, digest=digest).run()
+        authority = Authority(net.folder)
+        authority.issue("gate", net.host(1))
+        tls = {"certificate": "gate.crt", "private_key": "gate.key"}
+        self.ca = authority.file
+        self.gate: Gate = net.gate(net.pbx(), self.carrier, key=key, digest=digest, tls=tls).run()
 
     def phone(self, kind: str, over: str = "udp", last: int = 2, password: str = PASSWORD) -> UserAgent:
         """One that has been started at `host(last)`."""
         folder, host = self.net.folder / f"{kind}-{last}", self.net.host(last)
-        make = AGENTS[kind]
-        return self.net.add(make(folder, host, self.gate.address, USER, over=over, password=password))
+        gate = self.gate.tls if over == "tls" else self.gate.address
+        phone = AGENTS[kind](folder, host, gate, USER, over=over, password=password, ca=self.ca)
+        return self.net.add(phone)
 
 
 @pytest.fixture
@@ -97,15 +105,16 @@ def test_calls_out(place: Place, kind: str, over: str) -> None:
     assert (line["ended_by"], line["direction"]) == ("callee", "outbound")
 
 
-@pytest.mark.parametrize("kind", AGENTS)
-def test_rings_after_the_gate_was_killed(place: Place, kind: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("kind", ["linphonec"])
+def test_rings_after_a_restart_of_the_gate(place: Place, kind: str, number: int) -> None:
     """Nothing is told to the phone: the new gate has it from the disk."""
     gate, carrier = place.gate, place.carrier
     phone = place.phone(kind)
     phone.registered()
-    gate.line("registered")
-    gate.signal(signal.SIGTERM)
-    assert gate.wait() == 0
+    until(lambda: rows(gate), "the registration is on the disk")
+    gate.signal(number)
+    gate.wait()
     gate.run()
     assert gate.line("registrations taken up")["contacts"] >= 1
     leg = calls_in(gate, carrier, phone)
@@ -113,6 +122,31 @@ def test_rings_after_the_gate_was_killed(place: Place, kind: str) -> None:
     leg.send("BYE")
     carrier.expect(200, "BYE", leg.call_id)
     phone.is_free()
+
+
+def rows(gate: Gate) -> int:
+    """Contacts on the disk."""
+    with closing(sqlite3.connect(gate.file.parent / "state" / "registrations.db")) as db:
+        try:
+            return int(db.execute("SELECT count(*) FROM registrations").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
+
+
+@pytest.mark.parametrize("kind", ["baresip"])
+def test_a_phone_whose_connection_ends(place: Place, kind: str) -> None:
+    """It is bound still, and can't be reached: a call is refused at once, and the log says why."""
+    gate, carrier = place.gate, place.carrier
+    phone = place.phone(kind, "tcp")
+    phone.registered()
+    gate.line("registered")
+    phone.close()
+    assert gate.line("registration lost")["reason"] == "its connection has ended"
+    leg = Leg.call(carrier, gate.address, DID)
+    answer = carrier.final("INVITE", leg.call_id)
+    assert answer.code == 480
+    leg.ack(answer)
+    gate.settle("registrations", 1, key="acme")
 
 
 def test_both_ring_and_one_answers(net: Net) -> None:
