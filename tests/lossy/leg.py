@@ -243,13 +243,14 @@ class Leg:
         if dialog is None:
             dialog = self.dialogs[response.to_tag] = Dialog(self, response, response.cseq)
         dialog.acknowledge(response)
+        self.belief = self.belief or "answered"  # also where the BYE has overtaken it
         if dialog.stage != "early":
             return
         dialog.target, dialog.routes = response.contact, response.routes[::-1]  # §13.2.2.4
         dialog.known = True
         dialog.is_up()
         if self.main is None:
-            self.main, self.belief = dialog, "answered"
+            self.main = dialog
             for other in self.dialogs.values():
                 if other.stage == "early":
                     other.over()

@@ -3,8 +3,8 @@ let anything happen.
 
 A line is held from the moment the gate sends the INVITE on until the final answer of 300 and more goes up; an answered
 call until the last of its dialogs is over: the carrier's BYE has come, a BYE of the PBX has got its final answer (any
-but 401 and 407) or none in 32 s or ICMP, a re-INVITE or UPDATE has got a 481, or 64 s went by without an ACK. And a
-line is held for each callee of the carrier that picks up when nobody waits any more, until one side has hung up: the
+but 401 and 407) or none in 32 s or ICMP, a re-INVITE or UPDATE has got a 481, or 64 s have gone by without an ACK. And
+one is held for each callee of the carrier that picks up when nobody waits any more, until one side has hung up: the
 caller, the callee or the gate.
 """
 
@@ -45,8 +45,8 @@ class Held:
         self.state = "tried"  # then up, then over; or over at once
         self.up: set[str] = set()  # callee's tags of dialogs that are up
         self.known: set[str] = set()  # and of those that are or were
-        self.up_at = 0.0
-        self.acked = False
+        self.up_at = 0.0  # when the latest of them picked up
+        self.acked: set[str] = set()  # those of which the caller has shown that it knows of the answer
         self.open: dict[str, Open] = {}
         self.late: set[str] = set()  # callee's tags of dialogs with nobody
 
@@ -116,16 +116,14 @@ class Model:
         own = len(text.all("via")) == 1
         if text.method == "CANCEL" or (own and text.method == "ACK") or not new:
             return
-        if to_callee and not own and call.state == "up":
-            call.acked = True  # an ACK, or what only comes after one
+        tag = text.to_tag if to_callee else text.from_tag
+        if to_callee and not own and call.state == "up" and text.method not in ("PRACK", "UPDATE"):
+            call.acked.add(tag)  # an ACK, or what only comes after one
         if text.method == "ACK":
             return
-        tag = text.to_tag if to_callee else text.from_tag
         if own and to_carrier:
-            if call.state == "over":
-                call.known.discard(
-                    tag
-                )  # a copy of an answer that was heard, when all of its call is forgotten
+            if call.state == "over":  # a copy of an answer that was heard, when all of its call is forgotten
+                call.known.discard(tag)
             call.picked_up_late(tag)
         call.open[text.branch] = Open(text.method, tag, now, to_carrier, own, own and tag in call.late)
         if text.method == "BYE" and not to_carrier and not own:
@@ -139,8 +137,9 @@ class Model:
         if call.state == "over":
             call.picked_up_late(text.to_tag)
         if call.state == "tried":
-            call.state, call.up_at = "up", now
+            call.state = "up"
         if call.state == "up" and text.to_tag not in call.known:
+            call.up_at = now
             call.up.add(text.to_tag)
             call.known.add(text.to_tag)
 
@@ -157,13 +156,14 @@ class Model:
                     del call.open[branch]
                     if request.method == "BYE":
                         call.answered(request, 408)
-            if call.state == "up" and not call.acked and now >= call.up_at + NO_ACK:
-                call.state = "over"
+            if call.up - call.acked and now >= call.up_at + NO_ACK:
+                for tag in call.up - call.acked:
+                    call.dialog_over(tag)
 
     def unsure(self, now: float) -> bool:
         """Whether something is timing out just now."""
         times = [r.since + TIMER_F for c in self.calls.values() for r in c.open.values()]
-        times += [c.up_at + NO_ACK for c in self.calls.values() if c.state == "up" and not c.acked]
+        times += [c.up_at + NO_ACK for c in self.calls.values() if c.up - c.acked]
         return any(abs(now - at) <= UNSURE for at in times)
 
 

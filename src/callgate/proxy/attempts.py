@@ -148,6 +148,10 @@ class Attempts:
         """The first 2xx has come."""
         raise NotImplementedError
 
+    def picked_up_too(self, now: float) -> None:
+        """A further callee has picked up."""
+        raise NotImplementedError
+
     def picked_up_late(
         self, client: InviteClientTransaction, response: Message, first: bool, told: bool, now: float
     ) -> None:
@@ -350,6 +354,8 @@ class Attempts:
                     self._cancel(other, now)
             self.attempts.clear()
             self.current.clear()
+        elif self.phase is Phase.UP and first:
+            self.picked_up_too(now)
         told = self._pass_on(response, now)
         if self.phase is Phase.OVER:
             self.picked_up_late(client, response, first, told, now)

@@ -43,10 +43,10 @@ class Call(Attempts):
     """`leg` is the number of the call, unique over restarts, and the id of its claim.
 
     `caller` and `callees` are the sides of the dialog: whoever answered first, then further callees with To tags of
-    their own (RFC 3261 §12.1.2). `to_line` is the To of the answer.
+    their own (RFC 3261 §12.1.2). `to_line` is the To of the answer; `up_at` is when the latest callee picked up.
     """
 
-    __slots__ = ("acked", "from_line", "to_line")
+    __slots__ = ("from_line", "to_line", "up_at")
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Call(Attempts):
         super().__init__(core, leg, key, direction, request, server, flow, now)
         self.from_line = b""
         self.to_line = b""
-        self.acked = False
+        self.up_at = 0.0
         server.user = self
         core.live_calls += 1
 
@@ -137,7 +137,7 @@ class Call(Attempts):
     ) -> None:
         """The call is up. What was needed to try targets is not needed any more."""
         self.callees = tuple(sorted(self.callees, key=lambda other: other is not side))
-        self.record.answer_at = now
+        self.record.answer_at = self.up_at = now
         self.record.final_code = response.code
         request = self.request
         assert request is not None
@@ -148,6 +148,10 @@ class Call(Attempts):
         self.core.out.append(Renew(self.leg, NEVER if longest is None else longest + SPARE))
         first = self.core.directory.probing.earliest
         self._wake(now + min(NO_ACK, longest or NO_ACK, first))
+
+    def picked_up_too(self, now: float) -> None:
+        self.up_at = now
+        self._wake(min(self.due, now + NO_ACK))
 
     def picked_up_late(
         self, client: InviteClientTransaction, response: Message, first: bool, told: bool, now: float
@@ -181,13 +185,25 @@ class Call(Attempts):
                 self.record.rule = "C1"
                 self.record.reason = f"max_call_seconds {longest:g} reached"
                 self.core.hang_up(self, now)
-        elif not self.acked and now >= answered + NO_ACK:
-            self.core.counts.reaped(self.key, "no_ack")
-            self.record.reason = "the answer was never acknowledged"
-            self.end(now, "caller")
-        else:
-            self._wake(until if self.acked else min(until, answered + NO_ACK))
+            return
+        if not self._acknowledged and now >= self.up_at + NO_ACK:
+            self._never_acknowledged(now)
+        if self.phase is Phase.UP:
+            self._wake(until if self._acknowledged else min(until, self.up_at + NO_ACK))
             self.look_again(now)
+
+    @property
+    def _acknowledged(self) -> bool:
+        """Whether the caller has acknowledged every dialog that is up."""
+        return bool(self.callees) and all(x.acknowledged for x in self.callees if x.stage is Stage.UP)
+
+    def _never_acknowledged(self, now: float) -> None:
+        """Callees whose ACK never came have given up."""
+        self.core.counts.reaped(self.key, "no_ack")
+        reason = "the answer was never acknowledged"
+        for side in self.callees or (None,):
+            if side is None or (side.stage is Stage.UP and not side.acknowledged):
+                self.dialog_over(side, now, "caller", reason)
 
     def look_again(self, now: float) -> None:
         """What is known of the life of its dialogs has changed, or it is time to ask."""

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from callgate.proxy.core import Core
 
 
+EARLY_TOO = frozenset((b"PRACK", b"UPDATE"))
+"""All else of a caller comes after its ACK: whoever sends it has the answer."""
+
+
 class Path:
     """A dialog as one request sees it."""
 
@@ -196,7 +200,8 @@ class Inside:
         if call is not None:
             token = token or call.tokens[-1]
             if sender is call.caller and call.phase is Phase.UP:
-                call.acked = True  # an ACK, or what only comes after one
+                if method not in EARLY_TOO:
+                    receiver.acknowledged = True
             elif sender is call.caller and self.core.late.open:
                 self.core.late.taken_up(call.call_id, receiver.tag, now)
         account = path.key.trunk.account if path.from_pbx else None
