@@ -4,7 +4,9 @@ and of the trunk apart from then on."""
 from __future__ import annotations
 
 import pytest
+from tests.proxy import callers
 from tests.proxy.agent import Agent
+from tests.proxy.callers import again, knows
 from tests.proxy.challenge import (
     ACCOUNT,
     PROXY,
@@ -521,6 +523,30 @@ def test_credentials_of_the_pbx_stay_its_own(world: World) -> None:
     """§22.3: for a realm that the PBX has answered itself, the gate keeps out of it."""
     own = 'Proxy-Authorization: Digest username="pbx", realm="carrier.example", nonce="old", uri="x", response="0"'
     passes_up(world, challenge(), invite=(own,))
+
+
+def test_credentials_for_the_gate_itself_are_not_the_trunks(world: World) -> None:
+    """A digest user of the gate, where the trunk happens to name the same realm: what was for the gate went no
+    further, so the trunk's challenge is still the gate's to answer."""
+    knows(world)
+    phone = world.stranger
+    first = phone.sends("INVITE")
+    asked = phone.gets("407")
+    phone.sends("ACK")
+    again(phone, first, callers.credentials(asked, "INVITE", first.uri))
+    phone.gets("100")
+    invite = world.carrier.gets("INVITE")
+    assert invite.cseq == 2
+    assert not credentials(invite)
+    world.carrier.sends("407", headers=[challenge(realm=callers.REALM)])
+    world.carrier.gets("ACK")
+    answer = world.carrier.gets("INVITE")
+    assert answer.cseq == 3
+    check(answer, realm=callers.REALM)
+    world.carrier.sends("486")
+    world.carrier.gets("ACK")
+    assert phone.gets("486").cseq == 2
+    phone.sends("ACK")
 
 
 def test_a_trunk_without_credentials_challenges_the_pbx(ladder: Ladder) -> None:

@@ -258,6 +258,28 @@ def test_the_gates_own_bye_is_refused(ladder: Ladder) -> None:
     world.holds_nothing()
 
 
+def test_the_gates_own_bye_to_somebody_else_carries_none(ladder: Ladder) -> None:
+    """Where the carrier's Contact leads elsewhere, a challenge from there is not answered."""
+    world = ladder(account=ACCOUNT, max_call_seconds=10.0)
+    elsewhere = world.stranger
+    world.pbx.sends("INVITE")
+    world.pbx.gets("100")
+    world.carrier.gets("INVITE")
+    asks_again(world, "INVITE", "n0")
+    world.carrier.sends("200", change={"contact": f"<sip:x@{elsewhere.sent_by}>", "record-route": None})
+    world.pbx.gets("200")
+    world.pbx.sends("ACK")
+    elsewhere.legs = world.carrier.legs
+    carries_none(elsewhere.gets("ACK"))
+    world.after(10.1)
+    world.pbx.gets("BYE")
+    world.pbx.sends("200 BYE")
+    carries_none(elsewhere.gets("BYE"))
+    elsewhere.sends("407 BYE", headers=[challenge("bait")])
+    elsewhere.gets_nothing()
+    world.holds_nothing()
+
+
 def test_the_byes_of_pbx_and_gate_cross(ladder: Ladder) -> None:
     """The PBX's has a number of its own."""
     world = ladder(account=ACCOUNT, max_call_seconds=10.0)

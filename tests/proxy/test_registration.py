@@ -236,10 +236,11 @@ def test_a_binding_that_cannot_be_renewed_ends(registering: Registering) -> None
     assert world.now - world.started >= 100
     assert tries >= 3
     assert alerts(world) == ["the answer is 503"]
-    for _ in range(61):
-        if not world.carrier.inbox:
-            world.after(1)
-    answers(world, 200)
+    for code in (503, 200):
+        for _ in range(61):
+            if not world.carrier.inbox:
+                world.after(1)
+        answers(world, code)
     assert registered(world) == 1
     leaves(world)
 
@@ -386,6 +387,7 @@ def test_the_end_while_a_register_is_under_way(registering: Registering) -> None
     world.carrier.legs[last.call_id].got.remove(last)
     world.carrier.sends("200 REGISTER", headers=[f"Contact: {first.get('contact')}"])
     assert registered(world) == 0
+    assert world.core.registrations.busy
     world.carrier.legs[last.call_id].got.append(last)
     world.carrier.sends("200 REGISTER")
     assert not world.core.registrations.busy
