@@ -144,4 +144,4 @@ def test_many_sources_do_not_fill_the_memory(any_world: World) -> None:
         world.stranger.addresses.add((host, 5060))
         world.stranger.transmits(data, Flow(world.listeners[0], host, 5060))
     assert len(codes(world)) == 6000
-    assert len(world.core._strangers._answered) <= 4096
+    assert len(world.core.dispatch.strangers._answered) <= 4096

@@ -63,7 +63,7 @@ class Auth:
         if access is None or peer.exact:
             if peer.known:
                 return peer
-            self.core.refuse_stranger(request, flow, now)
+            self.core.dispatch.refuse_stranger(request, flow, now)
             return None
         shown = access.shown(request)
         if not shown and peer.known:
@@ -170,9 +170,9 @@ class Auth:
         core = self.core
         if self._throttle.shut_out(flow.host, now):
             core.counts.rejected(Digest.SHUT_OUT.value)
-            core.answer_stranger(request, 403, flow, now)
+            core.dispatch.answer_stranger(request, 403, flow, now)
         elif not access.users:
-            core.refuse_stranger(request, flow, now)
+            core.dispatch.refuse_stranger(request, flow, now)
         else:
             core.counts.rejected(digest.value)
             self._challenge(access, request, flow, now, stale=digest is Digest.STALE)

@@ -25,58 +25,48 @@ from callgate.proxy.answer import reply
 from callgate.proxy.attempts import Attempts, Phase
 from callgate.proxy.auth import Auth
 from callgate.proxy.call import Call
-from callgate.proxy.commands import Alert, Command, Hangup, Release, Send
-from callgate.proxy.counts import KNOWN_METHODS, Counts
+from callgate.proxy.commands import Alert, Command, Hangup, Release
+from callgate.proxy.counts import Counts
 from callgate.proxy.cseq import Shifts
 from callgate.proxy.dialog import Stage
+from callgate.proxy.dispatch import Dispatch
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.forward import (
     Routes,
-    checked,
-    reply_flow,
     request_out,
-    stamp,
     without_own_maddr,
 )
 from callgate.proxy.hangup import HangUp
 from callgate.proxy.inside import Inside
 from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
-from callgate.proxy.outside import ALLOW, Outside
-from callgate.proxy.peers import Directory, Key, Peer
+from callgate.proxy.outside import Outside
+from callgate.proxy.peers import Directory, Key
 from callgate.proxy.places import Random
 from callgate.proxy.registrar import Registrar
 from callgate.proxy.registration import Registrations
 from callgate.proxy.relay import Relay, Way
-from callgate.proxy.strangers import Strangers
 from callgate.proxy.streams import Streams
 from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
 from callgate.proxy.transactions import CANCEL_MARK, Transactions, server_key
-from callgate.proxy.transactions import Key as TransactionKey
 from callgate.proxy.trunks import Trunks
 from callgate.proxy.wheel import Wheel
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import COOKIE
 from callgate.sip.message import (
     FROM,
-    OTHER_VERSION,
     VIA,
     Message,
     parse,
 )
-from callgate.sip.transaction import State
-from callgate.sip.uri import Uri, parse_uri
+from callgate.sip.uri import Uri
 
 CHALLENGE_SECONDS = 10.0
 """How long a caller has to answer a challenge of the trunk."""
 CHALLENGES_MAX = 10_000
 DATAGRAM_MAX = 1300
 """Octets of a request beyond which it goes over a stream (RFC 3261 §18.1.1)."""
-OTHER_METHOD = "CSeq names another method"
-UNKNOWN_METHOD = "CSeq names another method, and this one is unknown"
-FAULT_CODES = {OTHER_VERSION: 505, UNKNOWN_METHOD: 501}
-"""What is not answered with 400 (RFC 4475 §3.1.2.16, §3.1.2.18)."""
 WAIT_AGAIN = 0.02
 """Seconds until a copy asks again for a token when nobody knows when one comes free."""
 
@@ -120,13 +110,13 @@ class Core:
         self._branch = 0
         self._asked: dict[int, Asker] = {}  # claims that the store has not answered
         self._asked_order: deque[tuple[float, int]] = deque()
-        self._strangers = Strangers()
         self._touched: set[str] = set()
         self._challenged: dict[tuple[bytes, bytes, bytes], tuple[int, float, Target | None]] = {}
         self.streams = Streams()
         self.auth = Auth(self)
         self.shifts = Shifts()
         self.registrar = Registrar(self)
+        self.dispatch = Dispatch(self)
         self.outside = Outside(self)
         self.inside = Inside(self)
         self.late = LateAnswers(self)
@@ -155,10 +145,10 @@ class Core:
             return
         message.marked = self.directory.edge.search(data) is not None
         if message.code:
-            self._response(message, flow, now)
+            self.dispatch.response(message, flow, now)
         else:
             try:
-                self._request(message, flow, now)
+                self.dispatch.request(message, flow, now)
             except Exception as error:
                 self.errors.append(error)
                 self._give_up(message, now)
@@ -180,7 +170,7 @@ class Core:
             message = None
         if message is not None and not message.code:
             message.faults.append("Content-Length makes no sense")
-            self._request(message, flow, now)
+            self.dispatch.request(message, flow, now)
         else:
             self.counts.rejected("framing")
         self.out.append(Hangup(flow))
@@ -419,160 +409,3 @@ class Core:
                     request, uri, token, stream, routes, hops, now, came=came, route=route, mark=mark
                 )
         return to, branch, data
-
-    # -- responses ---------------------------------------------------------------------------------------
-
-    def _response(self, response: Message, flow: Flow, now: float) -> None:
-        """RFC 3261 §18.1.2, §16.7 step 1; RFC 6026 §7.3: what matches no transaction of ours is dropped."""
-        self.counts.received(response.method, response.code)
-        if response.faults:
-            self.counts.rejected("malformed response")
-            return
-        via = response.via
-        branch = via.branch[len(COOKIE) :]
-        if response.method == b"CANCEL":
-            branch += CANCEL_MARK
-        client = self.layer.clients.get(branch)
-        if client is None or via.sent_by != client.flow.listener.sent_by:
-            late = client is None and 200 <= response.code < 300 and response.method == b"INVITE"
-            if not (late and self.late.stray(response, branch, flow, now)):
-                self.counts.rejected("stray response")
-            return
-        if flow.host != client.flow.host and not self._same_peer(flow, client.flow):
-            self.counts.rejected("response from elsewhere")
-            return
-        self.layer.received(client, response, now)
-
-    def _same_peer(self, flow: Flow, other: Flow) -> bool:
-        """Whether two addresses belong to the same key or trunk: a carrier may answer from another of its own."""
-        one, two = self.directory.identify(flow), self.directory.identify(other)
-        if not one.known and not one.owners:
-            return False
-        if not two.known and not two.owners:
-            return True  # the target that a Contact gave, which nobody has configured
-        if one.trunk is not None or two.trunk is not None:
-            return one.trunk is two.trunk
-        return any(key is one.key or key in one.owners for key in (two.key, *two.owners) if key is not None)
-
-    # -- requests ----------------------------------------------------------------------------------------
-
-    def _request(self, request: Message, flow: Flow, now: float) -> None:
-        method = request.method
-        peer = self.directory.identify(flow)
-        self.counts.received(method, 0)
-        via = request.via
-        if not request.faults:
-            if method not in KNOWN_METHODS and method.upper() in KNOWN_METHODS:
-                request.faults.append("a method in the wrong case")  # they are case-sensitive (RFC 3261 §7.1)
-            elif request.cseq_method != method:
-                request.faults.append(OTHER_METHOD if method in KNOWN_METHODS else UNKNOWN_METHOD)
-            elif not request.from_tag and via.branch.startswith(COOKIE):
-                request.faults.append("From without a tag")
-        if request.faults:
-            self._malformed(request, flow, peer, now)
-            return
-        stamp(request, flow)
-        key = server_key(request, via)
-        server = self.layer.servers.get(key)
-        if server is not None and server.flow.host == flow.host:
-            if method != b"ACK":
-                self.layer.again(server, request, now)
-                return
-            if server.state is not State.ACCEPTED:
-                self.layer.again(server, request, now)
-                return
-        elif server is not None:
-            self.counts.rejected("another's branch")  # the same branch from elsewhere: forged
-            return
-        if method == b"CANCEL":
-            self._cancel(request, key, flow, peer, now)
-        elif request.to_tag:
-            self.inside.take(request, key, flow, peer, now)
-        elif method == b"ACK":
-            self.counts.rejected("stray ACK")
-        elif self.directory.access is None and peer.known:
-            self.outside.take(request, key, flow, peer, now)
-        else:
-            who = self.auth.admit(request, flow, peer, now)
-            if who is not None:
-                self.outside.take(request, key, flow, who, now)
-
-    def _malformed(self, request: Message, flow: Flow, peer: Peer, now: float) -> None:
-        """400 where an answer is possible; a stranger's rubbish counts against its one answer a second. Where the
-        Via can't be read it goes back as it came, to where it came from (RFC 4475 §3.1.2.1, §3.1.2.16)."""
-        self.counts.rejected("malformed request")
-        if request.method == b"ACK" or VIA not in request.at:
-            return
-        if peer.key is None and peer.trunk is None and not self._strangers.may_answer(flow.host, now):
-            return
-        to = flow
-        if request.via is not None:
-            stamp(request, flow)
-            to = reply_flow(request, flow)
-        fault = request.faults[0]
-        code = next((FAULT_CODES[f] for f in request.faults if f in FAULT_CODES), 400)
-        warning = [] if peer.trunk is not None else [b'Warning: 399 callgate "%b"' % fault.encode("ascii")]
-        self.counts.sent(request.method, code)
-        data = reply(request, code, self.signer.tag(request.value(VIA)), warning)
-        self.out.append(Send(to, data))
-
-    def refuse_stranger(self, request: Message, flow: Flow, now: float) -> None:
-        """One 403 per source and second, else silence."""
-        self.counts.rejected("unknown source")
-        text = "requests from an address that is no key's and no trunk's are refused"
-        self.alert(Alert("no-key", "info", "", text, details={"source": flow.host}), now)
-        self.answer_stranger(request, 403, flow, now)
-
-    def answer_stranger(self, request: Message, code: int, flow: Flow, now: float) -> None:
-        """Without a transaction, and once per source and second."""
-        if self._strangers.may_answer(flow.host, now):
-            self.counts.sent(request.method, code)
-            self.out.append(Send(reply_flow(request, flow), reply(request, code, self.answer_tag(request))))
-
-    def _cancel(self, request: Message, key: TransactionKey, flow: Flow, peer: Peer, now: float) -> None:
-        """RFC 3261 §9.2, §16.10: the CANCEL itself is answered here; whom it cancels decides what follows.
-        It is never challenged and never limited: it gives lines back."""
-        invite = self.layer.servers.get((b"INVITE", *key[1:]))
-        if invite is None or invite.flow.host != flow.host:
-            if peer.key is None and peer.trunk is None:
-                self.refuse_stranger(request, flow, now)
-                return
-            self.answer(request, key, 481, flow, now)
-            return
-        self.answer(request, key, 200, flow, now)
-        if invite.user is not None:
-            invite.user.on_cancel(invite, request, now)
-
-    def answer(
-        self,
-        request: Message,
-        key: TransactionKey,
-        code: int,
-        flow: Flow,
-        now: float,
-        extra: list[bytes] | None = None,
-    ) -> None:
-        """A final answer of the gate's own to a new request."""
-        if request.method == b"ACK":
-            return
-        server = self.layer.open_server(request, key, reply_flow(request, flow), now)
-        self.counts.sent(request.method, code)
-        self.layer.respond(server, code, reply(request, code, self.answer_tag(request), extra), now)
-
-    def validate(self, request: Message, key: TransactionKey, flow: Flow, now: float) -> int | None:
-        """The checks of RFC 3261 §16.3 that need no key. What Max-Forwards was; None when the request has been
-        answered."""
-        hops, code, extra = checked(request)
-        if code == 483 and request.method == b"OPTIONS" and self._names_gate(request.uri):  # §11
-            code, extra = 200, [ALLOW]
-        if code:
-            self.answer(request, key, code, flow, now, extra)
-            return None
-        return hops
-
-    def _names_gate(self, raw: bytes) -> bool:
-        try:
-            uri = parse_uri(raw)
-        except Malformed:
-            return False
-        return bool(uri.host) and self.directory.is_own(uri.bare_host, uri.default_port)

@@ -72,7 +72,7 @@ class Inside:
             if peer.key is None and peer.trunk is None:
                 self._drop(request, flow, now)
             else:
-                self.core.answer(request, key, 400, flow, now)
+                self.core.dispatch.answer(request, key, 400, flow, now)
             return
         call = self.core.by_token.get(token) if token else self.core.by_call_id.get(request.call_id)
         path = self._known(call, request) if call is not None else self._verified(token, request)
@@ -90,10 +90,10 @@ class Inside:
                 self._drop(request, flow, now)
                 return
             self.core.counts.rejected("no dialog")
-            self.core.answer(request, key, 481, flow, now)
+            self.core.dispatch.answer(request, key, 481, flow, now)
             return
         flow.known = True  # it has shown that a dialog of ours is its own
-        hops = self.core.validate(request, key, flow, now)
+        hops = self.core.dispatch.validate(request, key, flow, now)
         if hops is None:
             return
         if path.call is None and path.from_pbx and request.method == b"INVITE":
@@ -102,14 +102,14 @@ class Inside:
             verdict = path.key.dial.judge(read_uri(uri))
             if not verdict.allowed and verdict.code != 484:
                 self.core.counts.rejected("re-INVITE of an unknown call")
-                self.core.answer(request, key, 403, flow, now)
+                self.core.dispatch.answer(request, key, 403, flow, now)
                 return
         self._pass_inside(request, key, flow, path, uri, target, routes, hops, token, now)
 
     def _drop(self, request: Message, flow: Flow, now: float) -> None:
         """Of a stranger: one 403 a second, and nothing to an ACK."""
         if request.method != b"ACK":
-            self.core.refuse_stranger(request, flow, now)
+            self.core.dispatch.refuse_stranger(request, flow, now)
 
     def _known(self, call: Call, request: Message) -> Path | None:
         """The sides of a call's dialog, as this request names them."""
@@ -219,13 +219,15 @@ class Inside:
             self.core.out.append(Send(over, data))
             return
         if uri[:5].lower() == b"sips:" and not to.listener.secure:
-            self.core.answer(request, key, 480, flow, now, NOT_SECURE.headers() if path.from_pbx else [])
+            self.core.dispatch.answer(
+                request, key, 480, flow, now, NOT_SECURE.headers() if path.from_pbx else []
+            )
             return
         passage = None
         if account is not None and shift is not None:
             passage = Passage(account, shift, request, routes)
             if not passage.raised:
-                self.core.answer(request, key, 500, flow, now, [USED_UP])
+                self.core.dispatch.answer(request, key, 500, flow, now, [USED_UP])
                 return
         server = self.core.layer.open_server(request, key, reply_flow(request, flow), now)
         relay = Relay(

@@ -40,7 +40,7 @@ class Outside:
         self.core = core
 
     def take(self, request: Message, key: TransactionKey, flow: Flow, peer: Peer, now: float) -> None:
-        hops = self.core.validate(request, key, flow, now)
+        hops = self.core.dispatch.validate(request, key, flow, now)
         if hops is None:
             return
         method = request.method
@@ -49,17 +49,17 @@ class Outside:
             uri = parse_uri(request.uri)
         except Malformed:
             scheme = request.uri.partition(b":")[0].lower()
-            self.core.answer(request, key, 416 if scheme not in SCHEMES else 400, flow, now)
+            self.core.dispatch.answer(request, key, 416 if scheme not in SCHEMES else 400, flow, now)
             return
         if uri.scheme not in SCHEMES:
-            self.core.answer(request, key, 416, flow, now)
+            self.core.dispatch.answer(request, key, 416, flow, now)
             return
         if method == b"REGISTER":
             self._register(request, key, flow, peer, now)
             return
         fault = _disguise(uri) if peer.key is not None and not peer.key.trunk.any_number else ""
         if fault:
-            self.core.answer(
+            self.core.dispatch.answer(
                 request, key, 484, flow, now, [b'Warning: 399 callgate "N2 %b"' % fault.encode()]
             )
             return
@@ -69,7 +69,7 @@ class Outside:
             _keep_loose(request, routes)
         own = bool(uri.host) and self.core.directory.is_own(uri.bare_host, uri.default_port)
         if method == b"OPTIONS" and own and (not uri.user or self._asks_gate(uri, request, peer)):
-            self.core.answer(request, key, 200, flow, now, [ALLOW])
+            self.core.dispatch.answer(request, key, 200, flow, now, [ALLOW])
         elif method == b"INVITE":
             self._invite(request, uri, key, flow, peer, routes, hops, now)
         else:
@@ -85,7 +85,7 @@ class Outside:
             why.append(
                 b'Warning: 399 callgate "calls go to the pbx of the config; for REGISTER: pbx: registered"'
             )
-        self.core.answer(request, key, 405, flow, now, [ALLOW, *why])
+        self.core.dispatch.answer(request, key, 405, flow, now, [ALLOW, *why])
 
     def _asks_gate(self, uri: Uri, request: Message, peer: Peer) -> bool:
         """An OPTIONS to the gate's own address whose user is nobody's number asks the gate itself."""
@@ -258,12 +258,12 @@ class Outside:
         if peer.trunk is not None:
             found = self._whose(request, peer.trunk)
             if found is None:
-                self.core.answer(request, server_key, 404, flow, now)
+                self.core.dispatch.answer(request, server_key, 404, flow, now)
                 return
             key, number = found
             groups = self._targets(key, number, parse_uri(request.uri))
             if not groups:
-                self.core.answer(request, server_key, 480 if key.registered else 503, flow, now)
+                self.core.dispatch.answer(request, server_key, 480 if key.registered else 503, flow, now)
                 return
             target = groups[0][0]
             uri = target.request_uri(parse_uri(request.uri))
@@ -276,23 +276,25 @@ class Outside:
             verdict = key.dial.judge(read_uri(request.uri))
             if not verdict.allowed:
                 refusal = Refusal(verdict.rule, verdict.reason, verdict.code)
-                self.core.answer(request, server_key, verdict.code, flow, now, refusal.headers())
+                self.core.dispatch.answer(request, server_key, verdict.code, flow, now, refusal.headers())
                 return
             groups = self.core.trunks.groups(key.trunk, now)
             if not groups:
                 refusal = self.core.trunks.refusal(key.trunk, now)
-                self.core.answer(request, server_key, refusal.code, flow, now, refusal.headers())
+                self.core.dispatch.answer(request, server_key, refusal.code, flow, now, refusal.headers())
                 return
             target = groups[0][0]
             uri = self.core.trunk_uri(parse_uri(request.uri), target.hostport, key)
             to, from_pbx, route = target.flow, True, b""
         if uri.startswith(b"sips:") and not (flow.listener.secure and to.listener.secure):
-            self.core.answer(request, server_key, 480, flow, now, NOT_SECURE.headers() if from_pbx else [])
+            self.core.dispatch.answer(
+                request, server_key, 480, flow, now, NOT_SECURE.headers() if from_pbx else []
+            )
             return
         refused = judge(request, key, from_pbx=from_pbx)
         if refused is not None:
             told = refused.headers() if from_pbx else []
-            self.core.answer(request, server_key, refused.code, flow, now, told)
+            self.core.dispatch.answer(request, server_key, refused.code, flow, now, told)
             return
         if request.marked:
             routes.edits.update(self.core.directory.edge.edits(request, key, from_pbx=from_pbx))
@@ -301,7 +303,7 @@ class Outside:
             shift = self.core.shifts.of(request.call_id, request.from_tag)
             passage = Passage(key.trunk.account, shift, request, routes)
             if not passage.raised:
-                self.core.answer(request, server_key, 500, flow, now, [USED_UP])
+                self.core.dispatch.answer(request, server_key, 500, flow, now, [USED_UP])
                 return
         server = self.core.layer.open_server(request, server_key, reply_flow(request, flow), now)
         relay = Relay(self.core, request, server, None, None, None, from_pbx, key)

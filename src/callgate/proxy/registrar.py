@@ -69,9 +69,9 @@ class Registrar:
             text = f"a REGISTER was answered with {refused.code}: {refused.text}"
             core.alert(Alert("register", "info", key.id, text, details={"source": flow.host}), now)
             warning = b'Warning: 399 callgate "%b"' % refused.text.encode("ascii", "replace")
-            core.answer(request, server_key, refused.code, flow, now, [*refused.headers, warning])
+            core.dispatch.answer(request, server_key, refused.code, flow, now, [*refused.headers, warning])
             return
-        core.answer(request, server_key, 200, flow, now, headers)
+        core.dispatch.answer(request, server_key, 200, flow, now, headers)
 
     def _register(self, request: Message, flow: Flow, key: Key, now: float) -> list[bytes]:
         """Do what it asks for; the headers of the 200. Raises Refused, and then nothing has changed."""
