@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 from tests import certificates
 from tests.certificates import Authority
-from tests.e2e.gate import DEADLINE, Address, Gate, spawn
+from tests.e2e.gate import DEADLINE, Address, Gate, spawn, until
 from tests.e2e.load import T1, Carrier, Pbx, run
 from tests.e2e.net import NUMBER, Net
 from tests.e2e.phone import Message, TlsStream, Udp, establish, request_and_answer
+from tests.e2e.test_digest import calls, gate_of
 
 FLOOD = Path(__file__).with_name("flood.py")
 CALLS, RATE = 60, 20.0
@@ -114,6 +115,20 @@ def test_a_stranger_at_the_address_of_the_flood_s_target(net: Net) -> None:
     out, into = establish(phones, gate.address, NUMBER, carrier)
     request_and_answer(out, into, "BYE")
     assert "stranger flood" not in rejected(gate)
+
+
+def test_a_user_whom_nobody_knows_by_its_address(net: Net) -> None:
+    """Once it has shown its password it is no stranger: its calls pass while strangers take all that strangers may."""
+    carrier, phone = net.carrier(), net.udp(9)
+    gate = gate_of(net, carrier).run()
+    first, _, _ = calls(phone, gate, carrier)
+    with flood(gate, [f"127.{net.number}.64.{1 + n}" for n in range(100)], rate=5000):
+        until(lambda: rejected(gate).get("stranger flood", 0) > 5000, "the flood is felt")
+        for _ in range(10):
+            out, into, _ = calls(phone, gate, carrier)
+            request_and_answer(out, into, "BYE")
+    first.send("BYE")
+    carrier.expect("BYE", call_id=first.call_id)
 
 
 def test_connections_of_strangers(net: Net) -> None:

@@ -38,6 +38,8 @@ class Owner:
         self.messages: list[tuple[bytes, Flow]] = []
         self.heads: list[tuple[bytes, Flow]] = []
         self.lost: list[bytes] = []
+        self.gone: list[Flow] = []
+        self.on_closed: Callable[[Flow], None] | None = None
         self.went: list[int] = []
         self.refused: list[str] = []
         self.relied_on: set[int] = set()
@@ -49,6 +51,11 @@ class Owner:
 
     def broken(self, head: bytes, flow: Flow, now: float) -> None:
         self.heads.append((head, flow))
+
+    def closed(self, flow: Flow) -> None:
+        self.gone.append(flow)
+        if self.on_closed is not None:
+            self.on_closed(flow)
 
     def undelivered(self, data: bytes, transport: str) -> None:
         self.lost.append(data)

@@ -47,6 +47,7 @@ class Kit:
         self.secure = transport == "tls"
         self.trust: Trust | None = None
         self.context: ssl.SSLContext | None = None
+        self.plain: ssl.SSLContext | None = None  # a client's that shows no certificate
         self.serves: ssl.SSLContext | None = None
         self.contexts: Made | None = None
         if self.secure:
@@ -54,6 +55,7 @@ class Kit:
             gate, peer = authority.issue("gate", "gate.example"), authority.issue("peer", "peer.example")
             self.trust = Trust("", ("peer.example",))
             self.context = certificates.client(authority.file, peer)
+            self.plain = certificates.client(authority.file)
             self.serves = certificates.server(peer)
             server = certificates.server(gate, authority.file)
             server.verify_mode = ssl.CERT_OPTIONAL
@@ -276,6 +278,28 @@ async def test_an_invite_waits_for_the_bytes_before_it(kit: Kit, slow: Slow) -> 
         assert not gate.streams.waiting
 
 
+async def test_it_waits_for_what_the_kernel_holds_too(kit: Kit, slow: Slow) -> None:
+    """Nothing waits in the gate, but the peer's window is shut: the INVITE would leave at nobody knows what time."""
+    gate = kit.gate()
+    async with running(gate):
+        connection = await slow.connected(gate)
+        flow = gate.flow(slow.port, kit.trust)
+        held = 0
+        while held < 5:  # for good, not for a moment
+            if not connection._kernel_holds():
+                gate.streams.send(flow, b"x" * 2000, 0)
+            await asyncio.sleep(0.02)
+            held = held + 1 if connection._kernel_holds() else 0
+            assert not connection._left
+        gate.streams.send(flow, b"the INVITE", 7)
+        await asyncio.sleep(0.1)
+        assert gate.owner.went == []
+        assert gate.streams.withdraw(7), "it can still be taken back"
+        gate.streams.send(flow, b"another", 8)
+        await slow.reads(b"another")
+        assert gate.owner.went == [8]
+
+
 async def test_one_that_is_withdrawn_never_leaves(kit: Kit, slow: Slow) -> None:
     gate = kit.gate()
     async with running(gate):
@@ -484,18 +508,19 @@ async def test_strangers_have_fewer_and_the_oldest_goes(kit: Kit) -> None:
     gate = kit.gate(strangers=Strangers(connections=40, connections_per_source=2))
     async with running(gate):
         ours = await kit.peer(gate)
+        user = await kit.peer(gate, "127.0.66.41")
+        (latest,) = [c for c in gate.streams.connections.values() if c.flow.host == "127.0.66.41"]
+        latest.flow.known = True  # it has shown a password
         first = await kit.peer(gate, "127.0.66.1")
         second = await kit.peer(gate, "127.0.66.1")
         assert await refused(gate, kit, "127.0.66.1")
         assert gate.owner.refused == ["stranger flood"]
         gate.entry.doors._new._all = 0.0  # not this test's concern
-        more = [await kit.peer(gate, f"127.0.66.{n}") for n in range(2, 41)]
+        for n in range(2, 41):
+            await kit.peer(gate, f"127.0.66.{n}")
         await first.ends()
-        assert not second.reader.at_eof()
-        assert not ours.reader.at_eof()
-        assert len(gate.streams.connections) == 41
-        for peer in (ours, first, second, *more):
-            await peer.close()
+        assert not any(peer.reader.at_eof() for peer in (ours, user, second))
+        assert len(gate.streams.connections) == 42
 
 
 async def test_strangers_connect_so_often_and_no_more(kit: Kit) -> None:
@@ -591,11 +616,37 @@ async def test_a_request_goes_back_over_the_connection_it_is_about(kit: Kit) -> 
         second = await kit.peer(gate)
         gate.streams.send(flow, b"again", 0)
         assert await second.gets(5) == b"again"
+        second_one = gate.only
+        second_one.known = False
+        gate.streams.send(flow, b"lost", 0)
+        await until(lambda: gate.owner.lost)
+        assert gate.owner.lost == [b"lost"], "not to a stranger, should it be one now"
+        second_one.known = True
         third = await kit.peer(gate)
         gate.streams.send(flow, b"last", 0)  # nobody listens where the first one came from: the latest
         assert await third.gets(4) == b"last"
         await second.close()
         await third.close()
+
+
+async def test_the_end_of_a_connection_is_told_when_it_is_forgotten(kit: Kit, serve: Serve) -> None:
+    """What is sent at that moment goes another way, not into the dead connection."""
+    gate = kit.gate()
+    async with running(gate):
+        server = await serve()
+        flow = gate.flow(server.port, kit.trust)
+        gate.streams.send(flow, b"one", 0)
+        first = await server.next()
+        assert await first.gets(3) == b"one"
+        await first.sends(message())
+        await until(lambda: gate.owner.messages)
+        ours = gate.only
+        gate.owner.on_closed = lambda _: gate.streams.send(flow, b"two", 0)
+        await first.close()
+        await until(lambda: gate.owner.gone)
+        assert gate.owner.gone == [ours]
+        assert await (await server.next()).gets(3) == b"two"
+        assert not gate.owner.lost
 
 
 async def test_a_peer_that_can_t_be_connected_to(kit: Kit) -> None:
@@ -649,17 +700,25 @@ async def test_an_alias(kit: Kit, serve: Serve) -> None:
 
 
 async def test_an_alias_of_somebody_else(kit: Kit, serve: Serve) -> None:
-    """Nobody takes requests for an address that is not its own; no stranger takes any."""
+    """Nobody takes requests for an address that is not its own; no stranger takes any; over TLS nobody does without a
+    certificate."""
     gate = kit.gate()
     async with running(gate):
         server = await serve()
+        if kit.secure:
+            peer = await Peer.to(gate, KNOWN, kit.plain)
+            await peer.sends(message(Via=f"SIP/2.0/TLS {KNOWN}:{server.port};alias;branch=z9hG4bK1"))
+            await until(lambda: gate.owner.messages)
+            await asyncio.sleep(0.02)
+            assert (KNOWN, server.port) not in gate.streams._at
+            await peer.close()
         for host, claims in ((KNOWN, "127.0.0.77"), (STRANGER, STRANGER)):
             peer = await kit.peer(gate, host)
             await peer.sends(message(Via=f"SIP/2.0/TCP {claims}:{server.port};alias;branch=z9hG4bK1"))
             count = len(gate.owner.messages)
             await until(lambda count=count: len(gate.owner.messages) > count - 1)  # type: ignore[misc]
             await asyncio.sleep(0.02)
-            assert (claims, server.port) not in gate.streams._at
+            assert not {(claims, server.port), (host, server.port)} & gate.streams._at.keys()
             await peer.close()
 
 

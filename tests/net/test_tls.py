@@ -336,6 +336,27 @@ async def test_not_over_a_connection_without_the_name(pki: Pki) -> None:
         await until(lambda: gate.owner.went == [7])
 
 
+async def test_who_comes_back_must_be_the_same(pki: Pki) -> None:
+    """The connection of a dialog is gone: another of that address is taken if its certificate is for the same name."""
+    gate = pki.listening()
+    same, other = pki.authority.issue("pbx", "pbx.example"), pki.authority.issue("x", "x.example")
+    async with running(gate):
+        flow = await heard(gate, pki.shows(same))
+        assert flow is not None
+        await gate.peers.pop().close()
+        await until(lambda: not gate.streams.connections)
+        for issued in (other, None):
+            assert await heard(gate, pki.shows(issued)) is not None
+            gate.streams.send(flow, b"a request", 0)
+            await until(lambda: gate.owner.lost)
+            assert gate.owner.lost.pop() == b"a request"
+            await gate.peers.pop().close()
+            await until(lambda: not gate.streams.connections)
+        assert await heard(gate, pki.shows(same)) is not None
+        gate.streams.send(flow, b"a request", 7)
+        await until(lambda: gate.owner.went == [7])
+
+
 async def test_our_certificate_where_it_is_asked_for(pki: Pki) -> None:
     issued = pki.authority.issue("far", "far.example")
     far = Far(certificates.server(issued, pki.authority.file, asks=True))

@@ -102,6 +102,7 @@ class StreamListener:
         self.waiting: dict[int, Connection] = {}  # claims of INVITEs that are not written yet
         self.name = listener.transport.decode("ascii").lower()
         self.default_port = 5061 if listener.secure else 5060
+        self._ended = False
         self._entry = entry
         self._kind = TlsConnection if listener.secure else Connection
         self._opened: dict[tuple[str, int, Trust | None], Connection] = {}  # by us
@@ -128,7 +129,8 @@ class StreamListener:
         loop.add_reader(self._socket.fileno(), self._accept)
 
     def close(self) -> None:
-        """Stop listening and close every connection."""
+        """Stop listening and close every connection; no new one is opened."""
+        self._ended = True
         if self.loop is not None:
             self.loop.remove_reader(self._socket.fileno())
         self._socket.close()
@@ -182,34 +184,45 @@ class StreamListener:
     def closed(self, connection: Connection, unsent: list[tuple[bytes, int]]) -> None:
         """Forget a connection. What it did not send goes over another where it was the gate that opened it in vain
         and the peer has one; else it is undeliverable."""
-        flow = connection.flow
-        self.connections.pop(connection.number, None)
-        self.owner.closed(flow)
+        self._forget(connection)
         for _, claim in unsent:
             self.waiting.pop(claim, None)
+        other = self._instead_of(connection) if unsent else None
+        for message, claim in unsent:
+            if other is not None:
+                other.send(message, claim)
+            else:
+                self.owner.undelivered(message, self.name)
+        self.owner.closed(connection.flow)
+
+    def _forget(self, connection: Connection) -> None:
+        flow = connection.flow
+        self.connections.pop(connection.number, None)
         if connection.ours:
             key = (flow.host, flow.port, flow.trust)
             if self._opened.get(key) is connection:
                 del self._opened[key]
-            other = None if connection.ready else self._opened_by_peer(flow.host, flow.trust)
-            if other is not None:
-                if len(self._unreachable) >= UNREACHABLE_MAX:
-                    self._unreachable.clear()
-                self._unreachable[key] = monotonic() + UNREACHABLE_SECONDS
-                for message, claim in unsent:
-                    other.send(message, claim)
-                return
-        else:
-            self.doors.leave(connection)
-            peers = self._from[flow.host]
-            del peers[connection.number]
-            if not peers:
-                del self._from[flow.host]
-            for place in connection.places:
-                if self._at.get(place) is connection:
-                    del self._at[place]
-        for message, _ in unsent:
-            self.owner.undelivered(message, self.name)
+            return
+        self.doors.leave(connection)
+        peers = self._from[flow.host]
+        del peers[connection.number]
+        if not peers:
+            del self._from[flow.host]
+        for place in connection.places:
+            if self._at.get(place) is connection:
+                del self._at[place]
+
+    def _instead_of(self, connection: Connection) -> Connection | None:
+        """Another way for what waited for a connection that could not be had."""
+        if not connection.ours or connection.ready:
+            return None
+        flow = connection.flow
+        other = self._opened_by_peer(flow.host, flow.trust)
+        if other is not None:
+            if len(self._unreachable) >= UNREACHABLE_MAX:
+                self._unreachable.clear()
+            self._unreachable[flow.host, flow.port, flow.trust] = monotonic() + UNREACHABLE_SECONDS
+        return other
 
     # -- connections that come -----------------------------------------------------------------------------
 
@@ -323,6 +336,8 @@ class StreamListener:
 
     def _open(self, host: str, port: int, trust: Trust | None) -> Connection | None:
         """A new connection, which may not stand yet; None where there can be none."""
+        if self._ended:
+            return None
         try:
             sock = socket.socket(self._family, socket.SOCK_STREAM)
         except OSError:  # no descriptor left

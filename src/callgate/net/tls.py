@@ -120,9 +120,8 @@ class TlsConnection(Connection):
                 "set `{place}.name` to the name in the certificate, if that is who it should be",
             )
             return False
-        if names and not (
-            self.ours and self.trust.context
-        ):  # a trunk's authorities vouch for nobody but the trunk
+        # A trunk's authorities vouch for nobody but the trunk.
+        if names and not (self.ours and self.trust.context):
             self.flow.names = names
             self.flow.generation = -1  # who it is may depend on it
             if not self.ours:
