@@ -64,11 +64,11 @@ class Phone(Agent):
         """What a fetch lists (RFC 3261 §10.2.3): contact → seconds left."""
         return contacts_of(self.registers(""))
 
-    def moves(self, port: int, connection: int = 0) -> None:
-        """A NAT gives it another port, or it connects anew."""
-        host, listener = self.flow.host, self.flow.listener
+    def moves(self, port: int, connection: int = 0, host: str = "") -> None:
+        """A NAT gives it another port, it connects anew, or it is elsewhere now: nobody is left where it was."""
+        host, listener = host or self.flow.host, self.flow.listener
         self.flow = Flow(listener, host, port, connection)
-        self.addresses.add((host, port))
+        self.addresses = {(host, port)}
 
     def hangs(self) -> None:
         """Its connection ends."""

@@ -106,6 +106,13 @@ def test_it_expires(one: Phone) -> None:
     assert set(world.kept.values()) == {()}
 
 
+def test_at_the_very_second(one: Phone) -> None:
+    """It is over then, also for whoever asks before the timer has come."""
+    one.registers(expires=60)
+    one.world.after(60.0)
+    assert one.listed() == {}
+
+
 def test_a_refresh(one: Phone) -> None:
     """§10.2.4: the lifetime begins anew, longer or shorter; no line in the log."""
     world = one.world

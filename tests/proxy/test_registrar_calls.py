@@ -8,6 +8,8 @@ from tests.proxy.ladder import DID, World
 from tests.proxy.phones import Phone, phone
 from tests.proxy.text import Text
 
+from callgate.proxy.peers import Directory, Numbers
+
 OTHER_DID = "+815012345679"
 
 
@@ -159,6 +161,38 @@ def test_a_number_of_its_own_rings_for_that_only(home: World) -> None:
     invited(home, general, to=OTHER_DID)
     refused(home, "486", general)
     own.gets_nothing()
+
+
+def test_numbers_that_change_with_a_reload(home: World) -> None:
+    """Who has registered as what was nobody's number rings for that only, once it is one of the key's."""
+    one = phone(home, user=OTHER_DID)
+    one.registers()
+    invited(home, one)
+    refused(home, "486", one)
+    numbers = Numbers()
+    for number in (DID, OTHER_DID):
+        numbers.add(number, number, home.key)
+    home.directory = home.core.directory = Directory(home.listeners, [home.trunk], [home.key], numbers)
+    home.carrier.sends("INVITE", to=DID)
+    home.carrier.gets("480")
+    home.carrier.sends("ACK")
+    invited(home, one, to=OTHER_DID)
+    refused(home, "486", one)
+
+
+def test_a_secure_call_rings_secure_contacts_only(ladder: Ladder) -> None:
+    """RFC 5630 §5.3: a sip contact is no place for a sips call, be it registered over TLS."""
+    world = ladder(registered=True, carrier_over="TLS")
+    plain, secure = phone(world, "plain", over="TLS"), phone(world, "secure", "192.0.2.71", over="TLS")
+    plain.registers()
+    uri = f"sips:{DID}@127.0.0.1:5061"
+    world.carrier.sends("INVITE", uri=uri)
+    world.carrier.gets("480")
+    world.carrier.sends("ACK")
+    secure.registers("<sips:me@192.0.2.71:5062>", user="1002")
+    (invite,) = invited(world, secure, uri=uri)
+    assert invite.uri == "sips:me@192.0.2.71:5062"
+    refused(world, "486", secure)
 
 
 def test_a_pbx_with_one_contact_for_all_numbers(home: World) -> None:

@@ -8,7 +8,9 @@ from tests.proxy.agent import SDP
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.phones import Phone, contacts_of, phone
-from tests.proxy.test_registrar_calls import answered, hung_up, invited, refused
+from tests.proxy.test_registrar_calls import OTHER_DID, answered, hung_up, invited, refused
+
+from callgate.proxy.peers import Key
 
 INSTANCE = '+sip.instance="<urn:uuid:00000000-0000-1000-8000-AABBCCDDEEFF>"'
 OUTBOUND = ("Supported: path, outbound",)
@@ -32,9 +34,11 @@ def reasons(world: World) -> list[object]:
 
 
 @pytest.mark.parametrize("over", ["UDP", "TCP"])
-def test_a_phone_behind_a_nat(home: World, over: str) -> None:
-    """Everything goes to where the REGISTER came from, in the dialog too; the private address is the Request-URI."""
-    one = phone(home, over=over, nat="10.0.0.7")
+@pytest.mark.parametrize("inside", ["10.0.0.7", "198.51.100.200"])
+def test_a_phone_behind_a_nat(home: World, over: str, inside: str) -> None:
+    """Everything goes to where the REGISTER came from, in the dialog too; the address that the phone believes in,
+    private or not, is the Request-URI."""
+    one = phone(home, over=over, nat=inside)
     one.registers()
     (invite,) = invited(home, one)
     assert invite.uri == one.contact[1:-1]
@@ -65,18 +69,26 @@ def test_the_nat_gives_another_port(home: World) -> None:
     refused(home, "486", one)
 
 
-def test_a_phone_that_moves_in_a_call(home: World) -> None:
-    """Its next request in the dialog shows where it is."""
-    one = phone(home, nat="10.0.0.7")
+@pytest.mark.parametrize("nat", ["", "10.0.0.7"])
+@pytest.mark.parametrize("host", ["", "192.0.2.99"])
+def test_a_phone_that_moves_in_a_call(home: World, nat: str, host: str) -> None:
+    """Its next request in the dialog shows where it is, and from then on all goes there."""
+    one = phone(home, nat=nat)
     one.registers()
     invited(home, one)
     answered(home, one)
-    one.moves(33333)
-    one.sends("INFO")
-    home.carrier.gets("INFO")
-    home.carrier.sends("200 INFO")
-    one.gets("200 INFO")
-    hung_up(home, one)
+    one.moves(33333, host=host)
+    if not nat:
+        one.contact = f"<sip:phone@{one.flow.host}:33333>"
+    one.sends("UPDATE")
+    home.carrier.gets("UPDATE")
+    home.carrier.sends("200 UPDATE")
+    one.gets("200 UPDATE")
+    home.carrier.sends("BYE")
+    one.gets("BYE")
+    one.sends("200 BYE")
+    home.carrier.gets("200 BYE")
+    home.holds_nothing()
 
 
 def test_a_large_call_goes_the_same_way(home: World) -> None:
@@ -445,5 +457,13 @@ def test_rows_that_fit_no_more(home: World) -> None:
         row._replace(expires_at=float("nan")),
     ):
         assert not registrar.restore(broken, home.now), broken
+    home.key.registered = False
+    assert not registrar.restore(row, home.now), "its PBX has an address now"
+    home.key.registered = True
+    other = Key("other", home.trunk, home.key.dial)
+    home.directory.numbers.add(OTHER_DID, OTHER_DID, other)
+    assert not registrar.restore(row._replace(user=OTHER_DID.encode()), home.now), (
+        "the number is another's now"
+    )
     assert registrar.restore(row._replace(expires_at=1e300), home.now)
     assert one.listed() == {one.contact: 3600}  # no longer than anybody gets

@@ -67,6 +67,7 @@ def test_no_contact(one: Phone, contact: str, code: int) -> None:
 def test_an_empty_contact(one: Phone) -> None:
     """It is no fetch."""
     one.registers(" ", expires=600, code=400)
+    one.registers(",", expires=600, code=400)
     unchanged(one)
 
 
@@ -88,6 +89,19 @@ def test_the_room_of_a_user(one: Phone) -> None:
     one.registers(*contacts[:20], expires=600)  # refreshed all the same
     one.registers(f"{contacts[0]};expires=0", contacts[20], expires=600)
     assert list(one.listed()) == contacts[1:]
+
+
+def test_room_that_has_become_less(any_ladder: Ladder) -> None:
+    """After a reload: who is there may stay, and nobody else may come."""
+    world = any_ladder(registered=True)
+    one = phone(world)
+    contacts = [f"<sip:{n}@192.0.2.70>" for n in range(4)]
+    one.registers(*contacts[:3], expires=600)
+    world.directory.room = Room(per_user=2)
+    one.registers(*contacts[:3], expires=600)
+    one.registers(contacts[3], expires=600, code=403)
+    one.registers(f"{contacts[0]};expires=0", f"{contacts[1]};expires=0")
+    one.registers(contacts[3], expires=600)
 
 
 def test_the_room_of_a_key(any_ladder: Ladder) -> None:
