@@ -72,7 +72,7 @@ class Held:
             if request.late:
                 self.late.discard(request.tag)
             elif request.to_carrier:
-                self.state = "over"
+                self.dialog_over(request.tag)
         elif request.method == "BYE":
             if code not in (
                 401,

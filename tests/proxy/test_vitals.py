@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 from tests.proxy.agent import Agent
+from tests.proxy.challenge import ACCOUNT, challenge, check
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.text import Text, uri_of
@@ -887,6 +888,37 @@ def test_a_reload_changes_it_for_calls_that_are_up(watched: World) -> None:
     question(watched, watched.carrier)
     question(watched, watched.pbx)
     watched.hangs_up()
+
+
+def test_a_trunk_that_challenges_everything(ladder: Ladder, latest: None) -> None:
+    """It asks who asks, and so it lives; a question is not asked again with credentials. The BYE for a dead PBX is,
+    with the numbers that this trunk knows."""
+    world = ladder(account=ACCOUNT, probing=PROBING)
+    world.pbx.sends("INVITE")
+    world.pbx.gets("100")
+    world.carrier.gets("INVITE")
+    world.carrier.sends("407", headers=[challenge()])
+    world.carrier.gets("ACK")
+    assert world.carrier.gets("INVITE").cseq == 2
+    world.carrier.sends("200")
+    world.pbx.gets("200")
+    world.pbx.sends("ACK")
+    world.carrier.gets("ACK")
+    world.after(300.1)
+    assert world.carrier.gets("OPTIONS").cseq < 2
+    world.carrier.sends("407 OPTIONS", headers=[challenge("n2")])
+    world.carrier.gets_nothing()
+    world.pbx.gets("OPTIONS")
+    world.pbx.sends("481 OPTIONS")
+    bye = world.carrier.gets("BYE")
+    world.carrier.sends("407 BYE", headers=[challenge("n3")])
+    again = world.carrier.gets("BYE")
+    assert 2 < bye.cseq < again.cseq
+    check(again, "n3", method="BYE", uri=again.uri)
+    world.holds(outbound=1)
+    world.carrier.sends("200 BYE")
+    world.holds_nothing()
+    assert world.record().reason == "the PBX knows the call no more (481 to a probe)"
 
 
 # -- a BYE that gets no answer ---------------------------------------------------------------------------------------
