@@ -217,3 +217,23 @@ async def test_not_all_at_once() -> None:
     assert locator.most == 8
     await names.close()
     assert locator.at_once == 0
+
+
+async def test_a_name_that_is_to_be_looked_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is there does not answer: not the whole TTL is waited, but five seconds are, however often it is said."""
+    monkeypatch.setattr("callgate.net.names.SOONEST", 0.05)
+    changes, locator = Changes(), Locator(Located(ONE, 3600.0), Located(TWO, 3600.0))
+    names = Names([PEER], locator, STALE, changes.changed, changes.errors.append)
+    names.hurry(PEER)  # not begun yet: nothing
+    await names.start(30.0)
+    began = asyncio.get_running_loop().time()
+    changes.news.clear()
+    await asyncio.sleep(0)
+    for _ in range(100):
+        names.hurry(PEER)
+    names.hurry(SipPeer.parse("sip:other.example"))
+    await changes.news.wait()
+    assert asyncio.get_running_loop().time() - began >= 0.04
+    assert changes.seen[-1] == (PEER, TWO, "")
+    assert locator.asked == 2
+    await names.close()

@@ -32,7 +32,7 @@ from callgate.policy.claim import Claim, Verdict
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import Limits
 from callgate.proxy.bindings import Room, Row
-from callgate.proxy.commands import Alert, Hangup, Keep, Note, Record, Release, Renew, Send, Withdraw
+from callgate.proxy.commands import Alert, Hangup, Keep, Note, Record, Release, Renew, Resolve, Send, Withdraw
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.health import NO_OPTIONS, Rules
@@ -111,6 +111,7 @@ class World:
         self.records: list[CallRecord] = []
         self.alerts: list[Alert] = []
         self.hung_up: list[Flow] = []
+        self.resolves: list[Gateway | Key] = []  # who is to be looked up anew
         self.by_branch: dict[tuple[str, str], Text] = {}
         self.arrived: dict[tuple[str, str, str, str], Text] = {}
         self.answers: dict[tuple[str, str, int], list[Text]] = {}
@@ -276,6 +277,8 @@ class World:
                     self.notes.append(command)
                 case Keep():
                     self.kept[command.key, command.user] = command.rows
+                case Resolve():
+                    self.resolves.append(command.who)
                 case Hangup():
                     self.hung_up.append(command.flow)
         out.clear()

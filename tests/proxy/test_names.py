@@ -332,3 +332,46 @@ def test_a_pbx_whose_dns_is_away(ladder: Ladder, trouble: str) -> None:
     world.located(at("192.0.2.10", port=5070), who=world.key, trouble=trouble)
     assert told(world, "dns") == ([("warning", False)] if trouble else [])
     assert all(alert.key == "acme" for alert in world.alerts)
+
+
+# -- a name that may have moved -------------------------------------------------------------------------------------
+
+
+def test_a_gateway_that_fails_is_looked_up_anew(ladder: Ladder) -> None:
+    """Long before its TTL is over: a container that was started again, a carrier that has moved. A 503 is a reason
+    too, any other answer none; an address in the config is never looked up."""
+    world = named(ladder, gateways=2)
+    world.located(at(HOSTS[0]), at(HOSTS[1], priority=1))
+    taken(world, world.gateways[0])
+    assert world.resolves == []
+    taken(world, *world.gateways)
+    assert world.resolves == [world.trunk.gateways[0]]
+    fixed = ladder(gateways=2)
+    fixed.pbx.sends("INVITE")
+    fixed.pbx.gets("100")
+    fixed.unreachable(fixed.carrier.gets("INVITE"))
+    fixed.gateways[1].gets("INVITE")
+    fixed.gateways[1].sends("486")
+    fixed.gateways[1].gets("ACK")
+    fixed.pbx.gets("486")
+    fixed.pbx.sends("ACK")
+    assert fixed.resolves == []
+
+
+def test_options_that_fail_are_a_reason(ladder: Ladder) -> None:
+    world = named(ladder, gateways=1, rules=Rules(interval=30.0, timeout=4.0), dice=lambda: 0.1)
+    world.located(at(HOSTS[0]))
+    world.after(3.1)
+    world.unreachable(world.carrier.gets("OPTIONS"))
+    assert world.resolves == [world.trunk.gateways[0]]
+
+
+def test_a_pbx_that_fails_is_looked_up_anew(ladder: Ladder) -> None:
+    world = ladder(pbx_name=PBX)
+    world.located(at("192.0.2.10", port=5070), who=world.key)
+    world.carrier.sends("INVITE")
+    world.carrier.gets("100")
+    world.unreachable(world.pbx.gets("INVITE"))
+    world.carrier.gets("503")
+    world.carrier.sends("ACK")
+    assert world.resolves == [world.key]

@@ -26,7 +26,7 @@ from callgate.net.troubles import Troubles
 from callgate.net.udp import UdpSocket
 from callgate.net.wiring import names_of, ways_of
 from callgate.policy.claim import Claim
-from callgate.proxy.commands import Alert, Hangup, Keep, Note, Record, Release, Renew, Send, Withdraw
+from callgate.proxy.commands import Alert, Hangup, Keep, Note, Record, Release, Renew, Resolve, Send, Withdraw
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.meters import Meters
@@ -68,6 +68,7 @@ class Gate:
         self.records = RecordLog(log, meters)
         self._registrations: Registrations | None = None
         self._named = names_of(config, directory)
+        self._peer_of = {who: peer for peer, those in self._named.items() for who in those}
         self._names: Names | None = None
         strangers = config.strangers
         each, together = strangers.messages_per_second, strangers.messages_in_all
@@ -354,6 +355,9 @@ class Gate:
             case Keep():
                 if self._registrations is not None:
                     self._registrations.keep(command.key, command.user, command.rows)
+            case Resolve():
+                if self._names is not None:
+                    self._names.hurry(self._peer_of[command.who])
             case Hangup():
                 bound = self._sockets[command.flow.listener.index]
                 if isinstance(bound, StreamListener):

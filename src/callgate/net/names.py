@@ -25,6 +25,8 @@ EARLY = 0.9
 """The part of the TTL after which a name is looked up anew."""
 AGAIN, AGAIN_MAX = 1.0, 30.0
 """Seconds until a look-up that failed is tried again, doubling up to the second."""
+SOONEST = 5.0
+"""Seconds between two look-ups of a name at least, where somebody who does not answer is the reason."""
 GONE_AFTER = 2
 """Answers in a row that a name has no service, until it is believed."""
 
@@ -97,6 +99,32 @@ class Name:
         return True
 
 
+class _Wait:
+    """A wait that can be made shorter. `began`: when the last look-up ended, the loop's time."""
+
+    def __init__(self) -> None:
+        self.began = 0.0
+        self._over = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def until(self, when: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.began = loop.time()
+        self._over.clear()
+        self._timer = loop.call_at(when, self._over.set)
+        try:
+            await self._over.wait()
+        finally:
+            self._timer.cancel()
+            self._timer = None
+
+    def end_at(self, when: float) -> None:
+        """End the present wait at `when` already; nothing where none is on."""
+        if self._timer is not None and when < self._timer.when():
+            self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_at(when, self._over.set)
+
+
 class Names:
     """One task per name; `changed` hears of every change."""
 
@@ -113,6 +141,7 @@ class Names:
         self._changed = changed
         self._unexpected = unexpected
         self._free = asyncio.Semaphore(AT_ONCE)
+        self._waits = {name.peer: _Wait() for name in self._names}
         self._tasks: list[asyncio.Task[None]] = []
         self._unasked = len(self._names)
         self._all_asked = asyncio.Event()
@@ -131,8 +160,14 @@ class Names:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
+    def hurry(self, peer: SipPeer) -> None:
+        """Who is there does not answer: look the name up soon."""
+        wait = self._waits.get(peer)
+        if wait is not None:
+            wait.end_at(wait.began + SOONEST)
+
     async def _keep(self, name: Name) -> None:
-        loop = asyncio.get_running_loop()
+        wait = self._waits[name.peer]
         first = True
         while True:
             async with self._free:
@@ -144,7 +179,7 @@ class Names:
                 self._unasked -= 1
                 if not self._unasked:
                     self._all_asked.set()
-            await asyncio.sleep(max(0.0, name.again - loop.time()))
+            await wait.until(name.again)
 
     async def _look_up(self, name: Name) -> bool:
         loop = asyncio.get_running_loop()

@@ -485,6 +485,8 @@ class Attempts:
         """An attempt has shown that a gateway does not answer."""
         if client.target is not None:
             self.core.trunks.call_failed(client.target, why, now)
+        if self.direction == INBOUND:
+            self.core.trunks.pbx_silent(self.key)
 
     def _refused(self, client: InviteClientTransaction, response: Message, now: float) -> None:
         """A 503 of a gateway: it is out of order, or there are too many calls (K11). A call that another gateway may

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from callgate.policy.claim import Claim
 from callgate.proxy.bindings import Row
 from callgate.proxy.flow import Flow
 from callgate.proxy.record import CallRecord
+
+if TYPE_CHECKING:
+    from callgate.proxy.peers import Gateway, Key
 
 
 class Send:
@@ -115,6 +119,16 @@ class Keep:
         self.rows = rows
 
 
+class Resolve:
+    """A gateway or PBX that is given by name does not answer: perhaps its name leads elsewhere by now. `who` is a
+    `peers.Gateway` or a `peers.Key`."""
+
+    __slots__ = ("who",)
+
+    def __init__(self, who: Gateway | Key) -> None:
+        self.who = who
+
+
 class Hangup:
     """Close a stream that can't be read any more, after what was sent to it."""
 
@@ -124,4 +138,4 @@ class Hangup:
         self.flow = flow
 
 
-Command = Send | Claim | Withdraw | Release | Renew | Record | Alert | Note | Keep | Hangup
+Command = Send | Claim | Withdraw | Release | Renew | Record | Alert | Note | Keep | Resolve | Hangup

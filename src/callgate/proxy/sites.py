@@ -18,11 +18,21 @@ class Site:
     """`targets` are the addresses that are known now; one that stays keeps its object, and with it its health.
 
     `hostport` and `name` are the configured URI's: a look-up changes where a request goes, never its Request-URI
-    (RFC 3263 §4). `rules`: how the health of an address is judged; None where nobody watches (a PBX). `trust`: what
-    it must prove over TLS.
+    (RFC 3263 §4). `named`: its addresses come from look-ups. `rules`: how the health of an address is judged; None
+    where nobody watches (a PBX). `trust`: what an address must prove over TLS.
     """
 
-    __slots__ = ("_gateway", "_groups", "_hostport", "_places", "_rules", "_trust", "name", "targets")
+    __slots__ = (
+        "_gateway",
+        "_groups",
+        "_hostport",
+        "_places",
+        "_rules",
+        "_trust",
+        "name",
+        "named",
+        "targets",
+    )
 
     def __init__(
         self,
@@ -36,6 +46,7 @@ class Site:
     ) -> None:
         self._hostport = hostport
         self.name = name
+        self.named = flow is None
         self._gateway = gateway
         self._rules = rules
         self._trust = trust

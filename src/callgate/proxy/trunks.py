@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.proxy.answer import Refusal
-from callgate.proxy.commands import Alert
+from callgate.proxy.commands import Alert, Resolve
 from callgate.proxy.health import Standing
 from callgate.proxy.options import Watch
 from callgate.proxy.peers import Gateway, Key, Trunk
@@ -101,6 +101,7 @@ class Trunks:
             if health.open and target in self._watches:
                 self._watches[target].hurry(health.trial_at)
             self._told(target)
+            self._look_again(target)
 
     def congested(self, key: Key, now: float, *, plain: bool) -> None:
         """The trunk has refused a call because there are too many (K11); `plain`: with nothing but a 503."""
@@ -126,6 +127,18 @@ class Trunks:
         if target.health is not None:
             target.health.options_failed(why)
             self._told(target)
+            self._look_again(target)
+
+    def pbx_silent(self, key: Key) -> None:
+        """A PBX has not answered a call."""
+        if key.pbx_site is not None and key.pbx_site.named:
+            self._core.out.append(Resolve(key))
+
+    def _look_again(self, target: Target) -> None:
+        """Look the name of a gateway that fails up anew: it may have moved, long before its TTL is over."""
+        gateway = target.gateway
+        if gateway is not None and gateway.site.named:
+            self._core.out.append(Resolve(gateway))
 
     def _told(self, target: Target) -> None:
         if target.gateway is not None:
