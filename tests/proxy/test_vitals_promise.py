@@ -96,7 +96,7 @@ def reads(world: World, end: End) -> None:
     ),
     scripts=st.tuples(st.lists(OUTCOMES, max_size=5), st.lists(OUTCOMES, max_size=5)),
     lasts=st.tuples(LAST, LAST),
-    talk=st.lists(st.tuples(st.floats(0, 120), st.booleans()), max_size=3),
+    talk=st.lists(st.tuples(st.floats(0, 60), st.booleans()), max_size=12),
 )
 @settings(max_examples=150, deadline=None)
 def test_who_lives_keeps_the_call_and_who_is_dead_does_not(
