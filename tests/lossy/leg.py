@@ -271,8 +271,8 @@ class Leg:
         """An INVITE has come: what the plan has for it."""
         phone, plan = self.phone, self.plan
         self._server = server
-        if phone.refuses:
-            self._refuse(phone.refuses)
+        if plan.refused_first and phone.first_of_several:
+            self._refuse(503)
         elif plan.challenge and not self.challenged:
             self.challenged = server.request.cseq
             self.belief = "407"

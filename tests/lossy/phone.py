@@ -39,8 +39,8 @@ Send = Callable[["Phone", bytes, str, Callable[[], None] | None], None]
 
 
 class Phone:
-    """`carrier`: the calls that it is in count against the contract. `silent`: it is not there at all. `refuses`: it
-    answers every INVITE with this code."""
+    """`carrier`: the calls that it is in count against the contract. `silent`: it hears nothing, though everything
+    arrives."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Phone:
         self.plans = plans
         self.carrier = carrier
         self.silent = False
-        self.refuses = 0
+        self.first_of_several = False  # gateways
         self.clients: dict[tuple[str, str], Client] = {}
         self.servers: dict[tuple[str, str], Server] = {}
         self.legs: dict[str, Leg] = {}

@@ -18,8 +18,9 @@ ENDINGS: Final = {
     "404": 3,
     "480": 3,
     "603": 2,
-    "503": 4,
+    "500": 3,
     "busy after ringing": 4,
+    "refused by the first gateway": 3,  # with 503: the next one takes it
     # … the caller gives up while it rings, at once, or in the moment of the answer or of the refusal; …
     "cancelled": 8,
     "cancelled at once": 5,
@@ -44,6 +45,7 @@ class Plan:
     code: int  # the callee's final answer; 0: none at all
     answer: float
     give_up: float  # the caller's patience: CANCEL
+    refused_first: bool  # 503 of the first of several gateways
     challenge: bool  # the callee wants credentials first
     talk: dict[str, float]  # who hangs up, and when
     inside: list[tuple[float, str, str]]  # (when, who, method) of what passes inside the dialog
@@ -71,7 +73,7 @@ def plan(number: int, seed: int, *, inbound_share: float = 0.25) -> Plan:
     talk: dict[str, float] = {}
     long = random.uniform(0.3, 15.0)
     match ending:
-        case "caller hangs up":
+        case "caller hangs up" | "refused by the first gateway":
             talk = {CALLER: long}
         case "callee hangs up":
             talk = {CALLEE: long}
@@ -109,6 +111,7 @@ def plan(number: int, seed: int, *, inbound_share: float = 0.25) -> Plan:
         code=code,
         answer=answer,
         give_up=give_up,
+        refused_first=ending == "refused by the first gateway",
         challenge=not inbound and random.random() < 0.04,
         talk=talk,
         inside=inside,

@@ -92,6 +92,7 @@ class LossyWorld(World):
             )
         self.pbx_phone = self.phones[self.pbx.flow.host, self.pbx.flow.port]
         self.carriers = [p for p in self.phones.values() if p.carrier]
+        self.carriers[0].first_of_several = len(self.carriers) > 1
 
     # -- time and line -------------------------------------------------------------------------------------
 

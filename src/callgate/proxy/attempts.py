@@ -90,6 +90,7 @@ class Attempts:
         "slot",
         "timed_out",
         "tokens",
+        "up_at",
     )
 
     def __init__(
@@ -122,6 +123,7 @@ class Attempts:
         self.attempts: list[InviteClientTransaction] = []
         self.current: list[InviteClientTransaction] = []
         self.proceeding = False  # the present group has had a provisional answer
+        self.up_at = 0.0  # when the latest callee picked up
         self.timed_out = False
         self.tokens: tuple[bytes, ...] = ()  # one per attempt
         self.copies = Copies()
@@ -146,10 +148,6 @@ class Attempts:
         self, client: InviteClientTransaction, response: Message, side: Side | None, now: float
     ) -> None:
         """The first 2xx has come."""
-        raise NotImplementedError
-
-    def picked_up_too(self, now: float) -> None:
-        """A further callee has picked up."""
         raise NotImplementedError
 
     def picked_up_late(
@@ -341,7 +339,7 @@ class Attempts:
         first = side is not None and side.stage is Stage.EARLY
         if side is not None and first:
             side.stage = Stage.UP
-            side.seen_at = self.caller.seen_at = now
+            side.seen_at = self.caller.seen_at = self.up_at = now
             side.vitals = Vitals(response, now)
             if self.phase is Phase.UP:  # another dialog of a fork
                 self.look_again(now)
@@ -354,8 +352,6 @@ class Attempts:
                     self._cancel(other, now)
             self.attempts.clear()
             self.current.clear()
-        elif self.phase is Phase.UP and first:
-            self.picked_up_too(now)
         told = self._pass_on(response, now)
         if self.phase is Phase.OVER:
             self.picked_up_late(client, response, first, told, now)

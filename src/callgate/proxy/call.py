@@ -43,10 +43,10 @@ class Call(Attempts):
     """`leg` is the number of the call, unique over restarts, and the id of its claim.
 
     `caller` and `callees` are the sides of the dialog: whoever answered first, then further callees with To tags of
-    their own (RFC 3261 §12.1.2). `to_line` is the To of the answer; `up_at` is when the latest callee picked up.
+    their own (RFC 3261 §12.1.2). `to_line` is the To of the answer.
     """
 
-    __slots__ = ("from_line", "to_line", "up_at")
+    __slots__ = ("from_line", "to_line")
 
     def __init__(
         self,
@@ -62,7 +62,6 @@ class Call(Attempts):
         super().__init__(core, leg, key, direction, request, server, flow, now)
         self.from_line = b""
         self.to_line = b""
-        self.up_at = 0.0
         server.user = self
         core.live_calls += 1
 
@@ -148,10 +147,6 @@ class Call(Attempts):
         self.core.out.append(Renew(self.leg, NEVER if longest is None else longest + SPARE))
         first = self.core.directory.probing.earliest
         self._wake(now + min(NO_ACK, longest or NO_ACK, first))
-
-    def picked_up_too(self, now: float) -> None:
-        self.up_at = now
-        self._wake(min(self.due, now + NO_ACK))
 
     def picked_up_late(
         self, client: InviteClientTransaction, response: Message, first: bool, told: bool, now: float

@@ -12,7 +12,7 @@ from callgate.proxy.flow import Flow
 from callgate.proxy.login import CHALLENGED, Login
 from callgate.proxy.peers import Peer
 from callgate.proxy.token import OUTBOUND
-from callgate.proxy.transactions import NOBODY, AnyClient, ClientUser
+from callgate.proxy.transactions import AnyClient, ClientUser
 from callgate.sip.fields import tag_of
 from callgate.sip.message import Message, header_value, wire
 
@@ -88,7 +88,7 @@ class Bye:
     """A BYE of the gate's own to `side`, sent once more where that is a trunk that challenges it and the gate has
     credentials."""
 
-    __slots__ = ("_call_id", "_login", "_number", "_parties", "_peer", "_side", "_token", "_uri")
+    __slots__ = ("_call_id", "_login", "_parties", "_peer", "_side", "_token", "_uri", "number")
 
     def __init__(
         self, side: Side, peer: Peer, parties: tuple[bytes, bytes], call_id: bytes, number: int, token: bytes
@@ -97,7 +97,7 @@ class Bye:
         self._peer = peer
         self._parties = parties
         self._call_id = call_id
-        self._number = number
+        self.number = number
         self._token = token
         self._uri = b""
         account = peer.trunk.account if peer.trunk is not None else None
@@ -111,7 +111,7 @@ class Bye:
             self._peer,
             *self._parties,
             self._call_id,
-            self._number,
+            self.number,
             self._token,
             self._login.lines if self._login is not None else (),
         )
@@ -125,49 +125,72 @@ class Bye:
             return False
         if not trunk.has_gateway(client.flow) or not login.answers(b"BYE", self._uri, response):
             return False
-        self._number += 1
+        self.number += 1
         self.send(core, client.user, now)
         return True
 
 
-class HangUp:
-    """The user of the BYEs that end a dialog. The lines come free when the carrier has answered its own, `bye`: until
-    then it counts them. `reason` is for the record."""
+CROSSINGS = 3
+"""How often a BYE is sent anew because a request of the other side has overtaken it."""
 
-    __slots__ = ("bye", "call", "reason", "side")
+
+class HangUp:
+    """Ends the dialog of a call with one callee. `reason` is for the record."""
+
+    __slots__ = ("call", "reason", "side")
 
     def __init__(self, call: Call, side: Side, reason: str = "") -> None:
         self.call = call
         self.side = side
         self.reason = reason
-        self.bye: Bye | None = None
 
     def start(self, core: Core, now: float, to: Side | None = None) -> None:
-        """Once for each end, or only `to` one."""
+        """A BYE to each end, or only `to` one."""
         for end in (self.side, self.call.caller):
             if to is None or to is end:
-                self._bye(core, end, now)
+                Farewell(self, end).send(core, now)
 
-    def _bye(self, core: Core, end: Side, now: float) -> None:
+
+class Farewell:
+    """The user of the BYE to one end. The lines come free when the carrier has answered its own: until then it counts
+    them. The PBX's answer decides nothing."""
+
+    __slots__ = ("bye", "crossed", "end", "hang_up", "number")
+
+    def __init__(self, hang_up: HangUp, end: Side) -> None:
+        self.hang_up = hang_up
+        self.end = end
+        self.crossed = 0
+        self.number = 0  # the BYE's, as the other side counts
+        call = hang_up.call
+        peer, parties = _towards(call, hang_up.side, end)
+        self.bye = Bye(end, peer, parties, call.call_id, 0, call.tokens[-1])
+
+    def send(self, core: Core, now: float) -> None:
+        call, side, end = self.hang_up.call, self.hang_up.side, self.end
         # Not noted as the other's own: its BYE, crossing with this one, is none the staler for it.
-        call = self.call
-        number = max(last_number(call, self.side, end), 0) + 1
-        trunk = is_trunk(call, end)
-        if trunk and call.key.trunk.account is not None:
+        self.number = self.bye.number = max(last_number(call, side, end), 0) + 1
+        if is_trunk(call, end) and call.key.trunk.account is not None:
             call.shift = call.shift or Shift()
-            number = call.shift.own() or number
-        peer, parties = _towards(call, self.side, end)
-        bye = Bye(end, peer, parties, call.call_id, number, call.tokens[-1])
-        if trunk:
-            self.bye = bye
-        bye.send(core, self if trunk else NOBODY, now)  # the PBX's answer decides nothing
+            self.bye.number = call.shift.own() or self.number
+        self.bye.send(core, self, now)
 
     def on_response(self, client: AnyClient, response: Message, now: float) -> None:
-        if self.bye is not None and self.bye.again(self.call.core, client, response, now):
-            if self.call.shift is not None:
-                self.call.shift.own()
+        call = self.hang_up.call
+        if self.bye.again(call.core, client, response, now):
+            if call.shift is not None:
+                call.shift.own()
+        elif response.code == 500 and self._was_overtaken():
+            self.send(call.core, now)
         elif response.code >= 200:
             self._over(now)
+
+    def _was_overtaken(self) -> bool:
+        """Whether a request of the other side, which was on its way when this BYE left, has come in between: then the
+        BYE's CSeq was too low for this end, and has ended nothing (RFC 3261 §12.2.2)."""
+        self.crossed += 1
+        overtaken = last_number(self.hang_up.call, self.hang_up.side, self.end) >= self.number
+        return overtaken and self.crossed <= CROSSINGS
 
     def on_timeout(self, client: AnyClient, now: float) -> None:
         self._over(now)
@@ -179,4 +202,5 @@ class HangUp:
         raise AssertionError("only initial INVITEs carry a claim")
 
     def _over(self, now: float) -> None:
-        self.call.dialog_over(self.side, now, "gate", self.reason)
+        if is_trunk(self.hang_up.call, self.end):
+            self.hang_up.call.dialog_over(self.hang_up.side, now, "gate", self.hang_up.reason)
