@@ -366,7 +366,7 @@ def test_it_has_no_to_tag(ladder: Ladder) -> None:
 
 def test_it_counts_though_the_limit_is_reached(ladder: Ladder) -> None:
     """The carrier counts it; so the next call has to wait for its end."""
-    world, one, two = left_for_a_busy_one(ladder, outbound_calls=1)
+    world, one, _ = left_for_a_busy_one(ladder, outbound_calls=1)
     world.pbx.sends("INVITE", call="other")
     world.pbx.gets("100", call="other")
     one.gets("INVITE")

@@ -65,7 +65,9 @@ def reads(world: World, end: End) -> None:
         assert text.method == "OPTIONS"
         branch = text.branch
         if branch not in end.copies:
-            end.misses_what_is_old(float("inf"), 0.0)  # the next question shows that the last one was given up
+            end.misses_what_is_old(
+                float("inf"), 0.0
+            )  # the next question shows that the last one was given up
             end.copies[branch] = 0
             end.open[branch] = (world.now, end.script.pop(0) if end.script else end.last)
         end.copies[branch] += 1
