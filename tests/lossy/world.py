@@ -271,6 +271,7 @@ class Summary:
         self.outcomes: Counter[str] = Counter()
         self.counted: Counter[tuple[str, str, str]] = Counter()
         self.doubtful: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()  # by rule
         for call_id, records in by_call.items():
             self._call(call_id, records)
         counted = {
@@ -289,6 +290,8 @@ class Summary:
         assert all(r.final_code in (401, 407) for r in first), f"{call_id} has {len(records)} records"
         for r in records:
             self.outcomes[r.outcome] += 1
+            if r.outcome == "refused":
+                self.refused[r.rule] += 1
             self.counted[r.direction, r.outcome, r.rule if r.outcome == "refused" else ""] += 1
         believed = {leg.belief for leg in callees}
         if caller.belief == "timeout":
@@ -301,7 +304,8 @@ class Summary:
         else:
             code = int(caller.belief)
             assert record.final_code == code, f"{call_id}: {code} at the caller, {record.final_code} kept"
-            expected = "refused" if caller.verdict else OUTCOMES.get(code, "failed")
+            refused = bool(caller.verdict) if record.direction == "outbound" else not believed and code == 486
+            expected = "refused" if refused else OUTCOMES.get(code, "failed")
             assert record.outcome in (expected, "cancelled" if caller.given_up else expected), (
                 f"{call_id}: {record.outcome} for {code}"
             )
@@ -311,13 +315,18 @@ class Summary:
             self.disagreed += 1
             self.doubtful[f"caller {caller.belief}, callee {sorted(believed)}, record {record.outcome}"] += 1
 
+    @property
+    def lost(self) -> float:
+        """Share of the copies that were put on the lines."""
+        lines = [*self.world.to_gate.values(), *self.world.from_gate.values()]
+        lost, carried = sum(x.lost for x in lines), sum(x.carried for x in lines)
+        return lost / (lost + carried)
+
     def __repr__(self) -> str:
         world = self.world
-        lines = [*world.to_gate.values(), *world.from_gate.values()]
-        lost, carried = sum(x.lost for x in lines), sum(x.carried for x in lines)
         return (
             f"{len(world.offered)} calls, {dict(self.outcomes)}; both ends agree on {self.agreed}, not on"
             f" {self.disagreed} ({dict(self.doubtful)}); {world.meter.total} arrivals at the carrier, at most"
-            f" {world.meter.fullest} in a second; {carried} datagrams arrived, {lost} were lost;"
-            f" {world.unknown} answers never reached the gate"
+            f" {world.meter.fullest} in a second; {self.lost:.1%} of all datagrams were lost;"
+            f" {world.rejected('late answer'):.0f} callees picked up late; {world.unknown} answers never reached the gate"
         )

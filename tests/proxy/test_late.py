@@ -447,6 +447,40 @@ def test_there_is_an_end_to_how_many(ladder: Ladder, monkeypatch: pytest.MonkeyP
     assert world.rejected("late answer") == 2
 
 
+def test_a_copy_of_the_invite_that_was_on_its_way_for_very_long(ladder: Ladder) -> None:
+    """Timer H has ended the transaction, since no answer got through; the last copy of the INVITE is late. It is no
+    new call: nobody rings, nothing is counted, and its caller has given up. Proxy rules §11: retransmissions, one
+    call."""
+    world = ladder(outbound_calls=0)
+    world.pbx.sends("INVITE")
+    world.pbx.gets("100")
+    world.pbx.gets("503")
+    world.after(33)
+    world.pbx.inbox.clear()
+    assert not world.core.layer.servers
+    world.pbx.repeats("INVITE")
+    world.pbx.gets_nothing()
+    assert len(world.records) == 1
+    assert world.rejected("late copy") == 1
+
+
+def test_the_same_call_over_another_branch(ladder: Ladder) -> None:
+    """§16.3: a merged request is no error."""
+    world = ladder(outbound_calls=0)
+    world.pbx.sends("INVITE")
+    world.pbx.gets("100")
+    world.pbx.gets("503")
+    first = world.pbx.sends("ACK")
+    world.after(10)
+    invite = next(iter(world.arrived.values()))
+    world.pbx.transmits(invite.data.replace(invite.branch.encode(), b"z9hG4bKanother"))
+    world.settle()
+    assert [text.code for _, text in world.pbx.inbox] == [100, 503]
+    world.pbx.inbox.clear()
+    world.pbx.transmits(first.data.replace(first.branch.encode(), b"z9hG4bKanother"))
+    assert len(world.records) == 2
+
+
 def test_a_second_callee_whose_ack_never_comes(ladder: Ladder) -> None:
     """§13.3.1.4, for each dialog of a forked call by itself: it has given up 64 s after it picked up, whatever the
     caller says to the other."""

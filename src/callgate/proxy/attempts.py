@@ -79,6 +79,7 @@ class Attempts:
         "key",
         "leg",
         "mark",
+        "origin",
         "phase",
         "proceeding",
         "record",
@@ -111,6 +112,7 @@ class Attempts:
         self.request: Message | None = request
         self.server: AnyServer | None = server
         self.call_id = request.call_id
+        self.origin = server.key  # its INVITE, for as long as it is remembered
         self.phase = Phase.ASKING
         self.caller = Side(request.from_tag, flow)
         self.callees: tuple[Side, ...] = ()

@@ -105,6 +105,11 @@ class Outside:
         now: float,
     ) -> None:
         """A new call."""
+        before = self.core.by_call_id.get(request.call_id)
+        if before is not None and before.origin == server_key:
+            # A copy that was on its way until its transaction was over (Timers H, I, L): this is no second call.
+            self.core.counts.rejected("late copy")
+            return
         server = self.core.layer.open_server(request, server_key, reply_flow(request, flow), now)
         if peer.trunk is not None:
             found = self._whose(request, peer.trunk)
