@@ -12,16 +12,13 @@ from tests.proxy.stores import SAME_TURN
 
 @pytest.fixture
 def ladder() -> Iterator[Callable[..., World]]:
-    worlds: list[World] = []
+    """Each test ends its own."""
 
     def make(**options: object) -> World:
-        worlds.append(World(SAME_TURN, **options))  # type: ignore[arg-type]
-        return worlds[-1]
+        return World(SAME_TURN, **options)  # type: ignore[arg-type]
 
     try:
         yield make
-        for world in worlds:
-            world.ends()
     finally:
         gc.unfreeze()
         gc.enable()
@@ -44,6 +41,7 @@ def test_a_final_answer_that_lost_the_caller_s_via(ladder: Callable[..., World])
     world.carrier.inbox.clear()  # the copies of the INVITE
     world.pbx.gets("408")
     world.pbx.sends("ACK")
+    world.ends()
 
 
 @pytest.mark.parametrize("method", ["BYE", "OPTIONS", "FOO"])
@@ -63,6 +61,7 @@ def test_an_answer_to_another_method_with_the_branch_of_an_invite(
     world.carrier.gets("ACK")
     world.pbx.gets("486")
     world.pbx.sends("ACK")
+    world.ends()
 
 
 def test_a_re_invite_without_a_token_leaves_no_cycle(ladder: Callable[..., World]) -> None:
@@ -76,3 +75,4 @@ def test_a_re_invite_without_a_token_leaves_no_cycle(ladder: Callable[..., World
     world.pbx.gets("500")
     world.pbx.sends("ACK")
     world.carrier.gets_nothing()
+    world.ends()
