@@ -27,7 +27,7 @@ class Octets:
 
     @property
     def method(self) -> bytes:
-        return self.value(b"cseq").split()[-1] if self.code else self.start.partition(b" ")[0]
+        return self.value(b"cseq").rpartition(b" ")[2] if self.code else self.start.partition(b" ")[0]
 
     def all(self, name: bytes) -> list[bytes]:
         """The lines with this header, as they are."""

@@ -6,14 +6,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.proxy.answer import reply
+from callgate.proxy.attempts import Attempts
 from callgate.proxy.commands import Alert, Send
 from callgate.proxy.counts import KNOWN_METHODS
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import checked, reply_flow, stamp
 from callgate.proxy.outside import ALLOW
 from callgate.proxy.peers import Peer
+from callgate.proxy.relay import Relay
 from callgate.proxy.strangers import Strangers
-from callgate.proxy.transactions import CANCEL_MARK, server_key
+from callgate.proxy.transactions import CANCEL_MARK, InviteClientTransaction, server_key
 from callgate.proxy.transactions import Key as TransactionKey
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import COOKIE
@@ -59,6 +61,16 @@ class Dispatch:
             return
         if flow.host != client.flow.host and not self._same_peer(flow, client.flow):
             core.counts.rejected("response from elsewhere")
+            return
+        if (response.method == b"INVITE") is not isinstance(client, InviteClientTransaction):
+            core.counts.rejected("stray response")  # RFC 3261 §17.1.3
+            return
+        if (
+            not via.rest
+            and (response.repeated is None or VIA not in response.repeated)
+            and isinstance(client.user, Attempts | Relay)
+        ):
+            core.counts.rejected("no Via left")  # as if it had not come: nobody would ever get an answer
             return
         core.layer.received(client, response, now)
 

@@ -18,6 +18,7 @@ from callgate.proxy.forward import Routes, response_out
 from callgate.proxy.login import CHALLENGED, WARNING, Passage, refusal
 from callgate.proxy.peers import Key
 from callgate.proxy.transactions import (
+    NOBODY,
     AnyClient,
     AnyServer,
     InviteClientTransaction,
@@ -132,6 +133,8 @@ class Relay:
         if client is None or self.cancelled or not verdict.granted:
             if verdict.granted:
                 self.core.out.append(Release(claim_id))
+            if client is not None:  # it will never go: no cycle is left
+                client.user = NOBODY
             self._answer(487 if self.cancelled else 500, now)
             return
         self.claim = client.claim = claim_id
