@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from callgate.policy.claim import Claim, Verdict
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
-from callgate.proxy.attempts import Attempts, Phase
+from callgate.proxy.attempts import Attempts
 from callgate.proxy.commands import Alert, Record, Release, Renew
+from callgate.proxy.context import Phase
 from callgate.proxy.copies import ASK_SECONDS, LEASE
 from callgate.proxy.dialog import Side, Stage
 from callgate.proxy.flow import Flow

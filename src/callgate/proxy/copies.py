@@ -17,6 +17,7 @@ from callgate.sip.transaction import NEVER, State
 
 if TYPE_CHECKING:
     from callgate.proxy.attempts import Attempts
+    from callgate.proxy.context import Context
 
 ASK_SECONDS = 0.2
 """How long the store may think."""
@@ -100,14 +101,14 @@ class Copies:
         if _wants_copy(client):
             self.ask(call, client, now)
 
-    def stop(self, call: Attempts, client: AnyClient) -> None:
+    def stop(self, call: Context, client: AnyClient) -> None:
         """No further copies of this attempt, and not the first one either where the shell still holds it."""
         last = call.core.sent_at.pop(client.claim, 0.0)
         if last < 0.0 or last == NEVER:
             call.core.out.append(Withdraw(client.claim))
         client.claim = 0
 
-    def release(self, call: Attempts) -> None:
+    def release(self, call: Context) -> None:
         """Give everything back."""
         out = call.core.out
         for claim_id in self.granted:

@@ -22,10 +22,10 @@ from typing import Protocol
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
 from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
-from callgate.proxy.attempts import Attempts, Phase
 from callgate.proxy.auth import Auth
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert, Command, Hangup, Release
+from callgate.proxy.context import Context, Phase
 from callgate.proxy.counts import Counts
 from callgate.proxy.cseq import Shifts
 from callgate.proxy.dialog import Stage
@@ -273,7 +273,7 @@ class Core:
         """Call the moment a token comes free: before any call that arrives after that."""
         self.wheel.at(free_at if free_at is not None and free_at > now else now + WAIT_AGAIN, retry)
 
-    def challenged(self, call: Attempts, uri: bytes, now: float) -> None:
+    def challenged(self, call: Context, uri: bytes, now: float) -> None:
         """The trunk's 401 or 407 goes to the caller, who may answer it once."""
         if len(self._challenged) >= CHALLENGES_MAX:
             self._challenged.clear()

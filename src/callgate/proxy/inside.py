@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from callgate.numbers import read_uri
 from callgate.proxy.answer import NOT_SECURE
-from callgate.proxy.attempts import Phase
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Send
+from callgate.proxy.context import Phase
 from callgate.proxy.cseq import JUMP, Shift
 from callgate.proxy.dialog import Side, side_of
 from callgate.proxy.flow import Flow

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from callgate.policy.claim import Claim, Verdict
 from callgate.proxy.answer import reply
-from callgate.proxy.attempts import Phase
 from callgate.proxy.commands import Release
+from callgate.proxy.context import Phase
 from callgate.proxy.copies import ASK_SECONDS, LEASE
 from callgate.proxy.dialog import Side
 from callgate.proxy.edge import NO_EDITS, Edits
