@@ -60,7 +60,7 @@ class Message:
     @property
     def method(self) -> str:
         """A request's method, or that of the request which a response answers."""
-        return self.get("cseq").split()[-1] if self.code else self.start.split(" ")[0]
+        return self.get("cseq").rpartition(" ")[2] if self.code else self.start.split(" ")[0]
 
     @property
     def call_id(self) -> str:

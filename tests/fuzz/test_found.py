@@ -76,3 +76,17 @@ def test_a_re_invite_without_a_token_leaves_no_cycle(ladder: Callable[..., World
     world.pbx.sends("ACK")
     world.carrier.gets_nothing()
     world.ends()
+
+
+def test_a_route_with_headers_never_becomes_the_request_uri(ladder: Callable[..., World]) -> None:
+    """A strict Route takes the Request-URI's place (RFC 3261 §16.6 step 6), and what stands behind its question mark
+    would be headers that nobody has checked (§19.1.1)."""
+    world = ladder()
+    world.talks()
+    bye = world.pbx.sends("BYE", lost=True).data
+    route = next(line for line in bye.split(b"\r\n") if line.startswith(b"Route:"))
+    world.pbx.transmits(bye.replace(route, route + b", <sip:next.example?Route=%3Csip:evil%3E>"))
+    world.carrier.gets_nothing()
+    world.pbx.gets("400 BYE")
+    world.hangs_up(world.carrier)
+    world.ends()

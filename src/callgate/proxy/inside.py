@@ -68,6 +68,8 @@ class Inside:
                 if parse_uri(first).param(b"lr") is None:
                     uri = swap_strict(uri, routes, request)
                 target = first
+            if uri is not request.uri and b"?" in uri and parse_uri(uri).headers:
+                raise Malformed("a Route with headers (RFC 3261 §19.1.1)")
         except Malformed:
             if peer.key is None and peer.trunk is None:
                 self._drop(request, flow, now)
