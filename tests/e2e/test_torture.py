@@ -5,6 +5,8 @@ They name hosts all over the world, so all of it runs where there is nothing but
 
 from __future__ import annotations
 
+import ctypes
+import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -317,3 +319,16 @@ def _hang_up(
 
 def test_none_is_missing() -> None:
     assert len(RFC4475) + len(RFC5118) == 61
+
+
+def test_without_a_namespace_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not make one is told, and no message of the RFCs leaves the machine."""
+
+    class Denied:
+        def unshare(self, flags: int) -> int:
+            ctypes.set_errno(errno.EPERM)
+            return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Denied())
+    with pytest.raises(PermissionError, match="run the tests as root"), loopback_only():
+        raise AssertionError("it goes on")
