@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from contextlib import suppress
@@ -73,6 +74,8 @@ def main() -> None:
         else:
             play(Octets(rest), figures, STEPS)
         if figures.runs % EVERY == 0:
+            gc.unfreeze()
+            gc.collect()  # the worlds of the runs themselves
             shown = vars(figures) | {"slowest_message": figures.slowest_message[:200].decode("latin-1")}
             Path(file).write_text(json.dumps(shown), encoding="utf-8")
 

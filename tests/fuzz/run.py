@@ -52,12 +52,19 @@ def objects() -> int:
     return len(gc.get_objects())
 
 
+def kilobytes() -> int:
+    """Memory that the process holds."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
 def by_seeds(first: int, seconds: float) -> bool:
     """Whether all went well."""
     figures, end, before, seed = Figures(), time.monotonic() + seconds, 0, first
+    held = kilobytes()
     while time.monotonic() < end:
         if figures.runs == WARM:
-            before = objects()
+            before, held = objects(), kilobytes()
         elif not figures.runs % WARM:
             objects()  # the worlds of the runs themselves: the gate's own garbage collector is off
         slowest = figures.slowest
@@ -73,7 +80,7 @@ def by_seeds(first: int, seconds: float) -> bool:
         seed += 1
     show("seeds", vars(figures))
     grown = objects() - before if before else 0
-    print(f"  growth: {grown:+d} objects after the first {WARM} runs")
+    print(f"  growth after the first {WARM} runs: {grown:+d} objects, {kilobytes() - held:+d} kB", flush=True)
     return grown < GROWTH
 
 
