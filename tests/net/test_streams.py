@@ -629,6 +629,24 @@ async def test_a_request_goes_back_over_the_connection_it_is_about(kit: Kit) -> 
         await third.close()
 
 
+async def test_not_over_the_connection_of_another_behind_the_same_address() -> None:
+    """Two phones behind one address, known by their passwords: what is one's never goes to the other."""
+    gate = Gate()
+    async with running(gate):
+        first = await Peer.to(gate, STRANGER, None)
+        await first.sends(message())
+        await until(lambda: gate.owner.messages)
+        flow = gate.owner.messages[0][1]
+        await first.close()
+        await until(lambda: not gate.streams.connections)
+        second = await Peer.to(gate, STRANGER, None)
+        await until(lambda: gate.streams.connections)
+        flow.known = gate.only.known = True
+        gate.streams.send(flow, b"secret", 0)
+        await until(lambda: gate.owner.lost)
+        await second.close()
+
+
 async def test_the_end_of_a_connection_is_told_when_it_is_forgotten(kit: Kit, serve: Serve) -> None:
     """What is sent at that moment goes another way, not into the dead connection."""
     gate = kit.gate()

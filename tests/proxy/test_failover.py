@@ -489,3 +489,38 @@ def test_the_next_gateway_has_not_seen_a_challenged_call(ladder: Ladder) -> None
     two.gets("ACK")
     world.pbx.gets("486")
     world.pbx.sends("ACK")
+
+
+def test_a_call_that_was_challenged_is_a_new_call_to_another_gateway(ladder: Ladder) -> None:
+    """The re-send with credentials is free of a token where the carrier has seen the call: at the gateway that asked.
+    That one is resting now, so the call goes to the next, which has not: it takes a token."""
+    world = ladder(gateways=2, cps=2)
+    one, two = world.gateways
+    world.pbx.sends("INVITE", call="a")
+    world.pbx.gets("100", call="a")
+    one.gets("INVITE", call="a")
+    one.sends("407", call="a", headers=['Proxy-Authenticate: Digest realm="c", nonce="n"'])
+    one.gets("ACK", call="a")
+    world.pbx.gets("407", call="a")
+    world.pbx.sends("ACK", call="a")
+    world.pbx.sends("INVITE", call="b", to="0312345679")
+    world.pbx.gets("100", call="b")
+    one.gets("INVITE", call="b")
+    one.sends("503", call="b", headers=["Retry-After: 60"])
+    one.gets("ACK", call="b")
+    world.pbx.gets("500", call="b")
+    world.pbx.sends("ACK", call="b")
+    world.after(1.5)
+    leg = world.pbx.legs[world.labels["a"]]
+    first = next(text for text in leg.sent if text.method == "INVITE")
+    again = first.data.replace(b"CSeq: 1 ", b"CSeq: 2 ").replace(b"branch=z9hG4bK", b"branch=z9hG4bKagain")
+    world.pbx.transmits(again)
+    world.settle()
+    two.gets("INVITE")
+    assert world.used("outbound_cps") == 1
+    two.sends("486")
+    two.gets("ACK")
+    for agent in world.agents:
+        agent.inbox.clear()
+    world.after(40)
+    world.pbx.inbox.clear()

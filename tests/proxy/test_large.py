@@ -116,3 +116,41 @@ def test_a_call_in_goes_over_tcp_as_well(ladder: Ladder) -> None:
     world.unreachable(first)
     assert over(world.pbx.gets("INVITE")) == "UDP"
     taken(world, world.carrier, world.pbx)
+
+
+def test_a_gateway_that_was_left_gets_no_datagram(ladder: Ladder) -> None:
+    """`try_seconds` is over as the connection turns out not to be had: the token is given back, so nothing goes to that
+    gateway any more, and nothing at all once the call has ended."""
+    world = ladder(listens=("TCP",), gateways=2, cps=1)
+    world.stalls()
+    world.pbx.sends("INVITE", body=LARGE)
+    world.pbx.gets("100")
+    world.settle()
+    assert world.stalled
+    first = Text(world.stalled[0].data)
+    world.after(4.1)
+    world.unreachable(first)
+    assert all(over(Text(send.data)) == "TCP" for send in world.stalled or ())
+    world.after(40)
+    world.flows()
+    world.after(40)
+    for gateway in world.gateways:
+        gateway.gets_nothing()
+    assert world.record().final_code in (408, 503)
+    world.pbx.inbox.clear()
+    world.pbx.sends("ACK")
+
+
+def test_a_re_invite_after_a_restart_keeps_no_token(ladder: Ladder) -> None:
+    """It takes a token, and gives it back where the stream can't be had: as a datagram it takes one again."""
+    world = ladder(listens=("TCP",), cps=1)
+    world.talks()
+    world.restarts()
+    world.after(2)
+    world.pbx.sends("re-INVITE", body=LARGE)
+    world.pbx.gets("100")
+    world.unreachable(world.carrier.gets("re-INVITE"))
+    world.after(100)
+    assert world.used("outbound_cps") == 0
+    for agent in world.agents:
+        agent.inbox.clear()

@@ -78,6 +78,12 @@ class Shield:
         flow.known = flow.known or peer.known or bool(peer.owners or peer.named)
         return flow.known
 
+    def same_peer(self, one: Flow, other: Flow) -> bool:
+        """Whether two flows are one key's or one trunk's. Who is known by a password alone is not, from another
+        connection: behind one address there may be many."""
+        first, second = self._directory().identify(one), self._directory().identify(other)
+        return first.known and first.key is second.key and first.trunk is second.trunk
+
     def is_stranger(self, host: str) -> bool:
         """Whether an address is remembered as a stranger's: then nobody need look it up again."""
         generation = self._directory().generation

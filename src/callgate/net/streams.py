@@ -217,7 +217,7 @@ class StreamListener:
         if not connection.ours or connection.ready:
             return None
         flow = connection.flow
-        other = self._opened_by_peer(flow.host, flow.trust)
+        other = self._opened_by_peer(flow, flow.host, flow.trust)
         if other is not None:
             if len(self._unreachable) >= UNREACHABLE_MAX:
                 self._unreachable.clear()
@@ -305,13 +305,14 @@ class StreamListener:
             others = self._from.get(flow.host)
             if others is not None and len(others) == 1:
                 (other,) = others.values()
-                if other.flow.known and other.flow.trust == flow.trust:
+                same = other.flow.known and self._entry.shield.same_peer(other.flow, flow)
+                if same and other.flow.trust == flow.trust:
                     return other
         if self._unreachable and self._unreachable.get(key, 0.0) > monotonic():
-            theirs = self._opened_by_peer(host, trust)
+            theirs = self._opened_by_peer(flow, host, trust)
             if theirs is not None:
                 return theirs
-        found = self._open(host, port, trust) or self._opened_by_peer(host, trust)
+        found = self._open(host, port, trust) or self._opened_by_peer(flow, host, trust)
         if found is None:
             assert self.loop is not None
             self.loop.call_soon(self._undelivered, data)  # later: who sends is not ready for the answer
@@ -323,10 +324,12 @@ class StreamListener:
             return True
         return not trust.context and not set(trust.names).isdisjoint(connection.flow.names)
 
-    def _opened_by_peer(self, host: str, trust: Trust | None) -> Connection | None:
+    def _opened_by_peer(self, flow: Flow, host: str, trust: Trust | None) -> Connection | None:
         """The latest connection that the peer at an address has opened, if it was identified."""
         for connection in reversed(self._from.get(host, {}).values()):
-            if connection.flow.known and connection.ready and self._may_carry(connection, trust):
+            if not (connection.flow.known and connection.ready and self._may_carry(connection, trust)):
+                continue
+            if trust is not None or self._entry.shield.same_peer(connection.flow, flow):
                 return connection
         return None
 

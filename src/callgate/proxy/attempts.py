@@ -43,6 +43,10 @@ class Attempts(Context):
         if group < 0:
             self.conclude(now)  # while it waited, the last one was shut
             return
+        if self.free and group and self.direction == OUTBOUND:
+            self.free = False  # only the first gateway has seen the call, and that can't be had any more
+            self.copies.ask(self, None, now)
+            return
         self.group = group
         for target in self.groups[group]:
             if target.usable(now):
@@ -227,6 +231,8 @@ class Attempts(Context):
             return
         if code == 408 and self._other_flow(client, now):
             return
+        if client.passage is not None and code in CHALLENGED and client not in self.current:
+            return  # of a gateway that was left, and not the PBX's to answer
         self._keep_best(code, response)
         if code in CHALLENGED:
             self.challenger = client.target
@@ -285,7 +291,8 @@ class Attempts(Context):
             claim = client.claim
             unsent = self.core.sent_at.get(claim, 0.0)
             self.core.streams.refused(client.flow, now)
-            if not claim or unsent < 0.0 or unsent == NEVER:
+            needs_none = self.direction == INBOUND or self.free or client.passage is not None
+            if (claim and (unsent < 0.0 or unsent == NEVER)) or (not claim and needs_none):
                 self.core.sent_at.pop(claim, None)
                 client.claim = 0
                 self.current.remove(client)
@@ -322,6 +329,10 @@ class Attempts(Context):
     def _lost(self, client: InviteClientTransaction, now: float, *, others: bool) -> None:
         """An attempt of the present group has failed. `others`: those of the next group may do better."""
         self.current.remove(client)
+        if self.cancelled and all(other.state is State.CALLING for other in self.current):
+            for other in self.current:  # silent phones: they are heard, but nobody waits for them
+                self._leave(other)
+            self.current.clear()
         if self.current:
             return
         if others and not self.cancelled and self._next_group(now) >= 0:

@@ -191,8 +191,7 @@ class Context:
                     return
                 self._challenged(response, now)
             mapped = 500 if code == 503 and self.key.trunk.upstream_503 == "500" else 0
-            for client in self.attempts:
-                self._cancel(client, now)
+            self._let_go(now)
             self._finish(mapped or code, now)
             self._pass_on(response, now, mapped)
         elif self.cancelled:
@@ -225,8 +224,7 @@ class Context:
         server = self.server
         assert server is not None
         request = server.request
-        for client in self.attempts:
-            self._cancel(client, now)
+        self._let_go(now)
         self._finish(code, now)
         if request is not None:
             tag = self.core.answer_tag(request)
@@ -265,6 +263,13 @@ class Context:
         # can end the call that now exists (RFC 3261 §16.7 step 5).
         self.core.out.append(Send(server.flow, data))
         return True
+
+    def _let_go(self, now: float) -> None:
+        """The call ends: whoever rings is cancelled, whoever is silent gets no more copies."""
+        for client in self.attempts:
+            self._cancel(client, now)
+            if client.state is State.CALLING:
+                self._leave(client)
 
     def _cancel(self, client: InviteClientTransaction, now: float) -> None:
         """Cancel an attempt: at once when it has had a provisional answer, else when that comes."""

@@ -137,6 +137,8 @@ class Inside:
             token = self.core.signer.read(text, request.call_id, request.to_tag)
         if token is None or self.core.began_here(token.leg):
             return None  # not ours, or of a call that this gate has seen end
+        if not token.leg and request.method == b"INVITE":
+            return None  # the dialog of a SUBSCRIBE is no call
         directory = self.core.directory
         key = directory.key_of_tag.get(token.key_tag)
         if key is None or not key.trunk.gateways:

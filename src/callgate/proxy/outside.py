@@ -164,6 +164,8 @@ class Outside:
         if verdict.allowed:
             call.free, challenger = self.core.answers_challenge(request, now)
             call.groups = self.core.trunks.groups(key.trunk, now, challenger)
+            # To another gateway than the one that asked it is a new call.
+            call.free = call.free and bool(call.groups) and call.groups[0][0] is challenger
             if not call.groups:
                 call.refuse(self.core.trunks.refusal(key.trunk, now), now)
                 return

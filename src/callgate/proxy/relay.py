@@ -244,6 +244,7 @@ class Relay:
 
     def on_failed(self, client: AnyClient, now: float) -> None:
         if self.datagram is not None:
+            self._give_back()
             self.core.streams.refused(client.flow, now)
             (data, branch, flow), self.datagram = self.datagram, None
             self.start(data, branch, flow, now)
