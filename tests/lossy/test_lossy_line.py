@@ -1,6 +1,6 @@
-"""A line that loses 20 % both ways on both sides, doubles 10 %, and delays a tenth of the rest by up to half a second, so
-that it overtakes: every call ends in the state that both ends believe, no line leaks, no call is counted twice, no
-window is broken.
+"""A line that loses 20 % both ways on both sides, doubles 10 %, and delays a tenth of the rest by up to half a second,
+so that others overtake it: every call ends in the state that both ends believe, no line leaks, no call is counted
+twice, no window is broken.
 
 The phones at both ends are whole user agents with all timers of RFC 3261 (`transactions.py`, `leg.py`); what must hold
 all the time stands in `world.py`, what must hold in the end in its `Summary` and in the ladders' own `World.ends`:
@@ -89,8 +89,8 @@ def test_a_carrier_that_nobody_hears(lossy: Make) -> None:
 
 
 def test_jitter_beyond_the_margin(lossy: Make) -> None:
-    """Four of ten datagrams are up to three seconds late, INVITEs too: V1 can't be promised then (a copy may arrive when
-    its token has long gone back), all else is."""
+    """Four of ten datagrams are up to three seconds late, INVITEs too: V1 can't be promised then (a copy may arrive
+    when its token has long gone back), all else is."""
     wild = replace(BAD, straggling=0.4, late=3.0)
     world = lossy(stores.LATE, 6, line=wild, steady=False, gateways=2, **LIMITS)
     world.offers(2_000, EACH)
