@@ -131,6 +131,8 @@ class Phone:
             server.respond(200 if found else 481, self.next_tag())
             if leg is not None and isinstance(invite, InviteServer):
                 leg.cancelled(invite)
+        elif method == "OPTIONS" and not request.to_tag:  # whether we are there
+            Server(self, request).respond(200, self.next_tag())
         elif not request.to_tag:
             assert method == "INVITE", request
             self._new_call(request, leg)

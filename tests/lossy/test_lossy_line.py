@@ -1,6 +1,6 @@
 """A line that loses 20 % both ways on both sides, doubles 10 %, and delays a tenth of the rest by up to half a second,
-so that it overtakes: every call ends in the state that both ends believe, no line leaks, no call is counted twice, no
-window is broken.
+so that others overtake it: every call ends in the state that both ends believe, no line leaks, no call is counted
+twice, no window is broken.
 
 The phones at both ends are whole user agents with all timers of RFC 3261 (`transactions.py`, `leg.py`); what must hold
 all the time stands in `world.py`, what must hold in the end in its `Summary` and in the ladders' own `World.ends`:

@@ -328,6 +328,6 @@ class Summary:
             f"{len(world.offered)} calls, {dict(self.outcomes)}; both ends agree on {self.agreed}, not on"
             f" {self.disagreed} ({dict(self.doubtful)}); {world.meter.total} arrivals at the carrier, at most"
             f" {world.meter.fullest} in a second; {self.lost:.1%} of all datagrams were lost;"
-            f" {world.rejected('late answer'):.0f} callees picked up late;"
-            f" {world.unknown} answers never reached the gate"
+            f" {world.rejected('late answer'):.0f} callees picked up late; {world.unknown} answers never reached the"
+            " gate"
         )
