@@ -127,7 +127,7 @@ class Outside:
             call.groups = self._targets(key, number, uri)
             if key.registered:
                 routes = called_party(request, routes)
-            call.free = b"psap-callback" in request.header(b"priority").lower()  # RFC 7090 §4
+            call.free = self._exempt(request, key)
         else:
             assert peer.key is not None
             key = peer.key
@@ -244,6 +244,11 @@ class Outside:
                 if key is not None and key.trunk.name == trunk.name and key.takes_calls:
                     return key, canonical
         return None
+
+    def _exempt(self, request: Message, key: Key) -> bool:
+        """Whether a call in is counted and never refused: the authorities call back. That a header says so counts
+        only of a trunk that is trusted with it (RFC 7090 §4.2, §5.3), for any caller can write one."""
+        return key.trunk.psap_callback and request.header(b"priority").lower() == b"psap-callback"
 
     def _targets(self, key: Key, number: str, asked: Uri) -> Groups:
         """Where calls for a number of a key go; empty where nobody has registered."""

@@ -66,6 +66,7 @@ class Gateway:
 
 class Trunk:
     """A carrier. `any_number`: numbering is `any`, so any Request-URI goes (emergency is judged all the same).
+    `psap_callback`: it is trusted to say that the authorities call back (RFC 7090).
     `rules`: how the health of its gateways is judged. `account`: with this the gate answers its challenges; None: they
     are the PBX's. `register`: what the gate registers there; `service_route`: the Route that the registrar wants in new
     requests (RFC 3608), empty for none."""
@@ -76,6 +77,7 @@ class Trunk:
         "gateways",
         "name",
         "networks",
+        "psap_callback",
         "register",
         "rules",
         "service_route",
@@ -94,6 +96,7 @@ class Trunk:
         rules: Rules = NO_OPTIONS,
         account: Account | None = None,
         register: Wanted | None = None,
+        psap_callback: bool = False,
     ) -> None:
         self.name = name
         self.rules = rules
@@ -104,6 +107,7 @@ class Trunk:
         self.any_number = any_number
         self.try_seconds = try_seconds
         self.upstream_503 = upstream_503
+        self.psap_callback = psap_callback
         self.networks = list(networks)
 
     def has_gateway(self, flow: Flow) -> bool:
