@@ -163,11 +163,11 @@ class Outside:
         record.number_class = dialled.cls
         if verdict.allowed:
             call.free, challenger = self.core.answers_challenge(request, now)
-            call.groups = self.core.trunks.groups(key.trunk, now, challenger)
+            call.groups = self.core.trunks.groups(key, now, challenger)
             # To another gateway than the one that asked it is a new call.
             call.free = call.free and bool(call.groups) and call.groups[0][0] is challenger
             if not call.groups:
-                call.refuse(self.core.trunks.refusal(key.trunk, now), now)
+                call.refuse(self.core.trunks.refusal(key, now), now)
                 return
             self._admit(call, request, uri, flow, now)
             return
@@ -290,9 +290,9 @@ class Outside:
                 refusal = Refusal(verdict.rule, verdict.reason, verdict.code)
                 self.core.dispatch.answer(request, server_key, verdict.code, flow, now, refusal.headers())
                 return
-            groups = self.core.trunks.groups(key.trunk, now)
+            groups = self.core.trunks.groups(key, now)
             if not groups:
-                refusal = self.core.trunks.refusal(key.trunk, now)
+                refusal = self.core.trunks.refusal(key, now)
                 self.core.dispatch.answer(request, server_key, refusal.code, flow, now, refusal.headers())
                 return
             target = groups[0][0]

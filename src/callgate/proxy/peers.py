@@ -7,6 +7,7 @@ began with.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -81,6 +82,7 @@ class Trunk:
         "register",
         "rules",
         "service_route",
+        "shared",
         "try_seconds",
         "upstream_503",
     )
@@ -108,7 +110,12 @@ class Trunk:
         self.try_seconds = try_seconds
         self.upstream_503 = upstream_503
         self.psap_callback = psap_callback
+        self.shared = False  # by several keys
         self.networks = list(networks)
+
+    def tells(self, key: Key) -> str:
+        """Whom the health of a gateway is told as whose call it was; empty where it can be nobody else's."""
+        return key.id if self.shared else ""
 
     def has_gateway(self, flow: Flow) -> bool:
         """Whether a flow leads to a host of a configured gateway."""
@@ -344,6 +351,9 @@ class Directory:
         self.trunks = {t.name: t for t in trunks}
         self.keys = {k.id: k for k in keys}
         self.key_of_tag = {k.tag: k for k in self.keys.values()}
+        of_trunk = Counter(key.trunk.name for key in self.keys.values())
+        for trunk in self.trunks.values():
+            trunk.shared = of_trunk[trunk.name] > 1
         self.numbers = numbers
         self.access = access
         self.probing = probing or Probing()
