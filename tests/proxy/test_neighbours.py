@@ -101,8 +101,8 @@ def test_one_customer_does_not_shut_the_trunk_for_others(ladder: Ladder, fails: 
 
 
 def test_nor_in_all_eternity(ladder: Ladder) -> None:
-    """Every trial of it fails for an hour; a call of the others in between, which fails for a reason of its own, does not
-    make the two of them many."""
+    """Every trial of it fails for an hour; a call of the others in between, which fails for a reason of its own, does
+    not make the two of them many."""
     world, (bad, good, third) = shared(ladder)
     for _ in range(3):
         by_503(world, bad)
@@ -200,8 +200,8 @@ def test_the_pause_doubles_while_nothing_is_delivered(ladder: Ladder) -> None:
 
 
 def test_options_decide_at_once(ladder: Ladder) -> None:
-    """A gateway that has answered OPTIONS is asked when one customer's calls fail: if it is silent to that as well, it is
-    down for all."""
+    """A gateway that has answered OPTIONS is asked when one customer's calls fail: if it is silent to that as well, it
+    is down for all."""
     world, (one, two, _) = shared(ladder, rules=WATCHED)
     world.after(0.1)
     answers_options(world, world.carrier)
