@@ -80,7 +80,11 @@ def passes(world: World, pbx: Agent) -> None:
 
 def is_shut(world: World, pbx: Agent, rule: str = "trunk") -> None:
     pbx.sends("INVITE")
-    assert pbx.gets("503").get("x-callgate-verdict") == f"rule={rule}"
+    answer = pbx.gets("503")
+    assert answer.get("x-callgate-verdict") == f"rule={rule}"
+    if rule == "trunk":
+        whose = "no gateway takes calls of this key" if up(world) else "every gateway is down"
+        assert whose in answer.get("warning")
     pbx.sends("ACK")
     world.carrier.gets_nothing()
 

@@ -85,6 +85,8 @@ class Trunks:
         if pauses:
             return Refusal("K11", f"the trunk asks for a pause of {min(pauses):.0f} s", 503)
         why = next((t.health.why for t in targets if t.health is not None and t.health.why), "")
+        if any(t.health is not None and t.health.up for t in targets):
+            return Refusal("trunk", f"no gateway takes calls of this key: {why}", 503)
         return Refusal("trunk", f"every gateway is down: {why}", 503)
 
     # -- what calls show -------------------------------------------------------------------------------------
