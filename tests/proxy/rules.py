@@ -150,6 +150,9 @@ def _same(world: World, came: Text, left: Text, added: Collection[tuple[str, str
     told = off.intersection(name for name, _ in left.headers)
     assert not told, f"passes the edge: {told}"
     aside = off | HOP_BY_HOP | ({"p-asserted-identity"} if not world.key.trusted else set())
+    if world.key.caller_ids is not None and (came.code or came.to_tag):
+        # I19: what may not be shown in a dialog; `test_caller` checks it.
+        aside |= {"p-asserted-identity", "from"}
     if world.trunk.account is not None:
         aside |= NUMBERS
         added = [h for h in left.headers if 'username="gate"' in h[1]]

@@ -259,6 +259,7 @@ class Trunk(Section):
     try_seconds: Annotated[float, Field(gt=0, le=32, allow_inf_nan=False)] = 4
     retry_after_max: Seconds = 300
     upstream_503: Literal["500", "pass"] = "500"
+    psap_callback: bool = False
     limits: Limits = _section(Limits)
 
 

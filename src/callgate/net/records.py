@@ -17,6 +17,7 @@ ADVICE = {
     "N1": "list the number under a key's `numbers`",
     "dns": "look at the name's records and at the name servers (`dns.servers`, or /etc/resolv.conf)",
     "trunk-down": "ask the carrier, or see whether its addresses can be reached from here",
+    "trunk-refuses": "see what numbers this key dials, and whether the carrier has shut it out",
     "K11": "the carrier takes fewer calls than the contract says: ask it, or lower `outbound_cps`",
     "trunk-credentials": "compare `credentials` of the trunk with what the carrier gave you",
     "trunk-register": "compare `register` and `credentials` of the trunk with what the carrier gave you",

@@ -112,6 +112,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             ),
             account=_account(section),
             register=_register(section),
+            psap_callback=section.psap_callback,
         )
         for index, peer in enumerate(section.gateways):
             trust = trunk_trust(config, name, peer.host)

@@ -34,9 +34,9 @@ class Alerts:
         self.due = now + QUIET
         return True
 
-    def stands(self, alert: Alert) -> None:
-        """A cause that lasts until `over`."""
-        self._up(alert, NEVER, False)
+    def stands(self, alert: Alert, *, each: bool = False) -> None:
+        """A cause that lasts until `over`. `each`: tell every one, not only the first."""
+        self._up(alert, NEVER, each)
 
     def over(self, alert: Alert) -> None:
         """The cause of one that stood is gone; nothing where it did not stand."""

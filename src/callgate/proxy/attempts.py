@@ -48,8 +48,9 @@ class Attempts(Context):
             self.copies.ask(self, None, now)
             return
         self.group = group
+        who = self.key.trunk.tells(self.key)
         for target in self.groups[group]:
-            if target.usable(now):
+            if target.usable(now, who):
                 self._try(target, claim_id, now)
         if self._next_group(now) >= 0 or self._with_other_flow():
             self._wake(now + self.key.trunk.try_seconds)
@@ -118,7 +119,7 @@ class Attempts(Context):
         client.target = target
         client.passage = passage
         if target.health is not None:
-            target.health.tried(now)
+            target.health.tried(now, key.trunk.tells(key))
         if outbound and claim_id:
             first = record.attempts == 1
             self.copies.first(self, client, claim_id, arrived=record.invite_at if first else None)
@@ -130,8 +131,9 @@ class Attempts(Context):
     def _next_group(self, now: float) -> int:
         """The next group with a target that a call may go to; -1 where nobody else is to be tried."""
         if not self._declined():
+            who = self.key.trunk.tells(self.key)
             for group in range(self.group + 1, len(self.groups)):
-                if any(target.usable(now) for target in self.groups[group]):
+                if any(target.usable(now, who) for target in self.groups[group]):
                     return group
         return -1
 
@@ -300,12 +302,12 @@ class Attempts(Context):
                 return
         if target is not None and target.binding is not None and target.flow.listener.reliable:
             self.core.registrar.failed(target.binding)
-        self._failed(client, "calls can't be delivered", now)
+        self._failed(client, "calls can't be delivered", now, lost=True)
 
-    def _failed(self, client: AnyClient, why: str, now: float) -> None:
+    def _failed(self, client: AnyClient, why: str, now: float, *, lost: bool = False) -> None:
         assert isinstance(client, InviteClientTransaction)
         self.copies.stop(self, client)
-        self._silent(client, why, now)
+        self._silent(client, why, now, lost=lost)
         if self.phase is Phase.TRYING and client in self.current and not self._other_flow(client, now):
             self._lost(client, now, others=True)
 
@@ -343,12 +345,12 @@ class Attempts(Context):
     def _well(self, client: InviteClientTransaction) -> None:
         """An attempt has shown that a gateway takes calls."""
         if client.target is not None:
-            self.core.trunks.call_well(client.target)
+            self.core.trunks.call_well(client.target, self.key)
 
-    def _silent(self, client: InviteClientTransaction, why: str, now: float) -> None:
-        """An attempt has shown that a gateway does not answer."""
+    def _silent(self, client: InviteClientTransaction, why: str, now: float, *, lost: bool = False) -> None:
+        """An attempt has shown that a gateway does not answer, or (`lost`) can't be reached."""
         if client.target is not None:
-            self.core.trunks.call_failed(client.target, why, now)
+            self.core.trunks.call_failed(client.target, self.key, why, now, lost=lost)
         if self.direction == INBOUND:
             self.core.trunks.pbx_silent(self.key)
 
@@ -360,10 +362,10 @@ class Attempts(Context):
             return
         trunks = self.core.trunks
         told, pause = says_cps_limit(response), retry_after(response)
-        if pause is not None:
-            trunks.asks_for_pause(target, pause, now)
-        if not told:
-            trunks.call_failed(target, "503 to calls", now)
+        if not told:  # else its words are about the rate of this key, and K11 is enough
+            if pause is not None:
+                trunks.asks_for_pause(target, self.key, pause, now)
+            trunks.call_failed(target, self.key, "503 to calls", now)
         last = self.current == [client] and self._next_group(now) < 0
         if told or last:
             trunks.congested(self.key, now, plain=not told and pause is None)

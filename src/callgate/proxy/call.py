@@ -25,7 +25,7 @@ from callgate.proxy.record import PAST
 from callgate.proxy.token import INBOUND
 from callgate.proxy.transactions import AnyServer, InviteClientTransaction
 from callgate.proxy.vitals import look
-from callgate.sip.message import FROM, TO, Message
+from callgate.sip.message import FROM, TO, Message, header_value
 from callgate.sip.transaction import LIFE, NEVER
 
 if TYPE_CHECKING:
@@ -148,6 +148,13 @@ class Call(Attempts):
         self.core.out.append(Renew(self.leg, NEVER if longest is None else longest + SPARE))
         first = self.core.directory.probing.earliest
         self._wake(now + min(NO_ACK, longest or NO_ACK, first))
+
+    def began_as(self, side: Side) -> bytes:
+        """The address that a side of its dialog began with; empty once the call is over."""
+        of = FROM if side is self.caller else TO
+        if self.request is not None:
+            return self.request.value(of)
+        return header_value(self.from_line if of == FROM else self.to_line)
 
     def picked_up_late(
         self, client: InviteClientTransaction, response: Message, first: bool, told: bool, now: float

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from callgate.numbers import read_uri
 from callgate.proxy.answer import NOT_SECURE
 from callgate.proxy.call import Call
+from callgate.proxy.caller import own_again
 from callgate.proxy.commands import Send
 from callgate.proxy.context import Phase
 from callgate.proxy.cseq import JUMP, Shift
@@ -20,7 +21,7 @@ from callgate.proxy.token import OUTBOUND
 from callgate.proxy.transactions import Key as TransactionKey
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
-from callgate.sip.message import ROUTE, Message, header_value
+from callgate.sip.message import FROM, ROUTE, Message, header_value
 from callgate.sip.uri import parse_uri
 
 if TYPE_CHECKING:
@@ -200,6 +201,9 @@ class Inside:
         if request.marked:
             edge = self.core.directory.edge
             routes.edits.update(edge.edits(request, path.key, from_pbx=path.from_pbx))
+        from_line = _from_line(path, request)
+        if from_line:
+            routes.edits[request.at[FROM]] = from_line
         to = receiver.next_hop(target, self.core.directory, peer)
         if call is not None:
             token = token or call.tokens[-1]
@@ -238,6 +242,8 @@ class Inside:
             self.core, request, server, None if stale else call, sender, receiver, path.from_pbx, path.key
         )
         relay.passage = passage
+        if from_line:
+            relay.from_line = request.lines[request.at[FROM]]
         if method == b"BYE":
             if call is not None and not path.from_pbx and not stale:
                 by_caller = sender is call.caller
@@ -256,6 +262,17 @@ class Inside:
         if call.shift is None:
             call.shift = Shift()
         return call.shift
+
+
+def _from_line(path: Path, request: Message) -> bytes:
+    """I19: the From line that a request of the PBX leaves with, where its own shows a caller that the key may not;
+    empty where it stays. Of a dialog that the gate has no memory of nobody knows how it began."""
+    call, allowed = path.call, path.key.caller_ids
+    if not path.from_pbx or allowed is None or call is None:
+        return b""
+    line, own = request.lines[request.at[FROM]], call.began_as(path.sender)
+    shown = own_again(line, own, request.from_tag, allowed) if own else line
+    return b"" if shown is line else shown
 
 
 def _stale(path: Path, number: int) -> bool:

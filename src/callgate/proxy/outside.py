@@ -127,7 +127,7 @@ class Outside:
             call.groups = self._targets(key, number, uri)
             if key.registered:
                 routes = called_party(request, routes)
-            call.free = b"psap-callback" in request.header(b"priority").lower()  # RFC 7090 §4
+            call.free = self._exempt(request, key)
         else:
             assert peer.key is not None
             key = peer.key
@@ -163,11 +163,11 @@ class Outside:
         record.number_class = dialled.cls
         if verdict.allowed:
             call.free, challenger = self.core.answers_challenge(request, now)
-            call.groups = self.core.trunks.groups(key.trunk, now, challenger)
+            call.groups = self.core.trunks.groups(key, now, challenger)
             # To another gateway than the one that asked it is a new call.
             call.free = call.free and bool(call.groups) and call.groups[0][0] is challenger
             if not call.groups:
-                call.refuse(self.core.trunks.refusal(key.trunk, now), now)
+                call.refuse(self.core.trunks.refusal(key, now), now)
                 return
             self._admit(call, request, uri, flow, now)
             return
@@ -245,6 +245,11 @@ class Outside:
                     return key, canonical
         return None
 
+    def _exempt(self, request: Message, key: Key) -> bool:
+        """Whether a call in is counted and never refused: the authorities call back. That a header says so counts
+        only of a trunk that is trusted with it (RFC 7090 §4.2, §5.3), for any caller can write one."""
+        return key.trunk.psap_callback and request.header(b"priority").lower() == b"psap-callback"
+
     def _targets(self, key: Key, number: str, asked: Uri) -> Groups:
         """Where calls for a number of a key go; empty where nobody has registered."""
         if key.registered:
@@ -285,9 +290,9 @@ class Outside:
                 refusal = Refusal(verdict.rule, verdict.reason, verdict.code)
                 self.core.dispatch.answer(request, server_key, verdict.code, flow, now, refusal.headers())
                 return
-            groups = self.core.trunks.groups(key.trunk, now)
+            groups = self.core.trunks.groups(key, now)
             if not groups:
-                refusal = self.core.trunks.refusal(key.trunk, now)
+                refusal = self.core.trunks.refusal(key, now)
                 self.core.dispatch.answer(request, server_key, refusal.code, flow, now, refusal.headers())
                 return
             target = groups[0][0]

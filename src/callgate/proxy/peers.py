@@ -7,6 +7,7 @@ began with.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -66,6 +67,7 @@ class Gateway:
 
 class Trunk:
     """A carrier. `any_number`: numbering is `any`, so any Request-URI goes (emergency is judged all the same).
+    `psap_callback`: it is trusted to say that the authorities call back (RFC 7090).
     `rules`: how the health of its gateways is judged. `account`: with this the gate answers its challenges; None: they
     are the PBX's. `register`: what the gate registers there; `service_route`: the Route that the registrar wants in new
     requests (RFC 3608), empty for none."""
@@ -76,9 +78,11 @@ class Trunk:
         "gateways",
         "name",
         "networks",
+        "psap_callback",
         "register",
         "rules",
         "service_route",
+        "shared",
         "try_seconds",
         "upstream_503",
     )
@@ -94,6 +98,7 @@ class Trunk:
         rules: Rules = NO_OPTIONS,
         account: Account | None = None,
         register: Wanted | None = None,
+        psap_callback: bool = False,
     ) -> None:
         self.name = name
         self.rules = rules
@@ -104,7 +109,13 @@ class Trunk:
         self.any_number = any_number
         self.try_seconds = try_seconds
         self.upstream_503 = upstream_503
+        self.psap_callback = psap_callback
+        self.shared = False  # by several keys
         self.networks = list(networks)
+
+    def tells(self, key: Key) -> str:
+        """Whom the health of a gateway is told as whose call it was; empty where it can be nobody else's."""
+        return key.id if self.shared else ""
 
     def has_gateway(self, flow: Flow) -> bool:
         """Whether a flow leads to a host of a configured gateway."""
@@ -340,6 +351,9 @@ class Directory:
         self.trunks = {t.name: t for t in trunks}
         self.keys = {k.id: k for k in keys}
         self.key_of_tag = {k.tag: k for k in self.keys.values()}
+        of_trunk = Counter(key.trunk.name for key in self.keys.values())
+        for trunk in self.trunks.values():
+            trunk.shared = of_trunk[trunk.name] > 1
         self.numbers = numbers
         self.access = access
         self.probing = probing or Probing()

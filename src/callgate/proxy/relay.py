@@ -23,7 +23,7 @@ from callgate.proxy.transactions import (
     AnyServer,
     InviteClientTransaction,
 )
-from callgate.sip.message import CSEQ, Message
+from callgate.sip.message import CSEQ, FROM, Message
 from callgate.sip.transaction import LIFE, NEVER, State
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Relay:
         "core",
         "datagram",
         "due",
+        "from_line",
         "from_pbx",
         "key",
         "method",
@@ -104,6 +105,9 @@ class Relay:
         # Where it went over a stream because of its size: the same as a datagram (message, branch, flow).
         self.datagram: tuple[bytes, bytes, Flow] | None = None
         self.passage: Passage | None = None
+        self.from_line = (
+            b""  # what it came with, where it left with another (I19): so its sender gets it back
+        )
         self.way: Way | None = None
         self.due = NEVER
         self.slot = 0
@@ -173,6 +177,8 @@ class Relay:
             edits = self.core.directory.edge.edits(response, self.key, from_pbx=not self.from_pbx)
         if passage is not None and response.cseq_number != passage.number:
             edits = {**edits, response.at[CSEQ]: passage.cseq}
+        if self.from_line:
+            edits = {**edits, response.at[FROM]: self.from_line}
         data = response_out(response, stream=server.flow.listener.reliable, edits=edits)
         if data is None:
             self.core.counts.rejected("no Via left")
