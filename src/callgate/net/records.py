@@ -18,6 +18,8 @@ ADVICE = {
     "dns": "look at the name's records and at the name servers (`dns.servers`, or /etc/resolv.conf)",
     "trunk-down": "ask the carrier, or see whether its addresses can be reached from here",
     "K11": "the carrier takes fewer calls than the contract says: ask it, or lower `outbound_cps`",
+    "record-route": "it has to copy Record-Route into its 2xx; until then its calls end for the gate by `probe` "
+    "or `max_call_seconds`",
     "trunk-credentials": "compare `credentials` of the trunk with what the carrier gave you",
     "trunk-register": "compare `register` and `credentials` of the trunk with what the carrier gave you",
     "register": "look at the phone's settings: its domain, its user, how long it wants to be registered",

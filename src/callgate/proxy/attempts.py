@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.proxy.answer import rank
+from callgate.proxy.around import REASON
 from callgate.proxy.commands import Renew
 from callgate.proxy.context import Context, Phase
 from callgate.proxy.copies import LEASE
@@ -201,7 +202,10 @@ class Attempts(Context):
         if side is not None and first:
             side.stage = Stage.UP
             side.seen_at = self.caller.seen_at = self.up_at = now
-            side.vitals = Vitals(response, now)
+            if self.phase is not Phase.OVER and self.core.around.goes(self, client, response):
+                side.around = side.acknowledged = True  # nobody can know better
+                self.record.reason = REASON
+            side.vitals = Vitals(response, now, seen=not side.around)
             if self.phase is Phase.UP:  # another dialog of a fork
                 self.look_again(now)
         self._well(client)

@@ -159,7 +159,7 @@ class Relay:
             if self.method == b"INVITE":
                 if self.cancelled:
                     self._cancel(now)
-                else:
+                elif code > 100 or self.due == NEVER:  # a 100 does not put it off (RFC 3261 §16.7 step 2)
                     self.due = now + TIMER_C
                     self.core.wheel.add(self)
             if code == 100 or server is None or self.method != b"INVITE":
@@ -173,10 +173,12 @@ class Relay:
             edits = self.core.directory.edge.edits(response, self.key, from_pbx=not self.from_pbx)
         if passage is not None and response.cseq_number != passage.number:
             edits = {**edits, response.at[CSEQ]: passage.cseq}
-        data = response_out(response, stream=server.flow.listener.reliable, edits=edits)
+        mapped = 500 if code == 503 and self.key.trunk.upstream_503 == "500" else 0  # §16.7 step 6
+        data = response_out(response, stream=server.flow.listener.reliable, code=mapped, edits=edits)
         if data is None:
             self.core.counts.rejected("no Via left")
             return
+        code = mapped or code
         self.core.counts.sent(self.method, code)
         self.core.layer.respond(server, code, data, now)
         if code >= 200:
