@@ -114,6 +114,30 @@ async def test_a_full_buffer_keeps_order_and_tells_when_it_is_sent(gate: Listeni
         sender.socket.close()
 
 
+async def test_a_fault_while_what_waited_is_sent_keeps_nothing_back(gate: Listening) -> None:
+    """A bug in whoever hears of copies that went ends that flush, not all of them."""
+    sender = Listening()
+
+    def fault(claim: int, now: float) -> None:
+        raise RuntimeError("a bug")
+
+    try:
+        loop = asyncio.get_running_loop()
+        faults: list[object] = []
+        loop.set_exception_handler(lambda _, context: faults.append(context))
+        sender.socket.start(loop)
+        sender.socket._delivered = fault
+        sender.socket._socket = Full(sender.socket._socket, refusals=1)  # type: ignore[assignment]
+        sender.socket.send(b"1", GATE, gate.port, 1)
+        sender.socket.send(b"2", GATE, gate.port, 0)
+        await until(lambda: bool(faults))
+        sender.socket.send(b"3", GATE, gate.port, 0)
+        await until(lambda: len(gate.heard) == 3)
+        assert [data for data, _ in gate.heard] == [b"1", b"2", b"3"]
+    finally:
+        sender.socket.close()
+
+
 class Refused:
     """A socket that reports the ICMP errors of other datagrams, one for each call."""
 

@@ -215,6 +215,7 @@ class UdpSocket:
     def send(self, data: bytes, host: str, port: int, claim: int) -> None:
         if self._unsent:
             self._unsent.append((data, (host, port), claim))
+            self._flush_soon()  # should a fault have ended the last flush half-way
             return
         self._send(data, (host, port), claim)
 
@@ -241,10 +242,13 @@ class UdpSocket:
 
     def _wait(self, data: bytes, address: tuple[str, int], claim: int) -> bool:
         self._unsent.appendleft((data, address, claim))
+        self._flush_soon()
+        return False
+
+    def _flush_soon(self) -> None:
         if not self._flushing and self._loop is not None:
             self._flushing = True  # by the clock: a writer that libuv watches ends with the first ICMP error
             self._loop.call_later(POLL_SECONDS, self._flush)
-        return False
 
     def withdraw(self, claim: int) -> bool:
         """Take back what waits under a claim; True where something did."""

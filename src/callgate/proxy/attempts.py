@@ -31,6 +31,10 @@ TIMER_C = 181.0
 """Seconds without a final answer since the last 101–199 (RFC 3261 §16.6 step 11: more than 3 minutes)."""
 
 
+COMPLETED_ELSEWHERE = (b'Reason: SIP;cause=200;text="Call completed elsewhere"',)
+"""For whoever else rings when one has picked up, so that it shows no missed call (RFC 3326 §2)."""
+
+
 class Attempts(Context):
     """The half of a `Call` that tries targets and hears what they say."""
 
@@ -212,6 +216,8 @@ class Attempts(Context):
         if self.phase is Phase.TRYING:
             self.phase = Phase.UP
             self.answered(client, response, side, now)
+            if not self.cancelled:
+                self.cancel_reason = COMPLETED_ELSEWHERE
             for other in self.attempts:
                 if other is not client:
                     self._cancel(other, now)
