@@ -19,6 +19,8 @@ ADVICE = {
     "trunk-down": "ask the carrier, or see whether its addresses can be reached from here",
     "trunk-refuses": "see what numbers this key dials, and whether the carrier has shut it out",
     "K11": "the carrier takes fewer calls than the contract says: ask it, or lower `outbound_cps`",
+    "record-route": "it has to copy Record-Route into its 2xx; until then its calls end for the gate by `probe` "
+    "or `max_call_seconds`",
     "trunk-credentials": "compare `credentials` of the trunk with what the carrier gave you",
     "trunk-register": "compare `register` and `credentials` of the trunk with what the carrier gave you",
     "register": "look at the phone's settings: its domain, its user, how long it wants to be registered",

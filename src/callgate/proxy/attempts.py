@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.proxy.answer import rank
+from callgate.proxy.around import REASON
 from callgate.proxy.commands import Renew
 from callgate.proxy.context import Context, Phase
 from callgate.proxy.copies import LEASE
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 TIMER_C = 181.0
 """Seconds without a final answer since the last 101–199 (RFC 3261 §16.6 step 11: more than 3 minutes)."""
+
+
+COMPLETED_ELSEWHERE = (b'Reason: SIP;cause=200;text="Call completed elsewhere"',)
+"""For whoever else rings when one has picked up, so that it shows no missed call (RFC 3326 §2)."""
 
 
 class Attempts(Context):
@@ -203,13 +208,18 @@ class Attempts(Context):
         if side is not None and first:
             side.stage = Stage.UP
             side.seen_at = self.caller.seen_at = self.up_at = now
-            side.vitals = Vitals(response, now)
+            if self.phase is not Phase.OVER and self.core.around.goes(self, client, response):
+                side.around = side.acknowledged = True  # nobody can know better
+                self.record.reason = REASON
+            side.vitals = Vitals(response, now, seen=not side.around)
             if self.phase is Phase.UP:  # another dialog of a fork
                 self.look_again(now)
         self._well(client)
         if self.phase is Phase.TRYING:
             self.phase = Phase.UP
             self.answered(client, response, side, now)
+            if not self.cancelled:
+                self.cancel_reason = COMPLETED_ELSEWHERE
             for other in self.attempts:
                 if other is not client:
                     self._cancel(other, now)

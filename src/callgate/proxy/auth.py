@@ -225,8 +225,8 @@ class Auth:
         if not self._challenges.may_answer(flow.host, now):
             return
         _, code, extra = checked(request)
-        if not code and request.uri.partition(b":")[0].lower() not in SCHEMES:
-            code = 416
+        if code != 400 and request.uri.partition(b":")[0].lower() not in SCHEMES:
+            code, extra = 416, []
         if not code:
             register = request.method == b"REGISTER"
             code, name = (401, b"WWW-Authenticate") if register else (407, b"Proxy-Authenticate")

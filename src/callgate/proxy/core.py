@@ -22,6 +22,7 @@ from typing import Protocol
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
 from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
+from callgate.proxy.around import Around
 from callgate.proxy.auth import Auth
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert, Command, Hangup, Release
@@ -96,6 +97,7 @@ class Core:
         self.counts = Counts(meters)
         self.counts.prepare(directory)
         self.alerts = Alerts(self.out, self.counts)
+        self.around = Around(self.alerts)
         self.errors: list[Exception] = []  # bugs of ours, for the shell to report
         self.wheel = Wheel(started, self.errors)
         self.layer = Transactions(self.wheel, self.out)
@@ -205,6 +207,8 @@ class Core:
         client = self.layer.clients.get(branch)
         if client is not None:
             self.layer.failed(client, now)
+        elif head.startswith(b"ACK ") and (instead := self.streams.undelivered(branch, now)) is not None:
+            self.out.append(instead)
 
     def closed(self, flow: Flow) -> None:
         """A connection has ended, whoever closed it."""

@@ -78,8 +78,17 @@ class Inside:
                 self.core.dispatch.answer(request, key, 400, flow, now)
             return
         call = self.core.by_token.get(token) if token else self.core.by_call_id.get(request.call_id)
+        if (
+            request.method == b"ACK"
+            and call is not None
+            and call.origin == key
+            and call.phase is Phase.OVER
+            and key not in self.core.layer.servers
+        ):  # one more copy of the ACK of a failure: it ends here, though its transaction is forgotten (Timer I)
+            self.core.counts.rejected("stray ACK")
+            return
         path = self._known(call, request) if call is not None else self._verified(token, request)
-        belongs = path is not None and self._belongs(path, flow, peer)
+        belongs = path is not None and self._belongs(path, flow, peer, request.method)
         if not belongs and self.core.directory.access is not None and request.method != b"ACK":
             who = self.core.auth.admit(request, flow, peer, now)
             if who is None:
@@ -158,11 +167,14 @@ class Inside:
         sender, receiver = (pbx, trunk) if from_pbx else (trunk, pbx)
         return Path(None, key, sender, receiver, from_pbx, token.raised)
 
-    def _belongs(self, path: Path, flow: Flow, peer: Peer) -> bool:
+    def _belongs(self, path: Path, flow: Flow, peer: Peer, method: bytes) -> bool:
         """Whether a request comes from the side that its tags name. Nobody may hang up for the other side: a BYE
         of the carrier gives lines back at its receipt."""
         side = path.sender
         if side.flow.host == flow.host and (side.flow.port == flow.port or flow.listener.reliable):
+            return True
+        if method == b"ACK" and side.flow.host == flow.host:
+            # A NAT has given it another port, and it can't be asked for a password (RFC 3261 §22.1).
             return True
         if path.from_pbx:
             return peer.key is path.key
@@ -188,9 +200,9 @@ class Inside:
         if path.from_pbx and self.core.directory.access is not None:
             routes.edits.update(self.core.directory.access.taken_off(request))
         fresh = stale = False
-        if call is not None and method not in (b"ACK", b"PRACK"):
-            stale = _stale(path, request.cseq_number)
-            fresh = not stale
+        if call is not None and method != b"ACK":
+            stale = _stale(path, request.cseq_number) and method != b"PRACK"
+            fresh = not stale and method != b"PRACK"
         if fresh:
             sender.learn_via(request)
         if not stale:
@@ -217,13 +229,16 @@ class Inside:
         if method == b"ACK":
             if shift is not None:
                 # Of the first INVITE several copies may have left; this callee has answered one of them.
-                first = call is not None and sender is call.caller and request.cseq_number == sender.cseq
-                raised = receiver.invited if first else 0
+                opened = call is not None and sender is call.caller and request.cseq_number == sender.cseq
+                raised = receiver.invited if opened else 0
                 shown = path.key.trunk.has_gateway(to)
                 routes = raise_ack(request, routes, shift, raised, shown=shown)
             # RFC 3261 §16.11, §17: the ACK of a 2xx is a transaction of its own, without state or answer.
             self.core.counts.sent(method)
-            over, _, data = self.core.compose(request, uri, token, to, routes, hops, now)
+            over, branch, data = self.core.compose(request, uri, token, to, routes, hops, now)
+            if over is not to:  # there may be no stream to be had (RFC 3261 §18.1.1)
+                _, _, again = self.core.compose(request, uri, token, to, routes, hops, now, by_datagram=True)
+                self.core.streams.acknowledges(branch, over, Send(to, again))
             self.core.out.append(Send(over, data))
             return
         if uri[:5].lower() == b"sips:" and not to.listener.secure:
@@ -233,7 +248,10 @@ class Inside:
             return
         passage = None
         if account is not None and shift is not None:
-            passage = Passage(account, shift, request, routes)
+            first = call is not None and sender is call.caller
+            passage = Passage(
+                account, shift, request, routes, (sender.cseq, receiver.invited) if first else (0, 0)
+            )
             if not passage.raised:
                 self.core.dispatch.answer(request, key, 500, flow, now, [USED_UP])
                 return

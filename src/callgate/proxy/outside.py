@@ -40,9 +40,6 @@ class Outside:
         self.core = core
 
     def take(self, request: Message, key: TransactionKey, flow: Flow, peer: Peer, now: float) -> None:
-        hops = self.core.dispatch.validate(request, key, flow, now)
-        if hops is None:
-            return
         method = request.method
         try:
             routes = take_own_routes(request, self.core.directory)
@@ -53,6 +50,9 @@ class Outside:
             return
         if uri.scheme not in SCHEMES:
             self.core.dispatch.answer(request, key, 416, flow, now)
+            return
+        hops = self.core.dispatch.validate(request, key, flow, now)
+        if hops is None:
             return
         if method == b"REGISTER":
             self._register(request, key, flow, peer, now)

@@ -163,7 +163,7 @@ class Relay:
             if self.method == b"INVITE":
                 if self.cancelled:
                     self._cancel(now)
-                else:
+                elif code > 100 or self.due == NEVER:  # a 100 does not put it off (RFC 3261 §16.7 step 2)
                     self.due = now + TIMER_C
                     self.core.wheel.add(self)
             if code == 100 or server is None or self.method != b"INVITE":
@@ -179,10 +179,12 @@ class Relay:
             edits = {**edits, response.at[CSEQ]: passage.cseq}
         if self.from_line:
             edits = {**edits, response.at[FROM]: self.from_line}
-        data = response_out(response, stream=server.flow.listener.reliable, edits=edits)
+        mapped = 500 if code == 503 and self.key.trunk.upstream_503 == "500" else 0  # §16.7 step 6
+        data = response_out(response, stream=server.flow.listener.reliable, code=mapped, edits=edits)
         if data is None:
             self.core.counts.rejected("no Via left")
             return
+        code = mapped or code
         self.core.counts.sent(self.method, code)
         self.core.layer.respond(server, code, data, now)
         if code >= 200:

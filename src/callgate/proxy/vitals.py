@@ -66,17 +66,19 @@ class Pulse:
 
 class Vitals:
     """Of one dialog that is up: kept by its callee's `Side`. `pulses` are those of the callee and of the caller, made
-    when they are first felt: most calls are over before that."""
+    when they are first felt: most calls are over before that. `seen`: whether all of its refreshes pass the gate; else
+    its session timer says nothing."""
 
-    __slots__ = ("expires_at", "pulses", "session")
+    __slots__ = ("_seen", "expires_at", "pulses", "session")
 
-    def __init__(self, answer: Message, now: float) -> None:
+    def __init__(self, answer: Message, now: float, *, seen: bool = True) -> None:
         self.pulses: tuple[Pulse, Pulse] | None = None
+        self._seen = seen
         self.refreshed(answer, now)
 
     def refreshed(self, answer: Message, now: float) -> None:
         """A 2xx to an INVITE or UPDATE of the dialog has passed: it sets the session timer anew, or stops it."""
-        self.session = session_seconds(answer)
+        self.session = session_seconds(answer) if self._seen else None
         self.expires_at = NEVER if self.session is None else now + self.session + GRACE
 
     def look(self, call: Call, side: Side, now: float) -> float:
