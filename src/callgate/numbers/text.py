@@ -14,6 +14,11 @@ MAX_BYTES = 1024
 """Longer text is refused unread."""
 
 SEPARATORS = "-.()/ \t\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u30fc"
+ASCII_SEPARATORS = b"-.()/ \t"
+SEPARATORS_OUT = "separators left out"
+FORMS_PLAIN = "Unicode forms made plain"
+FULL_WIDTH = {0xFF10 + digit: str(digit) for digit in range(10)} | {0xFF0B: "+", 0xFF0D: "-", 0x3000: " "}
+"""The full-width forms that a Japanese keyboard makes, as NFKC has them."""
 DROP = dict.fromkeys(map(ord, SEPARATORS))
 DIALLABLE = re.compile(r"[0-9+#*]*")
 PAUSED = re.compile(r"([0-9+#*]+)[pPwW,][0-9#*pPwW,A-D]*")
@@ -73,11 +78,11 @@ def clean(text: str) -> Text:
                 return Text("", "hidden", f"invisible or control character U+{ord(char):04X}")
         folded = unicodedata.normalize("NFKC", text)
         if folded != text:
-            steps.append("Unicode forms made plain")
+            steps.append(FORMS_PLAIN)
         text = folded
     bare = text.translate(DROP)
     if bare != text:
-        steps.append("separators left out")
+        steps.append(SEPARATORS_OUT)
     if not DIALLABLE.fullmatch(bare):
         if not (paused := PAUSED.fullmatch(bare)):
             return _unreadable(bare)

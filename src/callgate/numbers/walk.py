@@ -11,13 +11,15 @@ import re
 
 from callgate.numbers.classes import EMERGENCY, RANK, STRICT
 from callgate.numbers.number import Number, Reading
-from callgate.numbers.plan import Plan
+from callgate.numbers.plan import Abroad, Plan
 
 MAX_DIGITS = 64
 """No string that means anything is longer, prefixes and all."""
 MAX_ROUNDS = 4
 """Prefixes nested deeper are refused. The walk still looks for emergency numbers under them."""
 LAST_ROUND = 12
+
+NO_ZERO = "neither 0 nor + in front"
 
 FEATURE = re.compile(r"[*#]+[0-9]{0,4}[*#]+(?=[0-9+])")
 """A feature code before a number, such as `#31#`."""
@@ -75,6 +77,12 @@ class Walk:
         """Read `text`: digits, `*`, `#`, at its front or after a prefix `+`. Sets the outcome."""
         plan = self.plan
         while True:
+            if (
+                (entry := plan.first4.get(text[:4])) is not None
+                and len(text) in entry.digits
+                and text.isdigit()
+            ):
+                return self.end(text, entry.cls, self.world(text))
             start = text
             text = self.callers_prefixes(text)
             if text[-1:] == "#" and text[:-1].removeprefix("+").isdigit():
@@ -105,7 +113,7 @@ class Walk:
         """Take off 184 and 186, any number of them, and 122 where it releases a fixed carrier."""
         plan = self.plan
         while text[:3] in plan.caller_id_prefixes and len(text) > 3:
-            self.steps.append(f"{text[:3]} taken off (caller id prefix)")
+            self.steps.append(plan.caller_id_prefixes[text[:3]])
             text = text[3:]
         release = plan.carrier_release
         if text.startswith(release) and text[len(release) :].startswith("00"):
@@ -144,16 +152,24 @@ class Walk:
         code = plan.country_code
         if digits.startswith(code):
             return self.home(text, digits[len(code) :])
-        cls, note = ("invalid", "no country code begins with 0") if digits[0] == "0" else plan.abroad(digits)
-        if cls == "invalid":
+        if digits[0] == "0":
+            found = Abroad("invalid", digits, note="no country code begins with 0")
+        else:
+            found = plan.abroad(digits)
+        if found.cls == "invalid":
             self.aside(digits)
-        self.end(text, cls, "" if cls == "invalid" else "+" + digits, note)
+            self.end(text, "invalid", "", found.note)
+            return text, True
+        if found.digits != digits:
+            self.steps.append("trunk prefix behind the country code left out")
+            self.readings.append(Reading(text, "international"))
+        self.end("+" + found.digits, found.cls, "+" + found.digits, found.note)
         return text, True
 
     def home(self, text: str, rest: str) -> tuple[str, bool]:
         """What stands behind +81."""
         plan = self.plan
-        self.steps.append(f"+{plan.country_code} made national")
+        self.steps.append(plan.made_national)
         if rest[:1] == "0":
             return rest, False
         national = "0" + rest
@@ -219,7 +235,7 @@ class Walk:
         if text[0] != "0":
             if len(text) > self.plan.most_digits:
                 return self.end(text, "invalid", "", f"more than {self.plan.most_digits} digits")
-            return self.end(text, "unknown", text, "neither 0 nor + in front")
+            return self.end(text, "unknown", text, NO_ZERO)
         entry = self.plan.entry(text)
         if entry is None:
             if len(text) in (10, 11):
@@ -232,7 +248,7 @@ class Walk:
         return self.end(text, "invalid", "", f"{size}: a number with {entry.prefix} has {lengths} digits")
 
     def world(self, national: str) -> str:
-        return f"+{self.plan.country_code}{national[1:]}"
+        return self.plan.plus + national[1:]
 
 
 def _rank(reading: Reading) -> int:
@@ -243,12 +259,36 @@ def read_digits(text: str, plan: Plan, dialled: str) -> Number:
     """The number that a string of digits, `+`, `*` and `#` is."""
     if len(text) > MAX_DIGITS:
         return Number(dialled, "", "invalid", note=f"more than {MAX_DIGITS} digits")
-    # The ordinary case first: a whole domestic number as it stands.
-    if text[:1] == "0" and text.isdigit():
-        entry = plan.first4.get(text[:4])
-        if entry is not None and len(text) in entry.digits:
-            canonical = f"+{plan.country_code}{text[1:]}"
-            return Number(dialled, canonical, entry.cls, None, (), (Reading(text, entry.cls),))
+    # The ordinary case first: a whole domestic number as it stands, or behind +81. Where the digits behind +81 begin
+    # with 0 or 1, they can be prefixes of a call, which takes the long way.
+    whole = text
+    steps: tuple[str, ...] = ()
+    while whole[:3] in plan.caller_id_prefixes:
+        steps = (*steps, plan.caller_id_prefixes[whole[:3]])
+        whole = whole[3:]
+    if whole[:1] == "0":
+        entry = plan.first4.get(whole[:4])
+        if entry is not None and len(whole) in entry.digits and whole.isdigit():
+            return Number(
+                dialled, plan.plus + whole[1:], entry.cls, None, steps, (Reading(whole, entry.cls),)
+            )
+    elif text.startswith(plan.plus):
+        national = "0" + text[len(plan.plus) :]
+        entry = plan.first4.get(national[:4])
+        if entry is None or len(national) not in entry.digits or not national.isdigit():
+            pass
+        elif national[1] > "1" and entry.cls != "unknown":
+            steps = (plan.made_national,)
+            return Number(dialled, text, entry.cls, None, steps, (Reading(national, entry.cls),))
+    elif (
+        # A local number, as it stands before a phone-context.
+        "1" < text[:1] <= "9"
+        and 3 < len(text) <= plan.most_digits
+        and text.isdigit()
+        and not text.startswith(plan.country_code)
+        and text not in plan.exact
+    ):
+        return Number(dialled, text, "unknown", None, (), (Reading(text, "unknown"),), NO_ZERO)
     walk = Walk(plan)
     walk.run(text)
     return walk.number(dialled)
