@@ -133,7 +133,8 @@ def load(million: int) -> None:
     """A file is read while another thread, as the gate's loop does, wants to go on every millisecond."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "list.txt"
-        path.write_text("".join(f"{entry}\n" for entry in prefixes(million)))
+        with path.open("w") as file:
+            file.writelines(f"{entry}\n" for entry in prefixes(million))
         stalls: list[float] = []
         done = threading.Event()
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from tests.numbers.support import KCT_NET, KX, STANDARD
 
 from callgate.numbers import EMERGENCY, JAPAN, read_dialled, read_uri
+from callgate.numbers.uri import _judge_user, _simple
 from callgate.numbers.walk import Walk, read_digits
 from callgate.policy.dial import Lists
 from callgate.policy.numberlist import NumberList, Table
@@ -177,12 +178,25 @@ def test_what_a_list_blocks_stays_blocked_in_any_disguise(data: st.DataObject, n
 WHOLE = st.one_of(DOMESTIC, FORBIDDEN, digits(9), digits(10), digits(11))
 
 
-@given(st.lists(st.sampled_from(["184", "186", "+81", "81", "010", "0033"]), max_size=3).map("".join), WHOLE)
+@given(
+    st.lists(
+        st.sampled_from(["184", "186", "+81", "81", "01081", "010+81", "010", "0033", "122"]), max_size=3
+    ).map("".join),
+    WHOLE,
+)
 def test_the_short_way_and_the_long_way_say_the_same(front: str, number: str) -> None:
     for text in (front + number, front + number[1:]):
         walk = Walk(JAPAN)
         walk.run(text)
         assert read_digits(text, JAPAN, text) == walk.number(text)
+
+
+@given(st.data(), st.one_of(WHOLE, EMERGENCY_CALLS))
+def test_the_short_way_through_a_uri_and_the_long_one(data: st.DataObject, number: str) -> None:
+    user = data.draw(escaped(data.draw(spelled(data.draw(st.sampled_from(["", "184", "+81"])) + number))))
+    user += data.draw(st.sampled_from(["", ";phone-context=+81", ";phone-context=+1"]))
+    short, long = _simple(user.encode(), JAPAN), _judge_user(user.encode(), JAPAN, sip=True)
+    assert short in (None, long)
 
 
 @given(st.text(st.sampled_from("0123456789"), min_size=1, max_size=20))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 MAX_BYTES = 1024
 """Longer text is refused unread."""
@@ -23,7 +24,7 @@ DROP = dict.fromkeys(map(ord, SEPARATORS))
 DIALLABLE = re.compile(r"[0-9+#*]*")
 PAUSED = re.compile(r"([0-9+#*]+)[pPwW,][0-9#*pPwW,A-D]*")
 """A number, then a pause and what is keyed in after the answer."""
-ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+BROKEN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Mn", "Me"})
 """Unicode categories that leave no mark of their own on a screen."""
@@ -46,9 +47,7 @@ def unescape(raw: bytes) -> bytes | None:
     """%-escapes decoded, once; None where a % is followed by no two hex digits."""
     if b"%" not in raw:
         return raw
-    if raw.count(b"%") != len(ESCAPE.findall(raw)):
-        return None
-    return ESCAPE.sub(lambda found: bytes((int(found[1], 16),)), raw)
+    return None if BROKEN.search(raw) else unquote_to_bytes(raw)
 
 
 def show(raw: bytes) -> str:

@@ -19,7 +19,7 @@ from callgate.numbers.text import (
     decode,
     show,
 )
-from callgate.numbers.walk import MAX_DIGITS, Walk, read_digits
+from callgate.numbers.walk import MAX_DIGITS, Walk, made, read_digits
 
 SCHEME = re.compile(rb"(sips?|tel|urn):", re.IGNORECASE)
 ANY_SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -41,28 +41,72 @@ def read_uri(uri: bytes, plan: Plan = JAPAN) -> Number:
     # The live path: sip:0312345678@host, sip:+81-3-1234-5678@host, tel:+81312345678
     if uri[:4] == b"sip:":
         at = uri.find(b"@", 4)
-        if at > 0 and uri.find(b"@", at + 1) < 0 and (found := _spelled(uri[4:at], plan)) is not None:
-            return found
+        if at > 0 and uri.find(b"@", at + 1) < 0:
+            user = uri[4:at]
+            if user.isdigit() and len(user) <= MAX_DIGITS:
+                text = user.decode("ascii")
+                return read_digits(text, plan, text)
+            if (found := _simple(user, plan)) is not None:
+                return found
     elif uri[:4] == b"tel:" and (found := _spelled(uri[4:], plan)) is not None:
         return _after(found, uri.decode("ascii"), ("tel: URI",))
     return _judge_uri(uri, plan, typed=False)
 
 
-def _spelled(raw: bytes, plan: Plan) -> Number | None:
-    """The number that ASCII digits, a plus in front and separators are; None for anything else."""
+def _bare(raw: bytes) -> str:
+    """The digits of ASCII digits, a plus in front and separators; empty for anything else."""
     bare = raw.translate(None, ASCII_SEPARATORS)
     if not (bare.isdigit() or (bare[:1] == b"+" and bare[1:].isdigit())) or len(raw) > MAX_DIGITS:
+        return ""
+    return bare.decode("ascii")
+
+
+def _spelled(raw: bytes, plan: Plan) -> Number | None:
+    """The number that ASCII digits, a plus in front and separators are; None for anything else."""
+    digits = _bare(raw)
+    if not digits:
         return None
-    text = bare.decode("ascii")
-    if len(bare) == len(raw):
-        return read_digits(text, plan, text)
-    return _after(read_digits(text, plan, ""), raw.decode("ascii"), (SEPARATORS_OUT,))
+    if len(digits) == len(raw):
+        return read_digits(digits, plan, digits)
+    return _after(read_digits(digits, plan, ""), raw.decode("ascii"), (SEPARATORS_OUT,))
+
+
+def _simple(raw: bytes, plan: Plan) -> Number | None:
+    """The number of a user part in the spellings that PBXes use: plain, escaped, full-width, `phone-context=+81`; None
+    for anything else. What it says is what the long way (`_judge_user`) says."""
+    if (found := _spelled(raw, plan)) is not None:
+        return found
+    if raw.endswith(plan.context) and raw.count(b";") == 1 and raw[:1] != b"+":
+        first = raw[: -len(plan.context)]
+        digits = _bare(first)
+        if not digits or digits[0] == "+":
+            return None
+        steps = plan.context_steps if len(digits) == len(first) else (*plan.context_steps, SEPARATORS_OUT)
+        dialled = raw.decode("ascii")
+        before = read_digits(digits, plan, dialled)
+        found = read_digits(plan.plus + digits, plan, dialled)
+        if before.cls != "unknown" or before.canonical[:1] == "+":
+            return _after(_joined(before, found, plan.plus, plan), dialled, steps)
+        _, canonical, cls, carrier, own, readings, note = found
+        return made(Number, (dialled, canonical, cls, carrier, steps + own, before.readings + readings, note))
+    if b"%" not in raw or b";" in raw or b":" in raw:
+        return None
+    text = decode(raw)
+    return None if isinstance(text, Text) else _half(text, raw, plan)
+
+
+def _half(text: str, raw: bytes, plan: Plan) -> Number | None:
+    """The number of digits and separators that may be full-width; None for anything else."""
+    half = text if text.isascii() else text.translate(FULL_WIDTH)
+    if not half.isascii() or (found := _spelled(half.encode("ascii"), plan)) is None:
+        return None
+    return _after(found, show(raw), () if half == text else (FORMS_PLAIN,))
 
 
 def _after(found: Number, dialled: str, steps: tuple[str, ...]) -> Number:
     """The same number, dialled as `dialled`, with `steps` before its own. (`_replace` takes three times as long.)"""
     _, canonical, cls, carrier, own, readings, note = found
-    return Number(dialled, canonical, cls, carrier, (*steps, *own), readings, note)
+    return made(Number, (dialled, canonical, cls, carrier, steps + own, readings, note))
 
 
 def read_dialled(text: bytes | str, plan: Plan = JAPAN) -> Number:
@@ -155,20 +199,14 @@ def _judge_user(raw: bytes, plan: Plan, sip: bool = False, named: bool = False) 
     if isinstance(whole, Text):
         return _invalid(raw, whole.note, plan)
     if b";" not in raw and b":" not in raw:
-        half = whole.translate(FULL_WIDTH)
-        if half.isascii() and (found := _spelled(half.encode("ascii"), plan)) is not None:
-            return _after(found, show(raw), () if half == whole else (FORMS_PLAIN,))
+        plain = _half(whole, raw, plan)
+        if plain is not None:
+            return plain
     if nested := NESTED.match(whole):
         return _judge_nested(raw, whole, nested.end(), plan)
     # Parameters are found before the escapes are taken out: an escaped ; or : belongs to the name.
     first, *params = raw.split(b";")
     steps: list[str] = []
-    if params and (plain_first := _spelled(first, plan)) is not None:
-        digits = first.translate(None, ASCII_SEPARATORS).decode("ascii")
-        found = _with_params(digits, params, raw, plan, steps, plain_first)
-        if len(digits) < len(first):
-            steps.append(SEPARATORS_OUT)
-        return _after(found, found.dialled, tuple(steps)) if steps else found
     if sip and b":" in first:
         first = first.partition(b":")[0]
         steps.append("password left out")

@@ -11,7 +11,7 @@ import re
 
 from callgate.numbers.classes import EMERGENCY, RANK, STRICT
 from callgate.numbers.number import Number, Reading
-from callgate.numbers.plan import Abroad, Plan
+from callgate.numbers.plan import Abroad, Entry, Plan
 
 MAX_DIGITS = 64
 """No string that means anything is longer, prefixes and all."""
@@ -19,6 +19,8 @@ MAX_ROUNDS = 4
 """Prefixes nested deeper are refused. The walk still looks for emergency numbers under them."""
 LAST_ROUND = 12
 
+made = tuple.__new__
+"""Makes a NamedTuple of all its fields in half the time."""
 NO_ZERO = "neither 0 nor + in front"
 
 FEATURE = re.compile(r"[*#]+[0-9]{0,4}[*#]+(?=[0-9+])")
@@ -193,8 +195,7 @@ class Walk:
         self.readings.append(Reading(text, "carrier_select"))
         if self.carrier is None:
             self.carrier = carrier.prefix
-        named = f" ({carrier.name})" if carrier.name else ""
-        self.steps.append(f"carrier prefix {carrier.prefix}{named}")
+        self.steps.append(carrier.step)
         rest = text[len(carrier.prefix) :]
         behind = Walk(self.plan)
         behind.rounds = self.rounds + 1
@@ -259,36 +260,51 @@ def read_digits(text: str, plan: Plan, dialled: str) -> Number:
     """The number that a string of digits, `+`, `*` and `#` is."""
     if len(text) > MAX_DIGITS:
         return Number(dialled, "", "invalid", note=f"more than {MAX_DIGITS} digits")
-    # The ordinary case first: a whole domestic number as it stands, or behind +81. Where the digits behind +81 begin
-    # with 0 or 1, they can be prefixes of a call, which takes the long way.
+    # The ordinary cases first: a whole domestic number as it stands, behind 184 or 186, behind its country code,
+    # behind a carrier prefix. What they say is what the walk says.
     whole = text
     steps: tuple[str, ...] = ()
     while whole[:3] in plan.caller_id_prefixes:
         steps = (*steps, plan.caller_id_prefixes[whole[:3]])
         whole = whole[3:]
-    if whole[:1] == "0":
-        entry = plan.first4.get(whole[:4])
-        if entry is not None and len(whole) in entry.digits and whole.isdigit():
-            return Number(
-                dialled, plan.plus + whole[1:], entry.cls, None, steps, (Reading(whole, entry.cls),)
-            )
-    elif text.startswith(plan.plus):
-        national = "0" + text[len(plan.plus) :]
-        entry = plan.first4.get(national[:4])
-        if entry is None or len(national) not in entry.digits or not national.isdigit():
-            pass
-        elif national[1] > "1" and entry.cls != "unknown":
-            steps = (plan.made_national,)
-            return Number(dialled, text, entry.cls, None, steps, (Reading(national, entry.cls),))
-    elif (
-        # A local number, as it stands before a phone-context.
-        "1" < text[:1] <= "9"
-        and 3 < len(text) <= plan.most_digits
-        and text.isdigit()
-        and not text.startswith(plan.country_code)
-        and text not in plan.exact
-    ):
-        return Number(dialled, text, "unknown", None, (), (Reading(text, "unknown"),), NO_ZERO)
+    if whole[:1] == "0" and (entry := _entry(whole, plan)) is not None:
+        cls = entry.cls
+        return made(
+            Number, (dialled, plan.plus + whole[1:], cls, None, steps, (made(Reading, (whole, cls)),), "")
+        )
+    for front, taken in plan.abroad_home.items():
+        if whole.startswith(front):
+            rest = whole[len(front) :]
+            # Digits that begin with 1 can be prefixes of a call: the long way.
+            national = rest if rest[:1] == "0" else "0" + rest
+            if rest[:1] != "1" and (entry := _entry(national, plan)) is not None and entry.cls != "unknown":
+                readings = (made(Reading, (national, entry.cls)),)
+                number = plan.plus + national[1:]
+                return made(Number, (dialled, number, entry.cls, None, steps + taken, readings, ""))
+            break
+    else:
+        if whole[:2] == "00":
+            carrier = plan.carrier(whole)
+            rest = whole[len(carrier.prefix) :]
+            if rest[:1] == "0" and (entry := _entry(rest, plan)) is not None:
+                both = (Reading(whole, "carrier_select"), Reading(rest, entry.cls))
+                steps += (carrier.step,)
+                return Number(dialled, plan.plus + rest[1:], "carrier_select", carrier.prefix, steps, both)
+        elif (
+            # A local number, as it stands before a phone-context.
+            "1" < text[:1] <= "9"
+            and 3 < len(text) <= plan.most_digits
+            and text.isdigit()
+            and text not in plan.exact
+        ):
+            readings = (made(Reading, (text, "unknown")),)
+            return made(Number, (dialled, text, "unknown", None, (), readings, NO_ZERO))
     walk = Walk(plan)
     walk.run(text)
     return walk.number(dialled)
+
+
+def _entry(national: str, plan: Plan) -> Entry | None:
+    """The entry of a whole domestic number, None for anything else."""
+    entry = plan.first4.get(national[:4])
+    return entry if entry is not None and len(national) in entry.digits and national.isdigit() else None

@@ -78,7 +78,16 @@ class DialRules:
     `numbering` `any`: every Request-URI may go that no list blocks, but emergency numbers are judged all the same.
     """
 
-    __slots__ = ("_blocked", "_by_class", "_fixed", "_named", "_places", "_profile")
+    __slots__ = (
+        "_any_blocked",
+        "_blocked",
+        "_by_class",
+        "_fixed",
+        "_listed",
+        "_named",
+        "_places",
+        "_profile",
+    )
 
     def __init__(
         self,
@@ -90,6 +99,7 @@ class DialRules:
         blocked = {*rules.blocked, *EMERGENCY} if numbering == "japan" else EMERGENCY
         others = [cls for cls in CLASSES if cls not in STRICT and cls not in PARTIAL]
         self._blocked = tuple(cls for cls in (*STRICT, *others) if cls in blocked)
+        self._any_blocked = frozenset(self._blocked)
         # What no list opens.
         unreadable = CODES if numbering == "japan" else EMERGENCY
         self._fixed = frozenset({cls for cls in STRICT if cls in blocked} | set(unreadable))
@@ -97,6 +107,7 @@ class DialRules:
         self._named = frozenset({*rules.blocked, *rules.allowed} if numbering == "japan" else ())
         self._profile = rules.lists
         self._places = tuple(place for place in places if place)
+        self._listed = bool(self._places or self._profile)
 
     def narrowed(self, places: Sequence[Lists]) -> DialRules:
         """The same contract with these lists, the nearest first: the key's, the trunk's."""
@@ -106,6 +117,7 @@ class DialRules:
         for name in DialRules.__slots__:
             setattr(made, name, getattr(self, name))
         made._places = tuple(place for place in places if place)
+        made._listed = True
         return made
 
     @property
@@ -121,14 +133,14 @@ class DialRules:
         readings = number.readings
         if len(readings) > 1 or not readings or readings[0].cls != cls:
             found = {reading.cls for reading in readings} | {cls}
-            strictest = next((one for one in self._blocked if one in found), None)
-            if strictest is not None:
-                cls, verdict = strictest, self._by_class[strictest]
+            if not self._any_blocked.isdisjoint(found):
+                cls = next(one for one in self._blocked if one in found)
+                verdict = self._by_class[cls]
             elif number.carrier_prefix is not None and verdict.allowed:
                 # A carrier prefix that the contract lets pass: what stands behind it must be carried too.
                 cls = readings[-1].cls
                 verdict = self._by_class[cls]
-        if self._places or self._profile:
+        if self._listed:
             verdict = self._by_lists(number, cls, verdict)
         if number.note and not verdict.allowed:
             return replace(verdict, reason=f"{verdict.reason}: {number.note}")
@@ -145,7 +157,7 @@ class DialRules:
         opened = settled = False
         nearness = len(places)
         for place in places:
-            if place.block and (found := place.block.in_any_reading(number)).length:
+            if place.block.tables and (found := place.block.in_any_reading(number)).length:
                 rank = (found.length, nearness, 1)
                 if rank > best:
                     best, verdict = rank, _listed(False, found.entry, "block", place.where)
@@ -178,7 +190,7 @@ class DialRules:
     def _or_trusted(self, number: Number, verdict: DialVerdict) -> DialVerdict:
         """I17: a trusted number passes the lists of the config; the contract it does not pass."""
         for place in self._places:
-            if place.trusted and (found := place.trusted.find(number.canonical, number.cls)).length:
+            if place.trusted.tables and (found := place.trusted.find(number.canonical, number.cls)).length:
                 if not verdict.allowed and verdict.rule not in (LISTED, CLOSED):
                     return verdict
                 reason = f"{found.entry} is on the trusted list of {place.where}"
@@ -198,7 +210,7 @@ class DialRules:
             return None
         found = {reading.cls for reading in behind}
         cls = next((one for one in STRICT if one in found), behind[-1].cls)
-        return Number(number.dialled, number.canonical, cls, None, (), tuple(behind), number.note)
+        return Number(number.dialled, number.canonical, cls, None, (), tuple(behind))
 
 
 NOTHING = (0, 0, 0)

@@ -145,12 +145,13 @@ class Table:
     def digits(self, text: str) -> Match:
         """The longest match of a canonical number, or of another string of digits, among prefixes and patterns."""
         best = NONE
-        shards, mask = self._shards, self._mask
+        shards, mask, most = self._shards, self._mask, len(text)
         for length in self.lengths:
-            prefix = text[:length]
-            if prefix in shards[hash(prefix) & mask] and len(prefix) == length:
+            if length <= most and (prefix := text[:length]) in shards[hash(prefix) & mask]:
                 best = Match(DIGITS + length - (text[0] == "+"), prefix)
                 break
+        if not self._forms:
+            return best
         for (length, places, opened), table in self._forms.items():
             if (len(text) == length or (opened and len(text) > length)) and text[0] == "+":
                 entry = table.get("".join([text[n] for n in places]))
@@ -235,6 +236,8 @@ class NumberList:
 
     def find(self, text: str, cls: str) -> Match:
         """The best match of one text in all of them."""
+        if len(self.tables) == 1:
+            return self.tables[0].find(text, cls)
         best = NONE
         for table in self.tables:
             found = table.find(text, cls)

@@ -45,12 +45,15 @@ class Abroad(NamedTuple):
     note: str = ""
 
 
-@dataclass(slots=True, frozen=True)
-class Carrier:
-    """A prefix that selects a carrier, and how it is called."""
+class Carrier(NamedTuple):
+    """A prefix that selects a carrier, how it is called, and the step that says so."""
 
     prefix: str
     name: str
+
+    @property
+    def step(self) -> str:
+        return f"carrier prefix {self.prefix}{f' ({self.name})' if self.name else ''}"
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -62,6 +65,11 @@ class Plan:
     """The country code behind a plus."""
     made_national: str
     """The step that takes it off."""
+    context: bytes
+    """The parameter of a tel URI that puts it in front."""
+    context_steps: tuple[str, ...]
+    abroad_home: Mapping[str, tuple[str, ...]]
+    """What can stand before a number of this country in place of its 0 → the steps that take it off."""
     international_prefix: str
     caller_id_prefixes: Mapping[str, str]
     """Prefix → the step that takes it off. Each has three digits."""
@@ -266,6 +274,7 @@ def load(japan: str, carriers: str, world: str) -> Plan:
 
     for file in (home, lines, rest):
         _counted(file)
+    out = home.digits("international_prefix", home.data.get("international_prefix"))
     code = home.digits("country_code", home.data.get("country_code"))
     exact: dict[str, str] = {}
     emergency = home.strings("emergency")
@@ -294,7 +303,15 @@ def load(japan: str, carriers: str, world: str) -> Plan:
         country_code=code,
         plus=f"+{code}",
         made_national=f"+{code} made national",
-        international_prefix=home.digits("international_prefix", home.data.get("international_prefix")),
+        context=f";phone-context=+{code}".encode(),
+        context_steps=(f"phone-context +{code} put in front",),
+        abroad_home={
+            f"+{code}": (f"+{code} made national",),
+            f"{out}{code}": (f"{out} read as +", f"+{code} made national"),
+            f"{out}+{code}": (f"{out} read as +", f"+{code} made national"),
+            code: (f"{code} without a plus read as +{code}",),
+        },
+        international_prefix=out,
         caller_id_prefixes={
             prefix: f"{prefix} taken off (caller id prefix)" for prefix in home.strings("caller_id_prefixes")
         },
