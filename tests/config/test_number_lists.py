@@ -68,6 +68,19 @@ def test_a_file_is_read_once_for_all_lists(tmp_path: Path) -> None:
     assert rule_of(config, "acme", "+33142685300") == "blocked N3"
 
 
+def test_lists_are_equal_where_the_same_is_in_them(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("+44\n")
+    path = gate(tmp_path, key='block: ["file:list.txt", 03]', profile="kct-net")
+    first, second = load_config(path), load_config(path)
+    assert first.lists == second.lists
+    assert first.profiles == second.profiles
+    (tmp_path / "list.txt").write_text("+45\n")
+    assert load_config(path).lists != first.lists
+    gate(tmp_path, key='block: ["file:list.txt", 04]', profile="kct-net")
+    (tmp_path / "list.txt").write_text("+44\n")
+    assert load_config(path).lists != first.lists
+
+
 def test_a_closed_key(tmp_path: Path) -> None:
     config = load_config(gate(tmp_path, key='allow: ["03"]\n      default: deny', profile="kct-net"))
     assert rule_of(config, "acme", "0312345678") == "allowed N3"

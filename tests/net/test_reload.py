@@ -106,6 +106,21 @@ async def test_again_and_again(running: Running) -> None:
         assert running.rule("acme", "+447911123456") == ""
 
 
+async def test_a_file_that_has_not_changed_is_not_read_again(running: Running) -> None:
+    def tables() -> list[Any]:
+        return list(running.reload._config.list_files.values())
+
+    before = tables()
+    assert (await running.hup())[0] == "callgate reloaded"
+    assert tables()[0] is before[0]
+    assert running.rule("acme", "+447911123456") == "N3"
+    running.write("+4479\n+33\n")
+    await running.hup()
+    assert tables()[0] is not before[0]
+    assert running.rule("acme", "+33142685300") == "N3"
+    assert running.rule("acme", "+447911123456") == "N3"
+
+
 async def test_a_fault_in_a_file_changes_nothing(running: Running) -> None:
     running.write("+33\nwhat\n")
     event, fields = await running.hup()

@@ -67,10 +67,11 @@ def _lists(
             config._lists[kind, name] = lists
 
 
-def load_config(path: str | Path, rest: Rest | None = None) -> Config:
+def load_config(path: str | Path, rest: Rest | None = None, before: Config | None = None) -> Config:
     """The config in a file, ready for use: paths absolute, secrets read, profiles loaded, trunks named.
 
-    `rest` is called now and then while long lists of numbers are read. Raises `ConfigError` with every fault, each with
+    `rest` is called now and then while long lists of numbers are read; what has not changed of them since `before` is
+    taken from there. Raises `ConfigError` with every fault, each with
     its line and its remedy.
     """
     path = Path(path)
@@ -93,7 +94,7 @@ def load_config(path: str | Path, rest: Rest | None = None) -> Config:
     for loc, text in wrong:
         fault(loc, text)
     config._path = path
-    files = ListFiles(rest)
+    files = ListFiles(rest, before.list_files if before is not None else None)
     config._list_files = files.tables
     loaded: dict[str, Profile] = {}
     for name, trunk in config.trunks.items():

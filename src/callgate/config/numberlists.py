@@ -5,7 +5,8 @@ A file holds one entry a line, as a list in the config does; `# ` begins a comme
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,11 +26,13 @@ Rest = Callable[[], None]
 
 
 class ListFiles:
-    """The files of one load, each read once, however many lists name it."""
+    """The files of one load, each read once, however many lists name it. `known` are those of the load before: what has
+    not changed since is taken from there."""
 
-    def __init__(self, rest: Rest | None = None) -> None:
+    def __init__(self, rest: Rest | None = None, known: Mapping[Path, Table] | None = None) -> None:
         self.tables: dict[Path, Table] = {}
         self._rest = rest
+        self._known = known or {}
 
     def read(self, path: Path, faults: list[Fault]) -> Table:
         """The table of a file. What is wrong with it goes to `faults`, with its line."""
@@ -48,6 +51,10 @@ class ListFiles:
                 )
                 return Table()
             with path.open("rb") as stream:
+                known = self._known.get(path)
+                if known is not None and known.mark == hashlib.file_digest(stream, "sha256").hexdigest():
+                    return known
+                stream.seek(0)
                 return self._lines(path, stream, Table(MANY_SHARDS if size > FEW else 1), faults)
         except IsADirectoryError:
             text = "is a directory; name the file in it"
@@ -59,7 +66,9 @@ class ListFiles:
     def _lines(self, path: Path, stream: BinaryIO, table: Table, faults: list[Fault]) -> Table:
         add, add_digits = table.add, table.add_digits
         number, wrong = 0, 0
+        digest = hashlib.sha256()
         while lines := stream.readlines(CHUNK):
+            digest.update(b"".join(lines))
             for raw in lines:
                 number += 1
                 try:
@@ -76,6 +85,7 @@ class ListFiles:
                         faults.append(Fault(str(path), number, "", text))
             if self._rest is not None:
                 self._rest()
+        table.mark = digest.hexdigest()
         if wrong > MOST_FAULTS:
             faults.append(Fault(str(path), None, "", f"{wrong - MOST_FAULTS} more lines that can't be read"))
         return table
@@ -100,6 +110,7 @@ def number_list(
     `wrong` takes (which entry, what is wrong with it).
     """
     inline, tables = Table(), []
+    written = []
     for n, entry in enumerate(entries):
         if entry.startswith(FILE):
             name = entry.removeprefix(FILE).strip()
@@ -112,8 +123,10 @@ def number_list(
                 continue
             tables.append(files.read(path, faults))
             continue
+        written.append(entry)
         try:
             inline.add(entry)
         except EntryError as error:
             wrong(n, str(error))
+    inline.mark = "\n".join(written)
     return NumberList(inline, *tables)

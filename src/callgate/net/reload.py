@@ -15,6 +15,7 @@ from callgate.net.log import Log
 from callgate.net.tls import Contexts
 from callgate.net.wiring import contexts_of
 from callgate.policy.dial import DialRules
+from callgate.policy.numberlist import Table
 
 TLS_FILES: Final = ("certificate", "private_key", "ca", "verify_client")
 TRUNK_FILES: Final = ("certificate", "private_key", "ca")
@@ -62,15 +63,17 @@ class Reload:
                 said = {"certificates": _named(fresh.config), "list_files": _counts(fresh.config)}
                 self._log.info("callgate reloaded", **said)
                 self._note("reload", said)
-                fresh = None
-                await asyncio.to_thread(_let_go, before)
+                gone = [
+                    t for path, t in before.list_files.items() if self._config.list_files.get(path) is not t
+                ]
+                await asyncio.to_thread(_let_go, gone)
             if not self._again:
                 return
 
     def _read(self) -> tuple[str, Fresh | None]:
         """(why not, what is used from now on)."""
         try:
-            fresh = load_config(self._config.path, rest=_rest_a_while)
+            fresh = load_config(self._config.path, rest=_rest_a_while, before=self._config)
             changed = _changed(self._config, fresh)
             if changed:
                 parts = ", ".join(f"`{name}`" for name in changed)
@@ -120,9 +123,9 @@ def _rest_a_while() -> None:
     time.sleep(0.001)
 
 
-def _let_go(config: Config) -> None:
-    """Free the lists of a config that is used no more, a little at a time."""
-    for table in config.list_files.values():
+def _let_go(tables: list[Table]) -> None:
+    """Free lists that are used no more, a little at a time."""
+    for table in tables:
         for _ in table.retire():
             _rest_a_while()
 

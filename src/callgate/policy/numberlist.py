@@ -60,16 +60,18 @@ NONE = Match(0)
 class Table:
     """Entries of one list. Filled once, then only read, by as many rules as like.
 
-    `shards`: 1 for the handful that stand in a config, `MANY_SHARDS` for a file.
+    `shards`: 1 for the handful that stand in a config, `MANY_SHARDS` for a file. `mark` stands for what is in it: two
+    tables with the same mark are equal.
     """
 
-    __slots__ = ("_forms", "_mask", "_shards", "classes", "count", "countries", "lengths")
+    __slots__ = ("_forms", "_mask", "_shards", "classes", "count", "countries", "lengths", "mark")
 
     def __init__(self, shards: int = 1) -> None:
         self.classes: set[str] = set()
         self.countries: set[str] = set()
         self.lengths: tuple[int, ...] = ()
         self.count = 0
+        self.mark = ""
         self._mask = shards - 1
         # Values are None, so that the garbage collector never walks through them.
         self._shards: list[dict[str, None]] = [{} for _ in range(shards)]
@@ -77,6 +79,12 @@ class Table:
 
     def __len__(self) -> int:
         return self.count
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Table) and bool(self.mark) and self.mark == other.mark)
+
+    def __hash__(self) -> int:
+        return hash(self.mark)
 
     def add(self, text: str) -> None:
         """Take in an entry as it is written. Raises `EntryError`."""
@@ -230,6 +238,12 @@ class NumberList:
 
     def __bool__(self) -> bool:
         return bool(self.tables)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NumberList) and self.tables == other.tables
+
+    def __hash__(self) -> int:
+        return hash(self.tables)
 
     def __len__(self) -> int:
         return sum(map(len, self.tables))
