@@ -142,6 +142,18 @@ def test_a_long_file_gives_way_while_it_is_read(tmp_path: Path) -> None:
     assert not made.digits("+44000120000").length
 
 
+def test_a_load_that_fails_lets_go_of_its_own_lists_only(tmp_path: Path) -> None:
+    (tmp_path / "old.txt").write_text("+44\n")
+    (tmp_path / "new.txt").write_text("+33\nwhat\n")
+    before = load_config(gate(tmp_path, key='block: ["file:old.txt"]'))
+    path = gate(tmp_path, key='block: ["file:old.txt", "file:new.txt"]')
+    rests: list[int] = []
+    with pytest.raises(ConfigError):
+        load_config(path, rest=lambda: rests.append(1), before=before)
+    assert rests
+    assert rule_of(before, "acme", "+447911123456") == "blocked N3"
+
+
 def test_numbers_of_a_profile(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "list.txt").write_text("+4479\n")

@@ -115,6 +115,7 @@ def load_config(path: str | Path, rest: Rest | None = None, before: Config | Non
     for loc, text in not_yet(config):
         fault(loc, text)
     if faults:
+        files.drop()
         raise ConfigError(faults)
     return config
 

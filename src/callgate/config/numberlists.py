@@ -42,6 +42,14 @@ class ListFiles:
             table = self.tables[path] = self._read(path, faults)
         return table
 
+    def drop(self) -> None:
+        """Nobody wants them: let go of what was read for this load, a little at a time."""
+        for path, table in self.tables.items():
+            if table is not self._known.get(path):
+                for _ in table.retire():
+                    if self._rest is not None:
+                        self._rest()
+
     def _read(self, path: Path, faults: list[Fault]) -> Table:
         try:
             size = path.stat().st_size
