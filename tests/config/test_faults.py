@@ -247,7 +247,12 @@ TABLE = {
         7,
         "trunks.carrier.profile: there is no shipped profile `standrad` and no file",
     ),
-    "profile to come": ("standard", "kct-net", 7, "the profile `kct-net` is not supported yet (step 4)"),
+    "profile to come": (
+        "standard",
+        "kwc-vonage",
+        7,
+        "the profile `kwc-vonage` is not supported yet (step 4)",
+    ),
     "source": ('"127.0.0.2/32"', '"127.0.0.256"', 16, "is no address or network"),
     "source behind its mask": ('"127.0.0.2/32"', '"10.1.2.3/8"', 16, "write `10.0.0.0/8` or `10.1.2.3`"),
     "source of two": (

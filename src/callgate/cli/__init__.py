@@ -108,4 +108,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that can't show a character must not end the program
             stream.reconfigure(errors="backslashreplace")
-    build(sys.argv[1:])(prog_name="callgate")
+    try:
+        build(sys.argv[1:])(prog_name="callgate")
+    except ValueError as error:
+        # A data file of the program that is damaged is found when the room that reads it is imported.
+        if type(error).__name__ != "PlanError":
+            raise
+        print(f"callgate: {error}: install CallGate anew", file=sys.stderr)
+        sys.exit(1)

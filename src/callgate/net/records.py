@@ -25,6 +25,7 @@ ADVICE = {
     "trunk-register": "compare `register` and `credentials` of the trunk with what the carrier gave you",
     "register": "look at the phone's settings: its domain, its user, how long it wants to be registered",
     "registrations": "see to the disk and the rights of `state_dir`; it is tried again every few seconds",
+    "K3": "turn ACR and LCR (automatic carrier choice) off in the PBX: calls must be dialled without 00XY",
     "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
 }
 """What to do about an alert, by rule."""

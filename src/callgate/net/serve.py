@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from time import monotonic
@@ -21,6 +22,7 @@ from callgate.net.ops_child import OpsChild
 from callgate.net.reload import Reload
 from callgate.net.shared import Shared
 from callgate.net.wiring import contexts_of, directory_of, listeners_of, secret_of
+from callgate.numbers.abroad import warm
 from callgate.proxy.flow import Listener
 from callgate.proxy.meters import Meters
 from callgate.sip.scanner import built
@@ -85,6 +87,8 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     stop = asyncio.Event()
     reload = Reload(gate, config, log, audit)
     signals = _Signals(stop, reload)
+    # What kinds of numbers other countries have is read beside the calls; one that comes before waits some 20 ms.
+    threading.Thread(target=warm, args=(lambda: time.sleep(0.002),), name="numbers", daemon=True).start()
     beat = asyncio.create_task(_beat(gate, shared, meters), name="beat")
     ops = _ops(config, shared, gate, meters, log)
     try:

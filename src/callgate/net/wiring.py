@@ -8,14 +8,13 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from callgate.config import Config, ConfigError, Fault, KeyNumber, SipPeer, effective_limits
+from callgate.config import Config, ConfigError, Fault, KeyNumber, SipPeer, dial_rules, effective_limits
 from callgate.config import Numbers as NumberRange
 from callgate.config import Trunk as TrunkSection
 from callgate.config.certificates import Unfit
 from callgate.config.schema import DigestUser
 from callgate.net.tls import Contexts
 from callgate.policy.claim import Members, Part, Window
-from callgate.policy.dial import DialRules
 from callgate.policy.profile import RULE, Limits
 from callgate.proxy.access import Access, User
 from callgate.proxy.bindings import Room
@@ -93,10 +92,8 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
     any listener."""
     faults: list[Fault] = []
     trunks: dict[str, Trunk] = {}
-    dial: dict[str, DialRules] = {}
+    dial = dial_rules(config)
     for name, section in config.trunks.items():
-        numbers = config.profiles[name].numbers
-        dial[name] = DialRules(numbers, section.numbering)
         trunk = Trunk(
             name,
             any_number=section.numbering == "any",
@@ -138,7 +135,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
         key = Key(
             key_id,
             trunks[key_section.trunk],
-            dial[key_section.trunk],
+            dial[key_id],
             outbound=outbound,
             inbound=inbound,
             attempt=attempt,

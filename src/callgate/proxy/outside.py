@@ -176,6 +176,10 @@ class Outside:
             who = {"caller": record.caller_raw, "dialled": dialled.dialled}
             text = "an emergency call that this trunk can't carry was answered with 503"
             self.core.alert(Alert(verdict.rule, "critical", key.id, text, details=who), now, each=True)
+        elif verdict.alert:
+            who = {"dialled": dialled.dialled}
+            text = "ACR on: the PBX puts a carrier prefix before its calls, which this contract doesn't carry"
+            self.core.alert(Alert(verdict.alert, "warning", key.id, text, details=who), now)
         call.refuse(Refusal(verdict.rule, verdict.reason, verdict.code), now)
 
     def _shift(self, request: Message) -> Shift:
