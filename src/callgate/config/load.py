@@ -9,7 +9,7 @@ from callgate.config import identities, source
 from callgate.config.crosscheck import findings
 from callgate.config.faults import ConfigError, Fault
 from callgate.config.profiles import load_profile
-from callgate.config.schema import Config
+from callgate.config.schema import Config, Key, Mode
 from callgate.config.source import Loc, locate
 from callgate.config.supported import not_yet
 from callgate.config.validate import validate
@@ -78,6 +78,11 @@ def load_config(path: str | Path) -> Config:
     if faults:
         raise ConfigError(faults)
     return config
+
+
+def mode_of(config: Config, key: Key) -> Mode:
+    """Whether a key's limits are enforced: what it says itself, else what stands at the top."""
+    return key.mode or config.mode
 
 
 def effective_limits(config: Config, key_id: str) -> Limits:

@@ -299,7 +299,7 @@ class Key(Section):
     trusted: bool = True
     trunk: TrunkName = ""
     recorders: tuple[Network, ...] = _list()
-    mode: Mode = "enforce"
+    mode: Mode | None = None
     limits: Limits = _section(Limits)
 
 

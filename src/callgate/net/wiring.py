@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from callgate.config import Config, ConfigError, Fault, KeyNumber, SipPeer, effective_limits
+from callgate.config import Config, ConfigError, Fault, KeyNumber, SipPeer, effective_limits, mode_of
 from callgate.config import Numbers as NumberRange
 from callgate.config import Trunk as TrunkSection
 from callgate.config.certificates import Unfit
@@ -151,6 +151,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             tls_names=key_section.tls_names,
             trusted=key_section.trusted,
             only_number=_only_number(key_section.numbers),
+            shadow=mode_of(config, key_section) == "shadow",
         )
         if key_section.caller_ids is not None:
             key.caller_ids = caller_ids_of(key_section.caller_ids, key)

@@ -12,6 +12,7 @@ from callgate.proxy.record import CallRecord
 
 if TYPE_CHECKING:
     from callgate.proxy.peers import Gateway, Key
+    from callgate.proxy.suspension import Suspension
 
 
 class Send:
@@ -119,6 +120,15 @@ class Keep:
         self.rows = rows
 
 
+class Suspended:
+    """These keys are suspended from now on, and no others: to be kept over a restart."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: tuple[Suspension, ...]) -> None:
+        self.rows = rows
+
+
 class Resolve:
     """A gateway or PBX that is given by name does not answer: perhaps its name leads elsewhere by now. `who` is a
     `peers.Gateway` or a `peers.Key`."""
@@ -138,4 +148,6 @@ class Hangup:
         self.flow = flow
 
 
-Command = Send | Claim | Withdraw | Release | Renew | Record | Alert | Note | Keep | Resolve | Hangup
+Command = (
+    Send | Claim | Withdraw | Release | Renew | Record | Alert | Note | Keep | Suspended | Resolve | Hangup
+)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 from random import getrandbits, random
 from typing import Protocol
 
@@ -47,6 +48,7 @@ from callgate.proxy.registrar import Registrar
 from callgate.proxy.registration import Registrations
 from callgate.proxy.relay import Relay, Way
 from callgate.proxy.streams import Streams
+from callgate.proxy.suspension import Suspensions
 from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
 from callgate.proxy.transactions import CANCEL_MARK, Transactions, server_key
@@ -123,6 +125,7 @@ class Core:
         self.trunks = Trunks(self, dice)
         self.trunks.begin(started)
         self.registrations = Registrations(self, directory.trunks.values())
+        self.suspensions = Suspensions(self)
 
     # -- what the shell calls ----------------------------------------------------------------------------
 
@@ -231,6 +234,7 @@ class Core:
     def clock(self, utc_offset: float, now: float) -> None:
         """UTC is `now + utc_offset`."""
         self.utc_offset = utc_offset
+        self.suspensions.clock()
 
     def take_touched(self) -> set[str]:
         """The keys that have put a claim since the last time."""
@@ -319,6 +323,25 @@ class Core:
                 HangUp(call, side).start(self, now)
         if not up:
             call.end(now, "gate")  # its 2xx had no To tag (RFC 2543): there is no dialog to end
+
+    def end_call(self, call: Call, rule: str, why: str, now: float) -> bool:
+        """Hang up a call that is up; its record tells why. False where the gate does so already."""
+        up = [side for side in call.callees if side.stage is Stage.UP]
+        if up and not any(side.vitals is not None for side in up):
+            return False
+        record = call.record
+        record.rule, record.reason, record.shadow = rule, why, False
+        self.hang_up(call, now)
+        return True
+
+    def current(self, key: Key) -> Key:
+        """What a key is held to by the present config; a call that is up may have an earlier one's object."""
+        return self.directory.keys.get(key.id, key)
+
+    def live(self) -> list[Call]:
+        """All calls that are not over. Looks at every call: not for the path of a message."""
+        every = chain(list(self.by_call_id.values()), list(self.by_token.values()))
+        return [call for call in dict.fromkeys(every) if call.phase is not Phase.OVER]
 
     def forget(self, call: Call) -> None:
         """An ended call need not be remembered any more."""

@@ -102,7 +102,8 @@ class Inside:
             # A re-INVITE of a call of an earlier start, or a new call in its clothes: the To tag is not ours to
             # verify. So its number is judged, and it takes a token like any call.
             verdict = path.key.dial.judge(read_uri(uri))
-            if not verdict.allowed and verdict.code != 484:
+            passes = verdict.allowed or verdict.code == 484 or (path.key.shadow and not verdict.emergency)
+            if not passes:
                 self.core.counts.rejected("re-INVITE of an unknown call")
                 self.core.dispatch.answer(request, key, 403, flow, now)
                 return

@@ -121,7 +121,8 @@ class Key:
     `congestion` is how far its calls are slowed (K11). `require` names what has to show that a call is this key's
     (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is. `trusted`: what it asserts of
     a caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
-    `only_number` is its DID where it has exactly one.
+    `only_number` is its DID where it has exactly one. `shadow`: what its limits and the number rules would refuse is
+    noted, and passes.
     """
 
     __slots__ = (
@@ -143,6 +144,7 @@ class Key:
         "pbx_trust",
         "registered",
         "require",
+        "shadow",
         "tag",
         "tls_names",
         "token_seconds",
@@ -170,8 +172,10 @@ class Key:
         caller_ids: Numbers | None = None,
         only_number: str = "",
         registered: bool = False,
+        shadow: bool = False,
     ) -> None:
         self.id = id
+        self.shadow = shadow
         self.tag = key_tag(id)
         self.trunk = trunk
         self.dial = dial
