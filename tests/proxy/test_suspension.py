@@ -24,7 +24,7 @@ def suspend(world: World, *, until: float | None = None, drop: bool = False, rea
 
 
 def resume(world: World) -> Suspension | None:
-    found = world.core.suspensions.resume("acme", world.now)
+    found = world.core.suspensions.resume("acme", "bob")
     world.carries_out()
     return found
 
@@ -204,4 +204,4 @@ def test_messages(world: World) -> None:
 
 @pytest.mark.parametrize("key", ["nobody", "acme"])
 def test_resuming_what_is_not_suspended(world: World, key: str) -> None:
-    assert world.core.suspensions.resume(key, world.now) is None
+    assert world.core.suspensions.resume(key, "bob") is None

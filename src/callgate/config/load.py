@@ -80,6 +80,22 @@ def load_config(path: str | Path) -> Config:
     return config
 
 
+def state_dir_of(path: str | Path) -> Path | None:
+    """`state_dir` of a config, whatever else stands there: who operates a running gate need not have its secrets, and
+    the file may be half-way to its next version. Raises ConfigError where that much can't be read."""
+    path = Path(path)
+    faults: list[Fault] = []
+    data = source.read(path, faults)
+    if not data and faults:
+        raise ConfigError(faults)
+    wanted = {"state_dir": data["state_dir"]} if "state_dir" in data else {}
+    faults = []
+    config, _ = validate(Config, wanted, str(path), path.absolute().parent, faults)
+    if config is None or faults:
+        raise ConfigError(faults or [Fault(str(path), None, "state_dir", "can't be used")])
+    return config.state_dir
+
+
 def mode_of(config: Config, key: Key) -> Mode:
     """Whether a key's limits are enforced: what it says itself, else what stands at the top."""
     return key.mode or config.mode

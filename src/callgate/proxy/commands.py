@@ -121,12 +121,24 @@ class Keep:
 
 
 class Suspended:
-    """These keys are suspended from now on, and no others: to be kept over a restart."""
+    """These keys are suspended from now on, and no others: to be kept over a restart. `key` is whose suspension has
+    changed, from `before` to `after` (None: it has none), and `by` whom."""
 
-    __slots__ = ("rows",)
+    __slots__ = ("after", "before", "by", "key", "rows")
 
-    def __init__(self, rows: tuple[Suspension, ...]) -> None:
+    def __init__(
+        self,
+        rows: tuple[Suspension, ...],
+        key: str,
+        before: Suspension | None,
+        after: Suspension | None,
+        by: str,
+    ) -> None:
         self.rows = rows
+        self.key = key
+        self.before = before
+        self.after = after
+        self.by = by
 
 
 class Resolve:

@@ -106,6 +106,10 @@ class Counts:
     def call_down(self, key: Key, direction: int) -> None:
         self._values[self._series_active(key, direction)] -= 1.0
 
+    def active(self, key: Key, direction: int) -> int:
+        """Calls of a key that are up or set up."""
+        return int(self._values[self._series_active(key, direction)])
+
     def _series_active(self, key: Key, direction: int) -> int:
         i = self._active.get((key.id, direction))
         if i is None:

@@ -84,7 +84,7 @@ class Inside:
             if who is None:
                 return
             peer = who
-            if path is not None and path.from_pbx and peer.key is path.key:
+            if path is not None and path.from_pbx and peer.key is not None and peer.key.id == path.key.id:
                 belongs = True
                 path.sender.flow, path.sender.hop = flow, None  # it has moved
         if path is None or not belongs:
@@ -165,10 +165,12 @@ class Inside:
         if side.flow.host == flow.host and (side.flow.port == flow.port or flow.listener.reliable):
             return True
         if path.from_pbx:
-            return peer.key is path.key
+            return peer.key is not None and peer.key.id == path.key.id  # a reload makes new objects
         if peer.key is not None:
             return False
-        return peer.trunk is path.key.trunk or side.gave_host(flow.host)
+        if peer.trunk is not None and peer.trunk.name == path.key.trunk.name:
+            return True
+        return side.gave_host(flow.host)
 
     def _pass_inside(
         self,

@@ -1,7 +1,7 @@
 """Rule V9: keys that may not call for now, because an operator or a rule has said so.
 
 New calls of such a key, out and in, are refused with 403, also those that wait for their turn. Emergency calls and
-the authorities' calls back pass; calls that are up go on, unless they are to be dropped, and so does what passes
+the authorities' calls back pass; calls that are up go on, unless they are to be dropped, and so does what passes in
 their dialogs. Until when is told in UTC, and goes by the wall clock, over restarts and whenever that steps.
 """
 
@@ -104,35 +104,30 @@ class Suspensions:
             self._silence(before)
         self.all[key] = row
         self._tell(row)
-        self._keep()
+        self._keep(key, before, row, by)
         self._wait()
-        if drop:
-            return self.drop(row, now)
-        waiting = [call for call in self._core.live() if call.phase is Phase.ASKING and call.key.id == key]
-        return Sweep(self._core, waiting, lambda call, at: self._turn_away(call, row, at), now)
+        end = self._drop if drop else self._turn_away
+        return Sweep(self._core, self._core.live(), lambda call, at: end(call, row, at), now)
 
-    def resume(self, key: str, now: float) -> Suspension | None:
+    def resume(self, key: str, by: str) -> Suspension | None:
         """Let a key call again. What its suspension was, None where it had none."""
         found = self.all.pop(key, None)
         if found is not None:
             self._silence(found)
-            self._keep()
+            self._keep(key, found, None, by)
             self._wait()
         return found
 
-    def drop(self, row: Suspension, now: float) -> Sweep:
-        """End the calls of a suspended key."""
-        return Sweep(self._core, self._core.live(), lambda call, at: self._drop(call, row, at), now)
-
     def _turn_away(self, call: Call, row: Suspension, now: float) -> bool:
         """A call that waits for its turn."""
-        if call.phase is not Phase.ASKING or spared(call) or self.of(row.key, now) is None:
+        if call.phase is not Phase.ASKING or not self._concerns(row, call, now):
             return False
         call.refuse(refusal(row), now)
         return True
 
     def _drop(self, call: Call, row: Suspension, now: float) -> bool:
-        if call.key.id != row.key or spared(call) or self.of(row.key, now) is None:
+        """End a call, however far it has come."""
+        if not self._concerns(row, call, now):
             return False
         if call.phase < Phase.UP:
             if call.server is None or call.cancelled:
@@ -141,9 +136,12 @@ class Suspensions:
             return True
         return self._core.end_call(call, RULE, row.words, now)
 
+    def _concerns(self, row: Suspension, call: Call, now: float) -> bool:
+        return call.key.id == row.key and not spared(call) and self.of(row.key, now) is not None
+
     # -- what is told --------------------------------------------------------------------------------------
 
-    def adopt(self, now: float) -> None:
+    def adopt(self) -> None:
         """The keys of the config have changed."""
         for row in self.all.values():
             if row.key in self._core.directory.keys:
@@ -161,8 +159,8 @@ class Suspensions:
         if row.key in self._core.directory.keys:
             self._core.counts.suspended(row.key, False)
 
-    def _keep(self) -> None:
-        self._core.out.append(Suspended(tuple(self.all.values())))
+    def _keep(self, key: str, before: Suspension | None, after: Suspension | None, by: str) -> None:
+        self._core.out.append(Suspended(tuple(self.all.values()), key, before, after, by))
 
     # -- time ----------------------------------------------------------------------------------------------
 
@@ -173,8 +171,7 @@ class Suspensions:
         for row in over:
             del self.all[row.key]
             self._silence(row)
-        if over:
-            self._keep()
+            self._keep(row.key, row, None, "its time was up")
         self._wait()
 
     def clock(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from callgate.proxy.context import Phase
@@ -23,10 +23,10 @@ class Sweep:
     """
 
     def __init__(
-        self, core: Core, calls: Sequence[Call], do: Callable[[Call, float], bool], now: float
+        self, core: Core, calls: Iterator[Call], do: Callable[[Call, float], bool], now: float
     ) -> None:
         self._core = core
-        self._left: Iterator[Call] = iter(calls)
+        self._left = calls
         self._do = do
         self.done = 0
         self.at_work = True
