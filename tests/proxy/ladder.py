@@ -132,6 +132,7 @@ class World:
         self.suspended: tuple[Suspension, ...] = ()  # as the disk has it
         self.notes: list[Note] = []
         self.former: list[Core] = []  # before a restart: a process ends with all its memory
+        self.made: list[object] = []  # by reloads
         self.ended = False
         self.stalled: list[Send] | None = None  # INVITEs behind unsent bytes of a stream
 
