@@ -14,6 +14,7 @@ import yaml
 from tests.e2e.gate import Gate, until
 from tests.e2e.net import DID, NUMBER, Net
 from tests.e2e.phone import establish, request_and_answer
+from tests.e2e.sipp import Sipp
 from typer.testing import CliRunner
 
 from callgate.cli import build
@@ -58,7 +59,7 @@ def test_the_operator_s_day(net: Net) -> None:
     """Calls are listed, hung up and released; a key is suspended, and stays so over kill -9 and restart; all of it is
     in the audit log."""
     pbx, carrier = net.pbx(), net.carrier()
-    gate = net.gate(pbx, carrier, limits={"outbound_calls": 5}).run()
+    gate = net.gate(pbx, carrier, limits={"outbound_cps": None, "outbound_calls": 5}).run()
     path = net.folder / "state" / "control.sock"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     (status,) = shown(gate, "status")
@@ -134,7 +135,7 @@ def test_a_reload(net: Net) -> None:
     """A key comes, a key goes while its call is up, a limit falls below what is in use; what needs a restart is refused
     whole."""
     pbx, other, carrier = net.pbx(), net.udp(5), net.carrier()
-    gate = net.gate(pbx, carrier, limits={"outbound_calls": 5}).run()
+    gate = net.gate(pbx, carrier, limits={"outbound_cps": None, "outbound_calls": 5}).run()
     out, into = establish(pbx, gate.address, NUMBER, carrier)
     more = {"sources": [other.address[0]], "trunk": "carrier", "limits": {"outbound_cps": None}}
     change(gate, keys__acme__limits={"outbound_calls": 0}, keys__late=more)
@@ -159,7 +160,7 @@ def test_a_reload(net: Net) -> None:
     refused = command(gate, "reload", code=1).stderr
     assert "listen: has changed, which needs a restart" in refused
     gate.line("callgate reload refused", count=2)
-    assert shown(gate, "keys", "list")[0]["limits"] == {}
+    assert shown(gate, "keys", "list")[0]["limits"].keys() == {"inbound_calls"}
     assert gate.stop() == 0
 
 
@@ -187,3 +188,49 @@ def test_an_inbound_call_of_a_suspended_key(net: Net) -> None:
     for side in (out, into):
         side.answer(200, side.endpoint.expect("BYE", call_id=side.call_id))
     until(lambda: not shown(gate, "calls", "list"), "the call's end")
+
+
+def test_reloads_under_load(net: Net) -> None:
+    """A hundred and twenty calls of SIPp come and go while the key, the trunk and three hundred other keys change,
+    over and over: not one of them hears of it."""
+    calls = 120
+    trunk = net.add(Sipp(net.folder, "uas-answers", net.host(3), calls=calls))
+    gate = net.gate(net.pbx(), trunk.uri, limits={"outbound_cps": None, "outbound_calls": 500}).run()
+    trunk.start()
+    out = Sipp(
+        net.folder,
+        "uac-hangs-up",
+        net.host(2),
+        to=gate.address,
+        number=NUMBER,
+        calls=calls,
+        rate=30,
+        hold=400,
+    )
+    net.add(out).start()
+    rounds = 0
+    while out.process is not None and out.process.poll() is None:
+        rounds += 1
+        others = {
+            f"k{n}": {"sources": [f"10.0.{n // 250}.{n % 250}"], "trunk": "carrier"} for n in range(300)
+        }
+        acme = yaml.safe_load(gate.file.read_text())["keys"]["acme"]
+        acme["limits"]["outbound_calls"] = 500 - rounds
+        change(
+            gate,
+            keys={"acme": acme} | (others if rounds % 2 else {}),
+            trunks__carrier__try_seconds=3 + rounds % 2,
+        )
+        gate.signal(signal.SIGHUP)
+        gate.line("callgate reloaded", count=rounds)
+    assert rounds > 1
+    assert not [line for line in gate.lines("call") if line["outcome"] != "answered"]
+    assert not gate.lines("internal error")
+    for side in (out, trunk):
+        counters = side.done()
+        assert counters["SuccessfulCall"] == calls
+        assert not counters["FailedCall"]
+        assert not counters["OutOfCallMsgs"]
+    gate.line("call", calls)
+    gate.settle("calls_active", 0.0, key="acme")
+    gate.settle("outbound_calls_used", 0.0, key="acme")
