@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from callgate.cli import ConfigPath, load_or_exit
-from callgate.config import Config, Key, SipPeer, certificates, effective_limits
+from callgate.config import Config, Key, SipPeer, certificates, effective_limits, mode_of
 from callgate.policy.dial import Lists
 from callgate.policy.profile import NESTED, NOT_ENFORCED, RULE, Limits, NumberRules, Profile
 from callgate.sip.certificate import names_of, proves
@@ -169,6 +169,8 @@ def report(config: Config) -> Iterator[str]:
         profile = config.profiles[key.trunk]
         yield ""
         yield f"key {name} (trunk {key.trunk}, contract {profile.name})"
+        if mode_of(config, key) == "shadow":
+            yield "  mode      shadow: what is over a limit passes, and is logged and counted"
         yield f"  sources   {', '.join(map(str, key.sources)) or 'none'}"
         yield from _identity_lines(key)
         yield f"  pbx       {_pbx(config, key)}"
@@ -237,6 +239,8 @@ def _key_warnings(config: Config, name: str, key: Key) -> Iterator[str]:
             yield f"key {name}: the source {net} is everybody: whoever reaches the gate may call at your cost"
     if key.pbx is not None and not key.numbers:
         yield f"key {name}: no `numbers`, so every inbound call is refused with 404"
+    if mode_of(config, key) == "shadow":
+        yield f"key {name}: mode shadow keeps to no limit; the carrier may suspend the account"
     yield from _media_warning(config, name, key)
     yield from _lists_warning(config, f"key {name}", ("keys", name), config.profiles[key.trunk])
     yield from _above_contract(name, effective_limits(config, name), config.profiles[key.trunk])

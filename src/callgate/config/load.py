@@ -11,7 +11,7 @@ from callgate.config.crosscheck import findings
 from callgate.config.faults import ConfigError, Fault
 from callgate.config.numberlists import ListFiles, Rest, number_list
 from callgate.config.profiles import load_profile
-from callgate.config.schema import Config, Dial
+from callgate.config.schema import Config, Dial, Key, Mode
 from callgate.config.source import Loc, locate
 from callgate.config.supported import not_yet
 from callgate.config.validate import validate
@@ -118,6 +118,27 @@ def load_config(path: str | Path, rest: Rest | None = None, before: Config | Non
         files.drop()
         raise ConfigError(faults)
     return config
+
+
+def state_dir_of(path: str | Path) -> Path | None:
+    """`state_dir` of a config, whatever else stands there: who operates a running gate need not have its secrets, and
+    the file may be half-way to its next version. Raises ConfigError where that much can't be read."""
+    path = Path(path)
+    faults: list[Fault] = []
+    data = source.read(path, faults)
+    if not data and faults:
+        raise ConfigError(faults)
+    wanted = {"state_dir": data["state_dir"]} if "state_dir" in data else {}
+    faults = []
+    config, _ = validate(Config, wanted, str(path), path.absolute().parent, faults)
+    if config is None or faults:
+        raise ConfigError(faults or [Fault(str(path), None, "state_dir", "can't be used")])
+    return config.state_dir
+
+
+def mode_of(config: Config, key: Key) -> Mode:
+    """Whether a key's limits are enforced: what it says itself, else what stands at the top."""
+    return key.mode or config.mode
 
 
 def effective_limits(config: Config, key_id: str) -> Limits:

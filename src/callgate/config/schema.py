@@ -314,7 +314,7 @@ class Key(Section):
     trunk: TrunkName = ""
     dial: Dial = _section(Dial)
     recorders: tuple[Network, ...] = _list()
-    mode: Mode = "enforce"
+    mode: Mode | None = None
     limits: Limits = _section(Limits)
 
 

@@ -26,6 +26,8 @@ ADVICE = {
     "register": "look at the phone's settings: its domain, its user, how long it wants to be registered",
     "registrations": "see to the disk and the rights of `state_dir`; it is tried again every few seconds",
     "K3": "turn ACR and LCR (automatic carrier choice) off in the PBX: calls must be dialled without 00XY",
+    "V9": "`callgate keys resume KEY` ends it before its time",
+    "suspensions": "see to the disk and the rights of `state_dir`; then suspend the key once more",
     "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
 }
 """What to do about an alert, by rule."""
@@ -63,6 +65,8 @@ class RecordLog:
         }
         if record.rule:
             fields["rule"] = record.rule
+        if record.shadow:
+            fields["shadow"] = True
         if record.limit or record.value:
             fields |= {"value": record.value, "limit": record.limit}
         if record.reason:

@@ -94,7 +94,7 @@ class Inside:
             if who is None:
                 return
             peer = who
-            if path is not None and path.from_pbx and peer.key is path.key:
+            if path is not None and path.from_pbx and peer.key is not None and peer.key.id == path.key.id:
                 belongs = True
                 path.sender.flow, path.sender.hop = flow, None  # it has moved
         if path is None or not belongs:
@@ -112,7 +112,8 @@ class Inside:
             # A re-INVITE of a call of an earlier start, or a new call in its clothes: the To tag is not ours to
             # verify. So its number is judged, and it takes a token like any call.
             verdict = path.key.dial.judge(read_uri(uri))
-            if not verdict.allowed and verdict.code != 484:
+            passes = verdict.allowed or verdict.code == 484 or (path.key.shadow and not verdict.emergency)
+            if not passes:
                 self.core.counts.rejected("re-INVITE of an unknown call")
                 self.core.dispatch.answer(request, key, 403, flow, now)
                 return
@@ -177,10 +178,12 @@ class Inside:
             # A NAT has given it another port, and it can't be asked for a password (RFC 3261 §22.1).
             return True
         if path.from_pbx:
-            return peer.key is path.key
+            return peer.key is not None and peer.key.id == path.key.id  # a reload makes new objects
         if peer.key is not None:
             return False
-        return peer.trunk is path.key.trunk or side.gave_host(flow.host)
+        if peer.trunk is not None and peer.trunk.name == path.key.trunk.name:
+            return True
+        return side.gave_host(flow.host)
 
     def _pass_inside(
         self,

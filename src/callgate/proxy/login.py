@@ -42,6 +42,10 @@ class Account:
     def __repr__(self) -> str:
         return f"Account({self.username!r})"
 
+    def same_as(self, other: Account | None) -> bool:
+        mine = (self.username, self._password, self.realm)
+        return other is not None and mine == (other.username, other._password, other.realm)
+
     def answer(self, challenge: Challenge, method: bytes, uri: bytes, nc: int) -> bytes:
         """The header line for a challenge; `nc` counts the uses of its nonce."""
         cnonce = token_hex(8).encode()

@@ -132,7 +132,8 @@ class Key:
     `congestion` is how far its calls are slowed (K11). `require` names what has to show that a call is this key's
     (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is. `trusted`: what it asserts of
     a caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
-    `only_number` is its DID where it has exactly one.
+    `only_number` is its DID where it has exactly one. `shadow`: what its limits and the number rules would refuse is
+    noted, and passes.
     """
 
     __slots__ = (
@@ -154,6 +155,7 @@ class Key:
         "pbx_trust",
         "registered",
         "require",
+        "shadow",
         "tag",
         "tls_names",
         "token_seconds",
@@ -181,8 +183,10 @@ class Key:
         caller_ids: Numbers | None = None,
         only_number: str = "",
         registered: bool = False,
+        shadow: bool = False,
     ) -> None:
         self.id = id
+        self.shadow = shadow
         self.tag = key_tag(id)
         self.trunk = trunk
         self.dial = dial
@@ -219,11 +223,19 @@ class Key:
     def claims(self, now: float) -> tuple[Parts, Parts]:
         """What a new call and what a further attempt claims at this moment: less while the trunk is congested (K11)."""
         level = self.congestion.level(now) if self.congestion.raised else 0
-        return self._slower[level - 1] if level else (self.outbound, self.attempt)
+        return self._slower[self._step(level)] if level and self._slower else (self.outbound, self.attempt)
 
     def pace(self, level: int) -> str:
         """What a level of congestion leaves, in words."""
-        return pace(self._slower[level - 1][1])
+        return pace(self._slower[self._step(level)][1])
+
+    def _step(self, level: int) -> int:
+        return min(level, len(self._slower)) - 1
+
+    def slow_like(self, other: Key) -> None:
+        """This is the same key with other limits: how far its calls are slowed is known."""
+        self.congestion = other.congestion
+        self.congestion.highest = len(self._slower)
 
     @property
     def takes_calls(self) -> bool:
@@ -454,7 +466,8 @@ class Directory:
         gateway = self._gateways.get((host, port))
         if peer.key is not None:
             return peer.key.pbx_site is not None and peer.key.pbx_site.has(host, port)
-        return gateway is not None and gateway.trunk is peer.trunk
+        owner = gateway.trunk if gateway is not None else None
+        return owner is not None and peer.trunk is not None and owner.name == peer.trunk.name
 
     def is_own(self, host: str, port: int) -> bool:
         """Whether a URI's host and port name the gate."""

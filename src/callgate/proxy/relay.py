@@ -127,7 +127,9 @@ class Relay:
             client = core.layer.other_client(branch, data, flow, self, now)
         self.client = client
         if self.rate is not None and self.rate.attempt:
-            core.ask(self, self.rate, Claim(core.next_id(), self.rate.attempt, now + ASK_SECONDS, LEASE), now)
+            force = self.rate.shadow
+            claim = Claim(core.next_id(), self.rate.attempt, now + ASK_SECONDS, LEASE, force=force)
+            core.ask(self, self.rate, claim, now)
         else:
             core.layer.send(client, now)
 

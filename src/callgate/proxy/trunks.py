@@ -31,6 +31,18 @@ class Trunks:
             for gateway in trunk.gateways:
                 self._watch(gateway, now)
 
+    def adopt(self, now: float) -> None:
+        """The directory has changed: watch what is there now, and nothing else."""
+        wanted = {
+            target: trunk.rules.interval
+            for trunk in self._core.directory.trunks.values()
+            for gateway in trunk.gateways
+            for target in gateway.site.targets
+        }
+        for target in [target for target in self._watches if not wanted.get(target)]:
+            self._watches.pop(target).stop()
+        self.begin(now)
+
     def stop(self) -> None:
         """Send no more OPTIONS."""
         for watch in self._watches.values():
