@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from callgate.config import load_config
+from callgate.config import Config, load_config
 from callgate.net.reload import Reload
 from callgate.net.wiring import directory_of, listeners_of
 from callgate.numbers import read_uri
+from callgate.proxy.peers import Directory, Key
 
 CONFIG = """\
 state_dir: null
@@ -36,11 +37,25 @@ class Said:
     def info(self, event: str, **fields: Any) -> None:
         self.lines.append((event, fields))
 
-    warning = info
+    warning = error = info
+
+
+class Working:
+    """What a reload touches of a gate."""
+
+    def __init__(self, directory: Directory) -> None:
+        self.directory = directory
+        self.entry = SimpleNamespace(contexts=None)
+
+    def prepare(self, key: Key) -> None:
+        pass
+
+    def adopt(self, config: Config, directory: Directory, prepared: set[str]) -> None:
+        self.directory = directory
 
 
 class Running:
-    """What a reload touches of a gate at work."""
+    """A gate at work, and its files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,23 +64,21 @@ class Running:
         self.config()
         self.profile()
         config = load_config(self.path)
-        directory = directory_of(config, listeners_of(config))
-        self.keys = directory.keys
-        gate: Any = SimpleNamespace(directory=directory, entry=SimpleNamespace(contexts=None))
+        self.gate: Any = Working(directory_of(config, listeners_of(config)))
         self.log: Any = Said()
-        self.reload = Reload(gate, config, self.log, lambda event, fields: None)
+        self.reload = Reload(self.gate, config, self.log, lambda *what, **more: None)
 
     def write(self, blocked: str) -> None:
         (self.folder / "blocked.txt").write_text(blocked)
 
-    def config(self, trunk: str = "") -> None:
-        self.path.write_text(CONFIG.format(trunk=trunk))
+    def config(self, trunk: str = "", top: str = "") -> None:
+        self.path.write_text(top + CONFIG.format(trunk=trunk))
 
     def profile(self, blocked: str = "premium: X1") -> None:
         (self.folder / "mine.yaml").write_text(PROFILE.format(blocked=blocked))
 
     def rule(self, key: str, number: str) -> str:
-        return self.keys[key].dial.judge(read_uri(f"sip:{number}@gate".encode())).rule
+        return self.gate.directory.keys[key].dial.judge(read_uri(f"sip:{number}@gate".encode())).rule
 
     async def hup(self) -> tuple[str, dict[str, Any]]:
         self.reload.ask()
@@ -108,7 +121,7 @@ async def test_again_and_again(running: Running) -> None:
 
 async def test_a_file_that_has_not_changed_is_not_read_again(running: Running) -> None:
     def tables() -> list[Any]:
-        return list(running.reload._config.list_files.values())
+        return list(running.reload.config.list_files.values())
 
     before = tables()
     assert (await running.hup())[0] == "callgate reloaded"
@@ -135,8 +148,8 @@ async def test_a_fault_in_a_file_changes_nothing(running: Running) -> None:
 
 async def test_what_needs_a_restart_refuses_the_lists_too(running: Running) -> None:
     running.write("+33\n")
-    (running.folder / "mine.yaml").write_text("name: mine\nlimits: {calls: 6}\n")
+    running.config(top="listen: [\"udp://127.0.0.1:5062\"]\n")
     event, fields = await running.hup()
     assert event == "callgate reload refused"
-    assert "`profile` changed" in fields["reason"]
+    assert "needs a restart" in fields["reason"]
     assert running.rule("acme", "+447911123456") == "N3"
