@@ -45,6 +45,7 @@ class Reload:
             else:
                 self._config = fresh
                 self._gate.entry.contexts = contexts
+                self._gate.check_certificates()
                 self._log.info("callgate reloaded", certificates=_named(fresh))
                 self._note("reload", {"certificates": _named(fresh)})
             if not self._again:

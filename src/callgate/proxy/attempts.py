@@ -13,7 +13,7 @@ from callgate.proxy.commands import Renew
 from callgate.proxy.context import Context, Phase
 from callgate.proxy.copies import LEASE
 from callgate.proxy.dialog import Stage, hear
-from callgate.proxy.flow import Flow
+from callgate.proxy.flow import UNKNOWN, Flow, Trouble
 from callgate.proxy.health import retry_after, says_cps_limit
 from callgate.proxy.login import CHALLENGED, Passage
 from callgate.proxy.targets import Target
@@ -282,7 +282,7 @@ class Attempts(Context):
             self.best = None
         self._failed(client, "calls are not answered", now)
 
-    def on_failed(self, client: AnyClient, now: float) -> None:
+    def on_failed(self, client: AnyClient, now: float, trouble: Trouble) -> None:
         """ICMP, or a connection that can't be had: as if the gateway had answered 503 (RFC 3261 §16.9)."""
         assert isinstance(client, InviteClientTransaction)
         target = client.target
@@ -300,12 +300,12 @@ class Attempts(Context):
                 return
         if target is not None and target.binding is not None and target.flow.listener.reliable:
             self.core.registrar.failed(target.binding)
-        self._failed(client, "calls can't be delivered", now)
+        self._failed(client, "calls can't be delivered", now, trouble)
 
-    def _failed(self, client: AnyClient, why: str, now: float) -> None:
+    def _failed(self, client: AnyClient, why: str, now: float, trouble: Trouble = UNKNOWN) -> None:
         assert isinstance(client, InviteClientTransaction)
         self.copies.stop(self, client)
-        self._silent(client, why, now)
+        self._silent(client, why, now, trouble)
         if self.phase is Phase.TRYING and client in self.current and not self._other_flow(client, now):
             self._lost(client, now, others=True)
 
@@ -345,10 +345,10 @@ class Attempts(Context):
         if client.target is not None:
             self.core.trunks.call_well(client.target)
 
-    def _silent(self, client: InviteClientTransaction, why: str, now: float) -> None:
+    def _silent(self, client: InviteClientTransaction, why: str, now: float, trouble: Trouble) -> None:
         """An attempt has shown that a gateway does not answer."""
         if client.target is not None:
-            self.core.trunks.call_failed(client.target, why, now)
+            self.core.trunks.call_failed(client.target, why, now, trouble)
         if self.direction == INBOUND:
             self.core.trunks.pbx_silent(self.key)
 
@@ -402,7 +402,7 @@ class Attempts(Context):
             self.timed_out = True
             for client in self.current:
                 self._leave(client)
-                self._silent(client, "calls are not answered", now)
+                self._silent(client, "calls are not answered", now, UNKNOWN)
             if not self.cancelled:
                 self._go_on(now)
 

@@ -30,7 +30,7 @@ from callgate.proxy.counts import Counts
 from callgate.proxy.cseq import Shifts
 from callgate.proxy.dialog import Stage
 from callgate.proxy.dispatch import Dispatch
-from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.flow import UNKNOWN, Flow, Listener, Trouble
 from callgate.proxy.forward import (
     Routes,
     request_out,
@@ -190,7 +190,7 @@ class Core:
                 self.counts.added(now + self.sent_at[claim_id])
             self.sent_at[claim_id] = now
 
-    def unreachable(self, data: bytes, now: float) -> None:
+    def unreachable(self, data: bytes, now: float, trouble: Trouble = UNKNOWN) -> None:
         """A request that the gate sent could not be delivered (ICMP, connection refused). `data` is its
         beginning. An error on a response is nobody's concern (RFC 3261 §16.9)."""
         if data.startswith(b"SIP/2.0"):
@@ -204,7 +204,7 @@ class Core:
             branch += CANCEL_MARK
         client = self.layer.clients.get(branch)
         if client is not None:
-            self.layer.failed(client, now)
+            self.layer.failed(client, now, trouble)
 
     def closed(self, flow: Flow) -> None:
         """A connection has ended, whoever closed it."""

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from enum import IntEnum
 
+from callgate.proxy.flow import UNKNOWN, Trouble
 from callgate.sip.message import Message
 
 OPEN_SECONDS, OPEN_MAX = 5.0, 60.0
@@ -44,7 +45,8 @@ NO_OPTIONS = Rules()
 
 
 class Health:
-    """Of one address. Times are monotonic seconds. `why`: what was wrong last."""
+    """Of one address. Times are monotonic seconds. `why`: what was wrong last; `advice`: what to do about it, as far
+    as that is known."""
 
     __slots__ = (
         "_bad",
@@ -54,6 +56,7 @@ class Health:
         "_period",
         "_proved",
         "_trial",
+        "advice",
         "down",
         "open",
         "rest_until",
@@ -67,6 +70,7 @@ class Health:
         self.open = False  # by calls
         self.rest_until = 0.0
         self.why = ""
+        self.advice = ""
         self._bad = self._good = 0  # OPTIONS in a row; a call that is answered counts as a good one
         self._failures = 0  # calls in a row
         self._open_until = 0.0
@@ -117,9 +121,9 @@ class Health:
         self.open = False
         self._count_good()
 
-    def call_failed(self, now: float, why: str) -> None:
+    def call_failed(self, now: float, why: str, trouble: Trouble = UNKNOWN) -> None:
         """A call got a 503 or no answer, or could not be delivered."""
-        self.why = why
+        self._note(why, trouble)
         self._good = 0
         self._failures += 1
         if self._failures < self.rules.down_after or (self.open and not self._trial):
@@ -145,14 +149,17 @@ class Health:
             self.open = False
             self._failures = self.rules.down_after - 1  # one call decides
 
-    def options_failed(self, why: str) -> None:
+    def options_failed(self, why: str, trouble: Trouble = UNKNOWN) -> None:
         self._good = 0
         self._proved = False
         self._bad += 1
         if self._bad >= self.rules.down_after:
-            if not self.down:
-                self.why = why
+            self._note(why, trouble)
             self.down = True
+
+    def _note(self, why: str, trouble: Trouble) -> None:
+        self.why = trouble.after(why)
+        self.advice = trouble.advice
 
     def _count_good(self) -> None:
         self._good += 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from callgate.proxy.answer import reply
 from callgate.proxy.commands import Command, Send
-from callgate.proxy.flow import Flow
+from callgate.proxy.flow import UNKNOWN, Flow, Trouble
 from callgate.proxy.targets import Target
 from callgate.proxy.wheel import Wheel
 from callgate.sip.fields import COOKIE, Via
@@ -54,7 +54,7 @@ class ClientUser(Protocol):
         """No final answer came (Timers B and F)."""
         ...
 
-    def on_failed(self, client: AnyClient, now: float) -> None:
+    def on_failed(self, client: AnyClient, now: float, trouble: Trouble) -> None:
         """The transport could not deliver the request."""
         ...
 
@@ -285,7 +285,7 @@ class Transactions:
         """Send no more copies, but go on listening."""
         client.rtx_at = NEVER
 
-    def failed(self, client: AnyClient, now: float) -> None:
+    def failed(self, client: AnyClient, now: float, trouble: Trouble = UNKNOWN) -> None:
         """The transport could not deliver what this transaction sent."""
         action = client.on(Event.ERROR, now)
         if client.state is State.TERMINATED:
@@ -293,7 +293,7 @@ class Transactions:
             client.due = NEVER
             user, client.user = client.user, NOBODY
             if action is Action.FAILED:
-                user.on_failed(client, now)
+                user.on_failed(client, now, trouble)
 
     def expire_client(self, client: AnyClient, now: float) -> None:
         if client.rtx_at <= now and client.on(Event.RTX, now) is Action.REPEAT:
@@ -334,7 +334,7 @@ class Nobody:
     def on_timeout(self, client: AnyClient, now: float) -> None:
         pass
 
-    def on_failed(self, client: AnyClient, now: float) -> None:
+    def on_failed(self, client: AnyClient, now: float, trouble: Trouble) -> None:
         pass
 
     def on_repeat(self, client: AnyClient, now: float) -> None:

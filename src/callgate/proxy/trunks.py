@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from callgate.proxy.answer import Refusal
 from callgate.proxy.commands import Alert, Resolve
+from callgate.proxy.flow import UNKNOWN, Trouble
 from callgate.proxy.health import Standing
 from callgate.proxy.options import Watch
 from callgate.proxy.peers import Gateway, Key, Trunk
@@ -93,11 +94,11 @@ class Trunks:
             health.call_well()
             self._told(target)
 
-    def call_failed(self, target: Target, why: str, now: float) -> None:
+    def call_failed(self, target: Target, why: str, now: float, trouble: Trouble = UNKNOWN) -> None:
         """A gateway did not take a call, for no reason that lies in the call."""
         health = target.health
         if health is not None:
-            health.call_failed(now, why)
+            health.call_failed(now, why, trouble)
             if health.open and target in self._watches:
                 self._watches[target].hurry(health.trial_at)
             self._told(target)
@@ -123,9 +124,9 @@ class Trunks:
             health.options_well(now)
             self._told(target)
 
-    def options_failed(self, target: Target, why: str) -> None:
+    def options_failed(self, target: Target, why: str, trouble: Trouble = UNKNOWN) -> None:
         if target.health is not None:
-            target.health.options_failed(why)
+            target.health.options_failed(why, trouble)
             self._told(target)
             self._look_again(target)
 
@@ -152,10 +153,12 @@ class Trunks:
             return
         gateway.up = up
         self._core.counts.gateway(gateway)
-        why = next((health.why for health in healths if health.why), "no address is known")
+        bad = next((health for health in healths if health.why), None)
+        why, advice = (bad.why, bad.advice) if bad is not None else ("no address is known", "")
         trunk = gateway.trunk.name
         text = f"gateway {gateway.name} of trunk {trunk} is down: {why}"
-        alert = Alert("trunk-down", "critical", "", text, trunk=trunk, details={"gateway": gateway.name})
+        details = {"gateway": gateway.name}
+        alert = Alert("trunk-down", "critical", "", text, trunk=trunk, details=details, advice=advice)
         if up:
             self._core.alerts.over(alert)
         else:

@@ -15,6 +15,7 @@ from random import uniform
 from typing import TYPE_CHECKING, Final
 
 from callgate.proxy.dialog import Side, Stage
+from callgate.proxy.flow import Trouble
 from callgate.proxy.hangup import HangUp, is_trunk, last_number, to_end
 from callgate.proxy.peers import Probing
 from callgate.proxy.transactions import AnyClient
@@ -151,7 +152,7 @@ class Probe:
         if self._wanted():
             self._missed(now)
 
-    def on_failed(self, client: AnyClient, now: float) -> None:
+    def on_failed(self, client: AnyClient, now: float, trouble: Trouble) -> None:
         if self._wanted():
             self._missed(now)
 
