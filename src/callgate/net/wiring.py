@@ -8,7 +8,16 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from callgate.config import Config, ConfigError, Fault, KeyNumber, SipPeer, effective_limits
+from callgate.config import (
+    Config,
+    ConfigError,
+    Fault,
+    KeyNumber,
+    SipPeer,
+    dial_rules,
+    effective_limits,
+    mode_of,
+)
 from callgate.config import Numbers as NumberRange
 from callgate.config import Trunk as TrunkSection
 from callgate.config.certificates import Unfit
@@ -88,15 +97,18 @@ def names_of(config: Config, directory: Directory) -> dict[SipPeer, list[Gateway
     return names
 
 
-def directory_of(config: Config, listeners: list[Listener]) -> Directory:
-    """Keys, trunks and who has which address and number. Raises ConfigError where a peer can't be reached from
-    any listener."""
+def directory_of(
+    config: Config, listeners: list[Listener], before: tuple[Config, Directory] | None = None
+) -> Directory:
+    """Keys, trunks and who has which address and number. Trunks and keys of whom `before` says the same are its very
+    objects. Raises ConfigError where a peer can't be reached from any listener."""
     faults: list[Fault] = []
     trunks: dict[str, Trunk] = {}
-    dial: dict[str, DialRules] = {}
+    dial = dial_rules(config)
     for name, section in config.trunks.items():
-        numbers = config.profiles[name].numbers
-        dial[name] = DialRules(numbers, section.numbering)
+        if before is not None and same_trunk(name, config, before[0]):
+            trunks[name] = before[1].trunks[name]
+            continue
         trunk = Trunk(
             name,
             any_number=section.numbering == "any",
@@ -112,6 +124,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             ),
             account=_account(section),
             register=_register(section),
+            psap_callback=section.psap_callback,
         )
         for index, peer in enumerate(section.gateways):
             trust = trunk_trust(config, name, peer.host)
@@ -125,35 +138,10 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
     keys: dict[str, Key] = {}
     numbers_of = Numbers()
     for key_id, key_section in config.keys.items():
-        limits = effective_limits(config, key_id)
-        outbound, inbound, attempt = parts_of(key_id, limits)
-        pbx = key_section.pbx if isinstance(key_section.pbx, SipPeer) else None
-        flow = None
-        pbx_trust = None if pbx is None else Trust("", key_section.tls_names or (pbx.host,))
-        if pbx is not None and pbx_trust is not None and not pbx.is_name:
-            flow = flow_to(pbx, listeners, pbx_trust)
-            if flow is None:
-                faults.append(_unreachable(config, f"keys.{key_id}.pbx", pbx))
-        key = Key(
-            key_id,
-            trunks[key_section.trunk],
-            dial[key_section.trunk],
-            outbound=outbound,
-            inbound=inbound,
-            attempt=attempt,
-            networks=key_section.sources,
-            pbx=flow,
-            pbx_uri=parse_uri(str(pbx).encode()) if pbx is not None else None,
-            pbx_trust=pbx_trust,
-            registered=key_section.pbx == "registered",
-            max_call_seconds=limits.max_call_seconds,
-            require=key_section.require,
-            tls_names=key_section.tls_names,
-            trusted=key_section.trusted,
-            only_number=_only_number(key_section.numbers),
-        )
-        if key_section.caller_ids is not None:
-            key.caller_ids = caller_ids_of(key_section.caller_ids, key)
+        if before is not None and same_key(key_id, config, before[0]):
+            key = before[1].keys[key_id]
+        else:
+            key = _key_of(config, key_id, trunks, dial, listeners, faults)
         keys[key_id] = key
         for number in key_section.numbers:
             numbers_of.add(number.number.first, number.number.last, key)
@@ -169,6 +157,74 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
         secret_headers=secret_headers,
         probing=Probing(config.probe.interval_seconds, config.probe.misses, config.probe.gap_seconds),
         room=room_of(config),
+    )
+
+
+def _key_of(
+    config: Config,
+    key_id: str,
+    trunks: Mapping[str, Trunk],
+    dial: Mapping[str, DialRules],
+    listeners: list[Listener],
+    faults: list[Fault],
+) -> Key:
+    """One key; what is wrong is added to `faults`."""
+    key_section = config.keys[key_id]
+    limits = effective_limits(config, key_id)
+    outbound, inbound, attempt = parts_of(key_id, limits)
+    pbx = key_section.pbx if isinstance(key_section.pbx, SipPeer) else None
+    flow = None
+    pbx_trust = None if pbx is None else Trust("", key_section.tls_names or (pbx.host,))
+    if pbx is not None and pbx_trust is not None and not pbx.is_name:
+        flow = flow_to(pbx, listeners, pbx_trust)
+        if flow is None:
+            faults.append(_unreachable(config, f"keys.{key_id}.pbx", pbx))
+    key = Key(
+        key_id,
+        trunks[key_section.trunk],
+        dial[key_id],
+        outbound=outbound,
+        inbound=inbound,
+        attempt=attempt,
+        networks=key_section.sources,
+        pbx=flow,
+        pbx_uri=parse_uri(str(pbx).encode()) if pbx is not None else None,
+        pbx_trust=pbx_trust,
+        registered=key_section.pbx == "registered",
+        max_call_seconds=limits.max_call_seconds,
+        require=key_section.require,
+        tls_names=key_section.tls_names,
+        trusted=key_section.trusted,
+        only_number=_only_number(key_section.numbers),
+        shadow=mode_of(config, key_section) == "shadow",
+    )
+    if key_section.caller_ids is not None:
+        key.caller_ids = caller_ids_of(key_section.caller_ids, key)
+    return key
+
+
+def same_trunk(name: str, one: Config, other: Config) -> bool:
+    """Whether two configs say the same of a trunk and its contract."""
+    section, before = one.trunks[name], other.trunks.get(name)
+    return (
+        before is not None
+        and section == before
+        and section.limits.by_hand == before.limits.by_hand  # null is not the same as nothing
+        and one.profiles[name] == other.profiles[name]
+        and one.lists.get(("trunks", name)) == other.lists.get(("trunks", name))
+    )
+
+
+def same_key(key_id: str, one: Config, other: Config) -> bool:
+    """Whether two configs say the same of a key and its trunk."""
+    section, before = one.keys[key_id], other.keys.get(key_id)
+    return (
+        before is not None
+        and section == before
+        and section.limits.by_hand == before.limits.by_hand
+        and mode_of(one, section) == mode_of(other, before)
+        and one.lists.get(("keys", key_id)) == other.lists.get(("keys", key_id))
+        and same_trunk(section.trunk, one, other)
     )
 
 

@@ -70,7 +70,7 @@ class Claim:
 
     `id` is the claimant's own number: asked twice, it is granted once. Granted after `deadline` (monotonic
     seconds), it is not granted at all. `lease`: seconds after which the store takes everything back unless it
-    is renewed. `force`: count, never refuse (emergency calls).
+    is renewed. `force`: count, never refuse (emergency calls, shadow mode).
     """
 
     __slots__ = ("deadline", "force", "id", "lease", "parts")
@@ -89,7 +89,8 @@ class Claim:
 
 
 class Verdict:
-    """The store's answer. `value` is what the count would have become, `limit` what it may be.
+    """The store's answer. `value` is what the count would have become, `limit` what it may be. Granted with a `rule`:
+    that would have refused it, had it not been forced.
 
     `free_at`: when asking again makes sense (monotonic seconds), None where nobody can know. `note`: what a
     person should know besides.

@@ -9,7 +9,8 @@ OUTCOMES |= {484: "not_found", 604: "not_found"}
 
 class CallRecord:
     """Times are monotonic seconds of the gate, None where it did not happen; the shell turns them into
-    wall-clock time. `raw` and `canonical` are the dialled number, `caller_raw` is who called."""
+    wall-clock time. `raw` and `canonical` are the dialled number, `caller_raw` is who called. `shadow`: the call has
+    passed, and `rule`, `value` and `limit` say what would have refused it but for shadow mode."""
 
     __slots__ = (
         "answer_at",
@@ -33,6 +34,7 @@ class CallRecord:
         "ringing_at",
         "rule",
         "sent_at",
+        "shadow",
         "trunk",
         "value",
         "verdict",
@@ -63,6 +65,7 @@ class CallRecord:
         self.limit = 0
         self.reason = ""
         self.attempts = 0
+        self.shadow = False
 
 
 PAST = CallRecord(0, "", 0.0)

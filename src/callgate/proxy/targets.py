@@ -62,9 +62,9 @@ class Target:
         self.binding = binding
         self.other = other
 
-    def usable(self, now: float) -> bool:
-        """Whether a call may go there."""
-        return self.health is None or self.health.standing(now) is not Standing.SHUT
+    def usable(self, now: float, who: str = "") -> bool:
+        """Whether a call may go there; `who`: `Trunk.tells` of its key."""
+        return self.health is None or self.health.standing(now, who) is not Standing.SHUT
 
     def request_uri(self, asked: Uri) -> bytes:
         """The Request-URI of a call for `asked` at a PBX: the user part kept, the host of the target."""

@@ -127,14 +127,19 @@ class MemoryStore:
             return GRANTED
         if now > claim.deadline:
             return NO_ANSWER
+        forced = None
         for part in claim.parts:
             refused = _CHECKS[type(part)](self, part, now)
-            if refused is not None and not claim.force:
-                return refused
+            if refused is not None:
+                if not claim.force:
+                    return refused
+                forced = forced or refused
         for part in claim.parts:
             _TAKES[type(part)](self, part, claim.id, now)
         self._held[claim.id] = _Held(claim, now + claim.lease)
         self._watch(claim.id, now + claim.lease)
+        if forced is not None:
+            return Verdict(True, forced.rule, forced.value, forced.limit, None, forced.note)
         return GRANTED
 
     def sent(self, claim_id: int, now: float) -> None:
@@ -177,6 +182,12 @@ class MemoryStore:
                     self._windows[part.name].back_at.pop(claim_id, None)
                 else:
                     self._seen[part.name].give_back(part.member)  # type: ignore[union-attr]
+
+    def lines(self, claim_id: int) -> tuple[tuple[str, int], ...]:
+        held = self._held.get(claim_id)
+        if held is None:
+            return ()
+        return tuple((part.name, part.weight) for part in held.claim.parts if isinstance(part, Members))
 
     def used(self, name: str, now: float) -> int:
         if self._leases and self._leases[0][0] <= now:
