@@ -58,7 +58,12 @@ class World:
         self.core.out.clear()
         self.looks = 0
         self.expiry = Expiry(
-            self.directory, self.core.alerts, self.meters, lambda: self.contexts, lambda _: HOST, self.looked
+            lambda: self.directory,
+            self.core.alerts,
+            self.meters,
+            lambda: self.contexts,
+            lambda _: HOST,
+            self.looked,
         )
 
     def looked(self) -> None:
@@ -128,6 +133,17 @@ def test_a_gateway_s(world: World) -> None:
     assert world.expires("carrier", name) == NOW + 50 * DAY
     world.expiry.shown(Flow(world.listener, "192.0.2.7", 5061, 4, trust=Trust("other", ())), ends(1))
     assert world.told() == [], "of no trunk that there is"
+
+
+def test_a_gateway_that_a_reload_has_taken_away(world: World) -> None:
+    """What it has shown is forgotten with it, and what the new config's gateways show is heard."""
+    world.expiry.shown(world.fixed.site.targets[0].flow, ends(10))
+    name = world.fixed.name
+    assert world.told() == [("warning", "carrier", name, False)]
+    world.directory = World(Made(None, {})).directory
+    assert world.told() == [("warning", "carrier", name, True)]
+    world.expiry.shown(world.directory.trunks["carrier"].gateways[0].site.targets[0].flow, ends(1))
+    assert ("critical", "carrier", name, False) in world.told()
 
 
 @pytest.fixture

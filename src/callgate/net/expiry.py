@@ -55,13 +55,13 @@ class _Seen:
 
 
 class Expiry:
-    """`check` now and then, and after a reload; `shown` hears of every handshake with a trunk. `contexts` gives what
-    TLS is done with now, `local` the address that a listener is bound to, None for any. Times are seconds since 1970
-    (UTC)."""
+    """`check` now and then, and after a reload; `shown` hears of every handshake with a trunk. `directory` and
+    `contexts` give what holds now, `local` the address that a listener is bound to, None for any. Times are seconds
+    since 1970 (UTC)."""
 
     def __init__(
         self,
-        directory: Directory,
+        directory: Callable[[], Directory],
         alerts: Alerts,
         meters: Meters,
         contexts: Callable[[], Contexts | None],
@@ -84,7 +84,7 @@ class Expiry:
 
     def shown(self, flow: Flow, certificate: Mapping[str, Any]) -> None:
         """A gateway has shown this certificate, and it was the right one."""
-        trunk = self._directory.trunks.get(flow.trust.context) if flow.trust is not None else None
+        trunk = self._directory().trunks.get(flow.trust.context) if flow.trust is not None else None
         for gateway in trunk.gateways if trunk is not None else ():
             if gateway.site.has(flow.host, flow.port):
                 self._seen.setdefault(gateway, {})[flow.host, flow.port] = _Seen(
@@ -113,6 +113,10 @@ class Expiry:
             yield Shown(trunk, ""), expires, f"the certificate `{file}` of `{where}`", OURS
 
     def _theirs(self) -> Iterator[tuple[Shown, float, str, str]]:
+        trunks = self._directory().trunks.values()
+        held = {gateway for trunk in trunks for gateway in trunk.gateways}
+        for gateway in self._seen.keys() - held:
+            del self._seen[gateway]  # a reload has taken it away
         for gateway, places in self._seen.items():
             for place in [place for place in places if not gateway.site.has(*place)]:
                 del places[place]  # its name leads elsewhere by now

@@ -103,7 +103,12 @@ class Gate:
         self.wheel = self.core.wheel
         self._troubles = Troubles(log)
         self._expiry = Expiry(
-            directory, self.core.alerts, meters, lambda: self.entry.contexts, self._bound_at, self.turn_ends
+            lambda: self.directory,
+            self.core.alerts,
+            meters,
+            lambda: self.entry.contexts,
+            self._bound_at,
+            self.turn_ends,
         )
         self._in_use: set[int] = set()
         self._in_use_at = float("-inf")
