@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from callgate.config import ConfigError, load_config
+from callgate.config import Config, ConfigError, load_config
+from callgate.config.validate import OTHER_WORDS, schema_keys
 
 GOOD = """\
 listen: ["udp://127.0.0.1:5060", "tcp://127.0.0.1:5060"]
@@ -75,6 +76,13 @@ TABLE = {
         6,
         "trunks.carrier.gatways: unknown key `gatways`, did you mean `gateways`?",
     ),
+    "another word for a key": (
+        "profile: standard",
+        "profile: standard\n    credentials: {username: acme, secret: x}",
+        8,
+        "trunks.carrier.credentials.secret: unknown key `secret`, did you mean `password`?",
+    ),
+    "a key in capitals": ("ops:", "OPS:", 2, "OPS: unknown key `OPS`, did you mean `ops`?"),
     "a key in the wrong place": (
         "    limits:\n      outbound_cps: 3",
         "    outbound_cps: 3",
@@ -531,3 +539,16 @@ def test_a_list_with_two_bad_items_keeps_its_lines(tmp_path: Path) -> None:
         "gateways[3]: the gateway sip:127.0.0.1:5080 stands at `trunks.carrier.gateways[1]` (line 8)"
         in found[2][1]
     )
+
+
+def test_other_words_stand_for_keys_there_are() -> None:
+    keys = {name for _, name in schema_keys(Config)}
+    assert set(OTHER_WORDS) <= keys
+
+
+def test_a_missing_key_that_has_another_name_is_one_fault(tmp_path: Path) -> None:
+    text = GOOD.replace("profile: standard", "profile: standard\n    credentials: {user: acme, secret: x}")
+    assert [(line, words.rpartition(", ")[2]) for line, words in faults_of(tmp_path, text)] == [
+        (8, "did you mean `username`?"),
+        (8, "did you mean `password`?"),
+    ]

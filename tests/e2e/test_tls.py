@@ -249,12 +249,15 @@ def shown(gate: Gate, net: Net) -> tuple[Any, ...]:
 def test_certificates_are_read_again(net: Net, pki: Pki) -> None:
     """SIGHUP: new connections see the new one, live ones go on; calls hear nothing of it."""
     carrier = pki.server(3)
+    pki.authority.issue("gate", "gate.example", days=2)
     gate = net.gate(net.pbx(), carrier, trunk=pki.trunk(), tls=pki.section(verify_client="optional")).run()
+    assert gate.line("alert.raised", rule="certificate")["severity"] == "critical"
     phone = pki.connect(gate, 2)
     out, into = call_out(net, gate, phone, carrier, gate.tls)
     pki.authority.issue("gate", "renewed.example")
     gate.signal(signal.SIGHUP)
     assert gate.line("callgate reloaded")["certificates"] == [str(net.folder / "gate.crt")]
+    gate.line("alert.resolved", rule="certificate")
     assert shown(gate, net) == (("DNS", "renewed.example"),)
     request_and_answer(out, into, "INFO")
     request_and_answer(into, out, "BYE")

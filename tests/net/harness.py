@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from ipaddress import ip_network
 from time import monotonic
+from typing import Any
 
 from tests.certificates import Authority, Issued
 
@@ -20,7 +21,7 @@ from callgate.net.streams import Entry, Limits, StreamListener
 from callgate.net.tls import Contexts
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
-from callgate.proxy.flow import Flow, Listener, Trust
+from callgate.proxy.flow import Flow, Listener, Trouble, Trust
 from callgate.proxy.peers import Directory, Key, Numbers, Trunk
 from callgate.proxy.wheel import Wheel
 
@@ -38,6 +39,7 @@ class Owner:
         self.messages: list[tuple[bytes, Flow]] = []
         self.heads: list[tuple[bytes, Flow]] = []
         self.lost: list[bytes] = []
+        self.troubles: list[str] = []
         self.gone: list[Flow] = []
         self.on_closed: Callable[[Flow], None] | None = None
         self.went: list[int] = []
@@ -45,6 +47,7 @@ class Owner:
         self.relied_on: set[int] = set()
         self.failures: list[tuple[bool, str, str]] = []
         self.worked = 0
+        self.certificates: list[tuple[int, Mapping[str, Any]]] = []
 
     def received(self, data: bytes, flow: Flow, now: float) -> None:
         self.messages.append((data, flow))
@@ -57,8 +60,9 @@ class Owner:
         if self.on_closed is not None:
             self.on_closed(flow)
 
-    def undelivered(self, data: bytes, transport: str) -> None:
+    def undelivered(self, data: bytes, transport: str, trouble: Trouble) -> None:
         self.lost.append(data)
+        self.troubles.append(trouble.text)
 
     def delivered(self, claim_id: int, now: float) -> None:
         self.went.append(claim_id)
@@ -74,6 +78,9 @@ class Owner:
     def tls_failed(self, flow: Flow, ours: bool, reason: str, remedy: str) -> None:
         self.failures.append((ours, reason, remedy))
 
+    def shown(self, flow: Flow, certificate: Mapping[str, Any]) -> None:
+        self.certificates.append((flow.port, certificate))
+
     def tls_works(self, flow: Flow, ours: bool) -> None:
         self.worked += 1
 
@@ -84,6 +91,7 @@ class Made(Contexts):
     def __init__(self, server: ssl.SSLContext | None, clients: dict[str, ssl.SSLContext]) -> None:
         self.server = server
         self._clients = clients
+        self.expiries = []
 
 
 def directory(listener: Listener) -> Directory:

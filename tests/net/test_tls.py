@@ -302,8 +302,67 @@ async def test_chain_and_name_are_verified(
         else:
             assert b"the INVITE" not in far.heard
             assert gate.owner.lost == [b"the INVITE"]
-            assert len(gate.owner.failures) == 1
+            ((_, reason, _),) = gate.owner.failures
+            assert gate.owner.troubles == [f"TLS: {reason}"]
             assert not gate.streams.connections
+
+
+async def test_what_is_wrong_with_a_peer(pki: Pki) -> None:
+    """Where a message could not be delivered it is told why, with a remedy for the section that it is about."""
+    shown = {
+        "addresses": pki.authority.issue("a", "192.0.2.1", "2001:db8::1"),
+        "expired": pki.authority.issue("b", "far.example", days=-1),
+        "another's": pki.other.issue("c", "far.example"),
+    }
+    told = {}
+    for name, issued in shown.items():
+        gate, far = pki.listening(), Far(certificates.server(issued))
+        async with running(gate):
+            await served(gate, far, Trust("carrier", ("far.example",)))
+            ((_, reason, remedy),) = gate.owner.failures
+            assert gate.owner.troubles == [f"TLS: {reason}"]
+            told[name] = reason, remedy
+        far.close()
+    names = "name mismatch: wanted far.example, its certificate names 192.0.2.1, 2001:DB8:0:0:0:0:0:1"
+    assert told["addresses"][0] == names
+    assert told["addresses"][1].startswith("set `trunks.carrier.tls.name` to the name in the certificate")
+    assert told["expired"] == (
+        "its certificate has expired",
+        "the peer must renew it; is this machine's clock right?",
+    )
+    assert told["another's"][1] == "name who has signed it in `trunks.carrier.tls.ca`"
+
+
+async def test_no_tls_there(pki: Pki) -> None:
+    """One that speaks something else, one that says nothing, one that does not listen at all."""
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"SIP/2.0 400 Bad Request\r\n\r\n")
+        await silent(reader, writer)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await reader.read()
+        writer.close()
+
+    for handler, trouble in ((answers, "no TLS there"), (silent, "no answer to the handshake in time")):
+        server = await asyncio.start_server(handler, KNOWN, 0)
+        gate = pki.listening()
+        async with server, running(gate):
+            port = server.sockets[0].getsockname()[1]
+            gate.streams.send(gate.flow(port, Trust("carrier", ("far.example",))), b"the INVITE", 0)
+            if handler is silent:
+                await until(lambda g=gate: any(c._connected for c in g.streams.connections.values()))
+                gate.later(4)
+            await until(lambda g=gate: g.owner.lost)
+            assert gate.owner.troubles == [f"TLS: {trouble}"]
+            assert gate.owner.failures[0][2] == "nobody speaks TLS at that port: check port and transport"
+    gate = pki.listening()
+    async with running(gate):
+        gate.streams.send(gate.flow(port, Trust("carrier", ("far.example",))), b"the INVITE", 0)
+        await until(lambda: gate.owner.lost)
+        assert gate.owner.troubles == ["connection refused"]
 
 
 async def test_reuse_only_under_the_same_terms(pki: Pki, far: Far) -> None:
@@ -411,12 +470,11 @@ def test_it_is_said_once() -> None:
     pbx = Flow(listener, "192.0.2.1", 5061, trust=Trust("", ("192.0.2.1",)))
     for _ in range(3):
         troubles.failed(flow, True, "it has expired", "renew it")
-    troubles.failed(pbx, True, "it has expired", "set `{place}.ca`")
+    troubles.failed(pbx, True, "it has expired", "set `tls.ca`")
     assert [line["trunk"] for line in log.lines] == ["carrier", None]
     assert log.lines[1]["advice"] == "set `tls.ca`"
     assert log.lines[0]["peer"] == "192.0.2.1:5061"
-    troubles.failed(flow, True, "another", "set `{place}.name`")
-    assert log.lines[2]["advice"] == "set `trunks.carrier.tls.name`"
+    troubles.failed(flow, True, "another", "set `trunks.carrier.tls.name`")
     troubles.works(flow, True)
     troubles.failed(flow, True, "another", "x")
     assert len(log.lines) == 4

@@ -127,11 +127,36 @@ async def test_readyz_is_503_only_while_draining_or_without_a_listener(shared: S
                 "listeners": listeners,
                 "store": {"kind": "memory", "state": "up"},
                 "database": {"kind": "none", "state": "none"},
+                "trunks": {},
             }
         shared.state("ready")
         shared.listeners(1)
         shared.beat(time.monotonic() - 3600)
         assert (await http.get("/readyz")).status_code == 200
+
+
+async def test_readyz_tells_of_trunks_and_goes_by_none(shared: Shared) -> None:
+    one, other = "sip:one.example.jp;transport=tls", "sip:192.0.2.2:5060"
+    shared.state("ready")
+    shared.listeners(1)
+    async with serving(shared) as url, httpx.AsyncClient(base_url=url) as http:
+        for trunk, gateway, up in (
+            ("a", one, 1.0),
+            ("a", other, 0.0),
+            ("b", other, 0.0),
+            ("gone", one, ABSENT),
+        ):
+            shared.meters.set("trunk_up", trunk, gateway, value=up)
+        shared.meters.set("registered", "b", value=0.0)
+        answer = await http.get("/readyz")
+        assert answer.status_code == 200
+        assert answer.json()["trunks"] == {
+            "a": {"state": "up", "registered": None, "gateways": {one: "up", other: "down"}},
+            "b": {"state": "down", "registered": False, "gateways": {other: "down"}},
+        }
+        shared.meters.set("trunk_up", "a", one, value=0.0)
+        answer = await http.get("/readyz")
+        assert (answer.status_code, answer.json()["trunks"]["a"]["state"]) == (200, "down")
 
 
 async def test_openapi_tells_the_paths_and_nothing_else_is_there(shared: Shared) -> None:

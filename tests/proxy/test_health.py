@@ -8,6 +8,7 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 
 from callgate.proxy.breaker import OPEN_SECONDS
+from callgate.proxy.flow import Trouble
 from callgate.proxy.health import Rules
 
 WATCHED = Rules(interval=30.0, timeout=4.0, down_after=3, up_after=2, retry_after_max=300.0)
@@ -135,6 +136,28 @@ def test_down_after_three(ladder: Ladder, how: str) -> None:
         world.carrier.inbox.clear()
         world.after(25.85)
     assert told(world, "trunk-down") == [False]
+    world.carrier.inbox.clear()
+
+
+def test_why_it_is_down(ladder: Ladder) -> None:
+    """What the transport says stands in the alert, with its remedy, and in the Warning of calls."""
+    world = ladder(rules=Rules(interval=30.0, timeout=4.0, down_after=1))
+    world.after(0.05)
+    trouble = Trouble(
+        'TLS: name mismatch: wanted "a", its certificate names b', "set `trunks.carrier.tls.name`"
+    )
+    world.core.unreachable(world.carrier.gets("OPTIONS").data, world.now, trouble)
+    world.carries_out()
+    (alert,) = (alert for alert in world.alerts if alert.rule == "trunk-down")
+    assert alert.text.endswith(f"OPTIONS can't be delivered: {trouble.text}")
+    assert alert.advice == trouble.advice
+    called(world)
+    world.core.unreachable(world.carrier.gets("INVITE").data, world.now, trouble)
+    world.carries_out()
+    ends_with(world, "503")
+    world.after(1)
+    world.pbx.sends("INVITE")
+    assert "calls can't be delivered: TLS: name mismatch: wanted 'a'" in ends_with(world, "503")
     world.carrier.inbox.clear()
 
 

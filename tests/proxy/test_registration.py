@@ -12,6 +12,7 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import DID, World
 from tests.proxy.text import Text
 
+from callgate.proxy.flow import Trouble
 from callgate.proxy.registration import LONGEST, Registration, Wanted
 
 WANTED = Wanted(b"sip:0312345678@sip.example.jp", 3600)
@@ -347,6 +348,61 @@ def test_all_gateways_fail(registering: Registering) -> None:
     answers(world, 200)
     assert alerts(world)[1:] == ["over"]
     leaves(world)
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (401, "set `trunks.carrier.credentials`"),
+        (403, "whether the account is active"),
+        (404, "correct `trunks.carrier.register.aor`"),
+        (405, "without `trunks.carrier.register`"),
+        (423, "raise `trunks.carrier.register.expires`"),
+        (302, "which `trunks.carrier.gateways` to use"),
+        (503, "the carrier's registrar has trouble"),
+    ],
+)
+def test_what_to_do_about_an_answer(registering: Registering, code: int, advice: str) -> None:
+    world = registering()
+    answers(world, code)
+    (alert,) = world.alerts
+    assert advice in alert.advice
+    world.core.registrations.stop(world.now)
+
+
+def test_what_to_do_about_a_password(registering: Registering) -> None:
+    """One that is wrong, and a challenge that is not for this account."""
+    world = registering(account=ACCOUNT)
+    answers(world, 401, challenge("one", kind=SERVER))
+    answers(world, 401, challenge("two", kind=SERVER))
+    (alert,) = world.alerts
+    assert alert.advice.startswith("the user or the password is wrong: compare `trunks.carrier.credentials`")
+    world.core.registrations.stop(world.now)
+    world = registering(account=ACCOUNT)
+    answers(world, 401, 'WWW-Authenticate: Digest realm="x", nonce="n", algorithm=ROT13')
+    (alert,) = world.alerts
+    assert "can't answer" in alert.text
+    assert "algorithm" in alert.advice
+    world.core.registrations.stop(world.now)
+
+
+def test_what_to_do_about_silence(registering: Registering) -> None:
+    world = registering()
+    world.after(32.1)
+    world.carrier.inbox.clear()
+    assert "firewall" in world.alerts[-1].advice
+    world.core.registrations.stop(world.now)
+
+
+def test_a_registration_that_can_t_be_sent_says_why(registering: Registering) -> None:
+    world = registering()
+    trouble = Trouble("TLS: its certificate has expired", "the peer must renew it")
+    world.core.unreachable(world.carrier.gets("REGISTER").data, world.now, trouble)
+    world.carries_out()
+    (alert,) = world.alerts
+    assert alert.text.endswith("it can't be reached: TLS: its certificate has expired")
+    assert alert.advice == "the peer must renew it"
+    world.core.registrations.stop(world.now)
 
 
 def test_nobody_answers(registering: Registering) -> None:

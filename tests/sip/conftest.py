@@ -19,7 +19,7 @@ from callgate.sip.message import Message, parse, parse_slowly
 
 SOURCE = Path(__file__).parents[2] / "src" / "callgate" / "sip" / "_scan.c"
 
-Scan = Callable[[bytes], tuple[Any, ...] | None]
+Scan = Callable[..., tuple[Any, ...] | None]
 Read = Callable[[bytes], Message]
 
 

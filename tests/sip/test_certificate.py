@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from callgate.sip.certificate import names_of, proves
+from callgate.sip.certificate import names_of, proves, words_for
 
 SUBJECT = ((("organizationName", "X"),), (("commonName", "Common.Example"),))
 NAMES = {
@@ -54,3 +54,25 @@ def test_what_a_certificate_proves(wanted: str, so: bool) -> None:
         ("IP Address", "2001:DB8:0:0:0:0:0:1"),
     )
     assert proves({"subject": SUBJECT, "subjectAltName": alternatives}, ("other.example", wanted)) is so
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "words"),
+    [
+        (
+            (("IP Address", "192.0.2.1"), ("IP Address", "2001:DB8:0:0:0:0:0:1")),
+            "192.0.2.1, 2001:DB8:0:0:0:0:0:1",
+        ),
+        ((("DNS", "a.example"), ("IP Address", "192.0.2.1")), "a.example, 192.0.2.1"),
+        ((("URI", "https://a.example"),), "nobody"),
+        ((("DNS", "a\r\nX: \x1b[2J"),), "a??x:??[2j"),
+        (
+            tuple(("DNS", f"{n}.example") for n in range(9)),
+            ", ".join(f"{n}.example" for n in range(5)) + " and 4 more",
+        ),
+        ((("DNS", "a" * 500),), "a" * 80),
+    ],
+)
+def test_whom_it_names_in_words(alternatives: tuple[tuple[str, str], ...], words: str) -> None:
+    """Who it is must be seen, addresses too; what is in it is written by others."""
+    assert words_for({"subject": SUBJECT, "subjectAltName": alternatives}) == words

@@ -21,6 +21,8 @@ from callgate.sip.message import Message, parse, parse_slowly
 from callgate.sip.scanner import scan as installed
 
 relaxed = settings(deadline=None)
+NAMES = (b"privacy", b"x-record", b"subject", b"supported", b"x-" + b"long" * 32)
+"""Headers that the reader is told to look for."""
 
 
 def everything(found: Message) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def taken_the_same(scan: Scan, read_with_scanner: Read, data: bytes) -> bool:
     """Whether the scanner takes it; then what comes of it must be what Python reads, without a fault."""
     if scan(data) is None:
         return False
-    slow = parse_slowly(data)
+    slow = parse_slowly(data, NAMES)
     assert slow.faults == [], data
     assert everything(read_with_scanner(data)) == everything(slow), data
     return True
@@ -43,7 +45,7 @@ def taken_the_same(scan: Scan, read_with_scanner: Read, data: bytes) -> bool:
 @pytest.fixture
 def same(scan: Scan, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("callgate.sip.message.scan", scan)
-    return lambda data: taken_the_same(scan, parse, data)
+    return lambda data: taken_the_same(scan, lambda data: parse(data, NAMES), data)
 
 
 class Recorder(Bench):
@@ -263,9 +265,38 @@ def test_messages_near_the_line_are_read_alike(same: Any) -> None:
     assert taken > 10
 
 
+@pytest.mark.parametrize(
+    ("line", "marked"),
+    [
+        (b"Privacy: id", True),
+        (b"PRIVACY \t : id", True),
+        (b"x-rEcOrD:", True),
+        (b"X-" + b"Long" * 32 + b": 1", True),
+        (b"X-Recorder: Privacy: id", False),
+        (b"Privac: id", False),
+        (b"X-" + b"Long" * 16 + b": as long as another, modulo 64", False),
+    ],
+)
+def test_a_message_that_has_one_of_the_names_is_marked(same: Any, line: bytes, *, marked: bool) -> None:
+    data = changed(line)
+    assert same(data)
+    assert parse(data, NAMES[:2] + NAMES[4:]).marked is marked
+    assert parse_slowly(data, NAMES[:2] + NAMES[4:]).marked is marked
+    assert not parse(data).marked
+
+
+def test_neither_the_start_line_nor_the_body_marks_a_message(same: Any) -> None:
+    data = message(b"INVITE privacy:id SIP/2.0", body=b"\r\nPrivacy: id\r\n")
+    assert same(data)
+    assert not parse(data, NAMES[:2]).marked
+    assert not parse_slowly(data, NAMES[:2]).marked
+
+
 def test_what_is_not_bytes_is_refused(scan: Scan) -> None:
-    with pytest.raises(TypeError):
-        scan(bytearray(PLAIN[0]))  # type: ignore[arg-type]
+    odd: tuple[Any, ...]
+    for odd in ((bytearray(PLAIN[0]),), (), (PLAIN[0], [b"a"]), (PLAIN[0], ("a",)), (PLAIN[0], (), ())):
+        with pytest.raises(TypeError):
+            scan(*odd)
 
 
 def test_the_installed_scanner_is_of_this_source() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,10 +13,8 @@ from callgate.cli import ConfigPath, load_or_exit
 from callgate.config import Config, Key, SipPeer, certificates, effective_limits, mode_of
 from callgate.policy.dial import Lists
 from callgate.policy.profile import NESTED, NOT_ENFORCED, RULE, Limits, NumberRules, Profile
-from callgate.sip.certificate import names_of, proves
+from callgate.sip.certificate import proves, words_for
 
-EXPIRES_SOON = 21
-"""Days before which a certificate had better be renewed."""
 MIN_SECRET = 16
 """Characters; a shorter signing key can be guessed."""
 
@@ -299,8 +298,10 @@ def warnings(config: Config) -> Iterator[str]:
 
 def tls_warnings(config: Config) -> Iterator[str]:
     """Certificates that will not do for long, or not for everybody."""
-    for place, file, days in certificates.expiring(config, EXPIRES_SOON):
-        yield f"{place}: `{file}` expires in {days:.0f} days; renew it"
+    for place, file, expires in certificates.expiries(config):
+        days = (expires - time.time()) / 86_400
+        if days < certificates.WARNING_DAYS:
+            yield f"{'.'.join(map(str, place))}: `{file}` expires in {days:.0f} days; renew it"
     yield from _unnamed_listeners(config)
     for name, trunk in config.trunks.items():
         bare = [gateway for gateway in trunk.gateways if gateway.transport == "tls" and not gateway.is_name]
@@ -321,5 +322,5 @@ def _unnamed_listeners(config: Config) -> Iterator[str]:
         if one.uri.transport != "tls" or (one.uri.wildcard and one.advertise is None):
             continue
         if not proves(certificate, (host,)):
-            held = ", ".join(names_of(certificate)) or "nobody"
+            held = words_for(certificate)
             yield f"listen {one.uri}: the certificate is for {held}, not for {host}; who verifies that refuses it"

@@ -14,6 +14,8 @@ from callgate.config.schema import Config, Tls, TrunkTls
 
 Role = Literal["server", "client"]
 
+WARNING_DAYS: Final = 21.0
+"""Days before its end when a certificate had better be renewed."""
 MAX_BYTES: Final = 4 << 20
 EXPIRED, NOT_YET_VALID, WRONG_PURPOSE = 10, 9, 26
 """Codes of OpenSSL's verification."""
@@ -131,7 +133,7 @@ def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
     # What stands in the file is trusted as it stands, be it an intermediate or the peer's own certificate.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     known = context.get_ca_certs()
-    if known and all(days_left(one) < 0 for one in known):
+    if known and all(expires_at(one) < time.time() for one in known):
         raise Unfit("ca", f"every authority in `{path}` has expired")
 
 
@@ -152,9 +154,9 @@ def _words(error: ssl.SSLError) -> str:
     return (error.reason or str(error)).replace("_", " ").lower()
 
 
-def days_left(certificate: Mapping[str, Any]) -> float:
-    """In how many days a certificate, as `examine` gives it, expires."""
-    return (ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / 86_400
+def expires_at(certificate: Mapping[str, Any]) -> float:
+    """When a certificate, as `examine` gives it, expires: seconds since 1970 (UTC)."""
+    return float(ssl.cert_time_to_seconds(certificate["notAfter"]))
 
 
 def examine(files: Files) -> Mapping[str, Any] | None:
@@ -218,14 +220,12 @@ def in_use(config: Config) -> Iterator[tuple[Place, Files]]:
             yield ("trunks", name, "tls"), trunk_files(None, trunk.tls)
 
 
-def expiring(config: Config, within: float) -> Iterator[tuple[str, Path, float]]:
-    """(section, file, days left) of every certificate that expires within so many days. Raises Unfit."""
+def expiries(config: Config) -> Iterator[tuple[Place, Path, float]]:
+    """(section, file, when it expires) of every certificate that the gate shows. Raises Unfit."""
     for place, files in in_use(config):
         certificate = examine(files)
         if certificate is not None and files.certificate is not None:
-            days = days_left(certificate)
-            if days < within:
-                yield ".".join(map(str, place)), files.certificate, days
+            yield place, files.certificate, expires_at(certificate)
 
 
 def faults(config: Config) -> Iterator[tuple[Place, str]]:

@@ -41,6 +41,45 @@ WORDS: Mapping[str, str] = {
 """pydantic's error types in the words of a config file. None shows the value: it could be a secret."""
 
 
+OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
+    "password": ("secret", "pass", "passwd", "pw", "auth_password"),
+    "secret": ("password", "signing_key", "hmac"),
+    "username": ("user", "login", "account", "auth_user", "authuser", "auth_id"),
+    "aor": ("user", "username", "uri", "address", "contact", "identity"),
+    "expires": ("interval", "ttl", "refresh", "expiry", "lifetime"),
+    "gateways": (
+        "host",
+        "hosts",
+        "address",
+        "addresses",
+        "server",
+        "servers",
+        "proxy",
+        "peers",
+        "uri",
+        "registrar",
+    ),
+    "sources": ("ip", "ips", "address", "addresses", "acl", "allow", "networks", "hosts"),
+    "numbers": ("did", "dids", "phone", "phones"),
+    "caller_ids": ("cli", "clip", "caller_id"),
+    "pbx": ("target", "destination", "uri", "host", "contact"),
+    "certificate": ("cert", "crt", "pem", "chain", "certfile"),
+    "private_key": ("key", "keyfile", "pkey"),
+    "ca": ("ca_file", "cafile", "authorities", "authority", "trust", "roots", "cacert"),
+    "name": ("sni", "server_name", "hostname", "verify_name"),
+    "listen": ("bind", "listeners", "sockets"),
+    "ops": ("http", "metrics"),
+    "domains": ("realm", "hosts"),
+    "uri": ("bind", "address", "listen"),
+    "advertise": ("external", "public", "public_ip", "external_ip"),
+    "outbound_cps": ("cps", "rate", "calls_per_second"),
+    "register": ("registration", "registrar"),
+    "credentials": ("auth", "login", "authentication"),
+    "digest": ("auth", "users", "credentials"),
+}
+"""Key → what others call it."""
+
+
 def _sections(annotation: Any, repeated: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
     """(section, is it one of many?) of each section in an annotation: `tuple[X, ...] | None` holds many X."""
     origin = typing.get_origin(annotation)
@@ -84,8 +123,12 @@ def _keys_here(model: type[BaseModel], loc: Loc) -> list[str]:
 
 
 def _likely(model: type[BaseModel], loc: Loc) -> str:
-    """The key that an unknown one is likely meant to be; empty where none is near."""
-    return next(iter(difflib.get_close_matches(str(loc[-1]), _keys_here(model, loc), n=1)), "")
+    """The key that an unknown one is likely meant to be: spelt alike, or another word for the same; empty where there
+    is none."""
+    known = _keys_here(model, loc)
+    key = str(loc[-1]).strip().lower().replace("-", "_").replace(" ", "_")
+    near = difflib.get_close_matches(key, known, n=1)
+    return next(iter(near or (name for name in known if key in OTHER_WORDS.get(name, ()))), "")
 
 
 def _unknown_key(model: type[BaseModel], loc: Loc) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 import re
 import socket
 import struct
@@ -17,7 +18,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from callgate.proxy.flow import Flow
+from callgate.proxy.flow import UNKNOWN, Flow, Trouble
 from callgate.proxy.wheel import NEVER
 from callgate.sip.framing import Broken, Framer
 
@@ -29,8 +30,13 @@ READ_STRANGER: Final = 4_096
 """Octets taken in one go from somebody unknown: what they cost is bounded by how often they are read."""
 PAUSE_SECONDS: Final = 0.1
 """A stranger that sends too often is not read for so long: the kernel's window then holds it up."""
-CONNECT_SECONDS: Final = 4.0
-"""For a connection that the gate opens to stand, TLS included."""
+CONNECT_SECONDS: Final = 3.5
+"""For a connection that the gate opens to stand, TLS included: less than OPTIONS wait for their answer by default, so
+that they know why there is none."""
+UNREACHED: Final = Trouble(
+    "no answer to the connection in time",
+    "see whether it listens at that address, port and transport, and whether a firewall lets the gate through",
+)
 STALL_SECONDS: Final = 32.0
 """A peer that takes nothing for so long has gone: no transaction lives longer (64*T1)."""
 UNSENT_MAX: Final = 1 << 20
@@ -74,6 +80,7 @@ class Connection:
         "ready",
         "since",
         "slot",
+        "trouble",
     )
 
     def __init__(
@@ -87,6 +94,7 @@ class Connection:
         self.since = self.heard = now
         self.due = NEVER
         self.slot = 0
+        self.trouble = UNKNOWN  # why nothing can be sent
         self.places: tuple[tuple[str, int], ...] = ()  # whom it stands for, in the listener's table
         self._listener = listener
         self._socket = sock
@@ -164,6 +172,8 @@ class Connection:
 
     def too_late(self, why: str) -> None:
         """Its time is up."""
+        if why == "handshake":
+            self.trouble = UNREACHED
         self.close()
 
     # -- reading ------------------------------------------------------------------------------------------
@@ -333,7 +343,9 @@ class Connection:
 
     def _writable(self) -> None:
         if not self._connected:
-            if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                self.trouble = Trouble(os.strerror(error).lower(), UNREACHED.advice)
                 self.close()
                 self._listener.owner.turn_ends()
                 return

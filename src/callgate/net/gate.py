@@ -7,13 +7,15 @@ import contextlib
 import gc
 import secrets
 import time
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from time import monotonic
+from typing import Any
 
 from callgate.config import Config, SipPeer
 from callgate.config.values import DNS_PORT
 from callgate.net.dns import Resolver
 from callgate.net.doors import Doors, files_allowed
+from callgate.net.expiry import Expiry
 from callgate.net.gauges import Gauges
 from callgate.net.locate import Locator
 from callgate.net.log import Log
@@ -44,7 +46,7 @@ from callgate.proxy.commands import (
     Withdraw,
 )
 from callgate.proxy.core import Core
-from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.flow import UNKNOWN, Flow, Listener, Trouble
 from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Directory, Key
 from callgate.proxy.places import Place
@@ -100,6 +102,14 @@ class Gate:
         )
         self.wheel = self.core.wheel
         self._troubles = Troubles(log)
+        self._expiry = Expiry(
+            lambda: self.directory,
+            self.core.alerts,
+            meters,
+            lambda: self.entry.contexts,
+            self._bound_at,
+            self.turn_ends,
+        )
         self._in_use: set[int] = set()
         self._in_use_at = float("-inf")
         self._sockets: list[UdpSocket | StreamListener] = []
@@ -147,7 +157,7 @@ class Gate:
         gc.freeze()
         gc.disable()
         self.core.registrations.start(monotonic())
-        self.turn_ends()
+        self.check_certificates()
 
     def _take_up_registrations(self) -> None:
         """Who was registered before the start still is."""
@@ -258,6 +268,7 @@ class Gate:
         for bound in self._sockets:
             bound.close()
         self._sockets.clear()
+        self._expiry.close()
         if self._registrations is not None:
             self._registrations.close()
         if self.suspensions is not None:
@@ -287,9 +298,20 @@ class Gate:
         return self.core.live_calls
 
     def tidy(self) -> None:
-        """Collect what libraries left in cycles, while there is no call to hold up."""
+        """Do what is due now and then: collect what libraries left in cycles, while there is no call to hold up."""
+        self.check_certificates()
         if not self.core.by_call_id:
             gc.collect()
+
+    def check_certificates(self) -> None:
+        """See which certificates expire soon."""
+        self._expiry.check(time.time())
+        self.turn_ends()
+
+    def _bound_at(self, flow: Flow) -> str | None:
+        """The address that a flow's listener is bound to; None for any."""
+        uri = self.config.listen[flow.listener.index].uri
+        return None if uri.wildcard else uri.host
 
     def refresh(self, now: float) -> None:
         """Bring the gauges up to date. Call a few times a second."""
@@ -333,10 +355,10 @@ class Gate:
             self._fault("closed", error)
         self.turn_ends()
 
-    def undelivered(self, data: bytes, transport: str = "udp") -> None:
+    def undelivered(self, data: bytes, transport: str = "udp", trouble: Trouble = UNKNOWN) -> None:
         self.meters.values[self.meters.series("send_failures_total", transport)] += 1.0
         try:
-            self.core.unreachable(data, monotonic())
+            self.core.unreachable(data, monotonic(), trouble)
         except Exception as error:
             self._fault("unreachable", error)
 
@@ -356,6 +378,9 @@ class Gate:
 
     def tls_works(self, flow: Flow, ours: bool) -> None:
         self._troubles.works(flow, ours)
+
+    def shown(self, flow: Flow, certificate: Mapping[str, Any]) -> None:
+        self._expiry.shown(flow, certificate)
 
     def delivered(self, claim_id: int, now: float) -> None:
         self.store.sent(claim_id, now)

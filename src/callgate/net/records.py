@@ -88,7 +88,7 @@ class RecordLog:
             text=alert.text,
             value=alert.value,
             limit=alert.limit,
-            advice=ADVICE.get(alert.rule, ""),
+            advice=alert.advice or ADVICE.get(alert.rule, ""),
             **({"trunk": alert.trunk} if alert.trunk else {}),
             **alert.details,
         )

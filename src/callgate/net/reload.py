@@ -112,6 +112,7 @@ class Reload:
             self._log.error("internal error", where="reload", error=repr(error), exc_info=error)
             return self._refused(who, (f"internal error: {error!r}",))
         self._gate.entry.contexts = plan.contexts
+        self._gate.check_certificates()
         before, self.config = self.config, plan.config
         seconds = round(monotonic() - began, 3)
         said = {**plan.changes, "certificates": _named(plan.config), "list_files": _counts(plan.config)}

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 import callgate
-from callgate.config import Config, ConfigError, HostPort, certificates
+from callgate.config import Config, ConfigError, HostPort
 from callgate.net import log as logging
 from callgate.net.control import Control, Taken
 from callgate.net.desk import Desk
@@ -30,8 +30,6 @@ from callgate.sip.scanner import built
 
 BEAT = 0.25
 """Seconds between two heartbeats of the loop."""
-EXPIRES_SOON = 21
-"""Days before which a certificate is spoken of at the start."""
 TIDY_SECONDS = 60
 UNREGISTER_SECONDS = 4.0
 """How long trunks have to confirm that the gate is registered there no more."""
@@ -158,8 +156,6 @@ def _say_ready(shared: Shared, config: Config, listeners: list[Listener], log: l
         keys=len(config.keys),
         trunks=len(config.trunks),
     )
-    for place, file, days in certificates.expiring(config, EXPIRES_SOON):
-        log.warning("certificate expires soon", place=place, file=str(file), days=round(days, 1))
     for trunk, profile in config.profiles.items():
         for rule, text in profile.not_enforced_yet:
             log.warning("not enforced yet", trunk=trunk, profile=profile.name, rule=rule, text=text)

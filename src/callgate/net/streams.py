@@ -10,15 +10,16 @@ import asyncio
 import contextlib
 import errno
 import socket
+from collections.abc import Mapping
 from time import monotonic
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from callgate.config import Config
 from callgate.net.connection import Connection
 from callgate.net.doors import Doors
 from callgate.net.shield import Allowance, Shield
 from callgate.net.tls import Contexts, TlsConnection
-from callgate.proxy.flow import Flow, Listener, Trust
+from callgate.proxy.flow import UNKNOWN, Flow, Listener, Trouble, Trust
 from callgate.proxy.wheel import Wheel
 
 ACCEPTED_AT_ONCE: Final = 64
@@ -56,7 +57,7 @@ class Owner(Protocol):
     def received(self, data: bytes, flow: Flow, now: float) -> None: ...
     def broken(self, head: bytes, flow: Flow, now: float) -> None: ...
     def closed(self, flow: Flow) -> None: ...
-    def undelivered(self, data: bytes, transport: str) -> None: ...
+    def undelivered(self, data: bytes, transport: str, trouble: Trouble) -> None: ...
     def delivered(self, claim_id: int, now: float) -> None: ...
     def turn_ends(self) -> None: ...
 
@@ -67,9 +68,12 @@ class Owner(Protocol):
         """Whether a call or a registration relies on that connection."""
 
     def tls_failed(self, flow: Flow, ours: bool, reason: str, remedy: str) -> None:
-        """A handshake failed; `{place}` in the remedy stands for a section of the config."""
+        """A handshake failed."""
 
     def tls_works(self, flow: Flow, ours: bool) -> None: ...
+
+    def shown(self, flow: Flow, certificate: Mapping[str, Any]) -> None:
+        """A gateway of a trunk has proven who it is with this certificate."""
 
 
 class Entry:
@@ -192,7 +196,7 @@ class StreamListener:
             if other is not None:
                 other.send(message, claim)
             else:
-                self.owner.undelivered(message, self.name)
+                self.owner.undelivered(message, self.name, connection.trouble)
         self.owner.closed(connection.flow)
 
     def _forget(self, connection: Connection) -> None:
@@ -334,7 +338,7 @@ class StreamListener:
         return None
 
     def _undelivered(self, data: bytes) -> None:
-        self.owner.undelivered(data, self.name)
+        self.owner.undelivered(data, self.name, UNKNOWN)
         self.owner.turn_ends()
 
     def _open(self, host: str, port: int, trust: Trust | None) -> Connection | None:

@@ -9,18 +9,26 @@ from collections.abc import Mapping
 from typing import Final
 
 from callgate.config import Config
-from callgate.config.certificates import Files, client_context, pbx_files, server_context, trunk_files
-from callgate.net.connection import READ, Connection
-from callgate.proxy.flow import Trust
-from callgate.sip.certificate import is_address, names_of, proves
+from callgate.config.certificates import (
+    Files,
+    client_context,
+    expiries,
+    pbx_files,
+    server_context,
+    trunk_files,
+)
+from callgate.net.connection import READ, UNREACHED, Connection
+from callgate.proxy.flow import Trouble, Trust
+from callgate.sip.certificate import is_address, names_of, proves, words_for
 
 EARLY_MAX: Final = 64
 """Messages remembered until the peer has said something: in TLS 1.3 it refuses our certificate after we have begun."""
 
 OUR_FAULT: Final = "see whether it takes the certificate that the gate shows: `{place}.certificate`"
+NOBODY_THERE: Final = "nobody speaks TLS at that port: check port and transport"
 REMEDIES: Final[Mapping[str, str]] = {
-    "WRONG_VERSION_NUMBER": "nobody speaks TLS at that port: check port and transport",
-    "HTTP_REQUEST": "nobody speaks TLS at that port: check port and transport",
+    "WRONG_VERSION_NUMBER": NOBODY_THERE,
+    "HTTP_REQUEST": NOBODY_THERE,
     "UNSUPPORTED_PROTOCOL": "the peer must speak TLS 1.2 or later",
     "TLSV1_ALERT_PROTOCOL_VERSION": "the peer must speak TLS 1.2 or later",
     "NO_SHARED_CIPHER": "the peer must offer a cipher of today",
@@ -36,6 +44,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "TLSV1_ALERT_DECRYPT_ERROR": OUR_FAULT,
 }
 """OpenSSL's reason → what to do. `{place}` is the section of the config."""
+MISNAMED: Final = "set `{place}.name` to the name in the certificate, if that is who it should be"
+MISNAMED_PBX: Final = "set `tls_names` of the key to the name in the certificate, if that is who it should be"
 UNTRUSTED: Final = frozenset((2, 18, 19, 20, 21))
 EXPIRED: Final = 10
 
@@ -56,6 +66,11 @@ class Contexts:
             if files not in made:
                 made[files] = client_context(files)
             self._clients[name] = made[files]
+        self.expiries = [
+            (str(place[1]) if len(place) > 2 else "", file, expires)
+            for place, file, expires in expiries(config)
+        ]
+        """Of the certificates that are shown: trunk (empty: the listeners'), file, seconds since 1970 (UTC)."""
 
     def client(self, name: str) -> ssl.SSLContext:
         """The context for connections to a trunk; to PBXes with an empty name."""
@@ -65,7 +80,7 @@ class Contexts:
 class TlsConnection(Connection):
     """A connection whose messages are sealed on their way out and opened on their way in."""
 
-    __slots__ = ("_early", "_incoming", "_outgoing", "_shaking", "_tls", "_troubled")
+    __slots__ = ("_early", "_incoming", "_outgoing", "_shaking", "_tls")
 
     _tls: ssl.SSLObject
 
@@ -73,17 +88,15 @@ class TlsConnection(Connection):
         """The TCP connection is there: now the handshake. Who opened it speaks first."""
         self._connected = True
         self._shaking = True
-        self._troubled = False
         self._early: list[bytes] | None = [] if self.ours else None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         contexts = self._listener.contexts
         assert contexts is not None
         if self.ours:
             trust = self.trust
-            name = trust.names[0]
-            sni = None if is_address(name) or "*" in name else name
             context = contexts.client(trust.context)
-            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=sni)
+            asked = name_to_ask_for(trust)
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=asked)
         else:
             assert contexts.server is not None
             self._tls = contexts.server.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -111,15 +124,16 @@ class TlsConnection(Connection):
             return False
         self._shaken()
         certificate = self._tls.getpeercert() or {}
-        names = names_of(certificate)
         if self.ours and not proves(certificate, self.trust.names):
-            wanted = " or ".join(self.trust.names)
-            held = ", ".join(names) or "nothing"
+            wanted, named = " or ".join(self.trust.names), words_for(certificate)
             self._trouble(
-                f"its certificate names {held}, not {wanted}",
-                "set `{place}.name` to the name in the certificate, if that is who it should be",
+                f"name mismatch: wanted {wanted}, its certificate names {named}",
+                MISNAMED if self.trust.context else MISNAMED_PBX,
             )
             return False
+        names = names_of(certificate)
+        if self.ours and self.trust.context:
+            self._listener.owner.shown(self.flow, certificate)
         # A trunk's authorities vouch for nobody but the trunk.
         if names and not (self.ours and self.trust.context):
             self.flow.names = names
@@ -195,14 +209,19 @@ class TlsConnection(Connection):
 
     def too_late(self, why: str) -> None:
         if why == "handshake" and self.ours:
-            self._trouble("no answer to the connection or its handshake in time", "check address and port")
+            what = "handshake" if self._connected else "connection"
+            self._trouble(
+                f"no answer to the {what} in time", NOBODY_THERE if self._connected else UNREACHED.advice
+            )
         else:
             super().too_late(why)
 
     def _trouble(self, reason: str, remedy: str) -> None:
         """TLS can't be had with this peer. Whoever is no stranger may want to know."""
-        self._troubled = True
-        self._listener.trouble(self, reason, remedy)
+        context = self.trust.context
+        place = f"trunks.{context}.tls" if context else "tls"
+        self.trouble = Trouble(f"TLS: {reason}", remedy.format(place=place))
+        self._listener.trouble(self, reason, self.trouble.advice)
         self.close()
 
     def close(self) -> None:
@@ -219,9 +238,15 @@ class TlsConnection(Connection):
         super().close()
 
     def _unsent(self) -> list[tuple[bytes, int]]:
-        if self._connected and self._troubled and self._early:
+        if self._connected and self.trouble.text and self._early:
             return [*((message, 0) for message in self._early), *self._queue]
         return super()._unsent()
+
+
+def name_to_ask_for(trust: Trust) -> str | None:
+    """SNI (RFC 6066 §3), which knows no addresses."""
+    name = trust.names[0]
+    return None if is_address(name) or "*" in name else name
 
 
 def _why(error: ssl.SSLError) -> tuple[str, str]:
@@ -235,4 +260,5 @@ def _why(error: ssl.SSLError) -> tuple[str, str]:
     reason = error.reason or ""
     if isinstance(error, ssl.SSLEOFError) or not reason:
         return "the peer closed the connection during the handshake", OUR_FAULT
-    return reason.replace("_", " ").lower(), REMEDIES.get(reason, "see what the peer's log says")
+    remedy = REMEDIES.get(reason, "see what the peer's log says")
+    return "no TLS there" if remedy == NOBODY_THERE else reason.replace("_", " ").lower(), remedy

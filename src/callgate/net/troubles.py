@@ -16,8 +16,7 @@ class Troubles:
         self._said: dict[tuple[str, str, bool], str] = {}  # (context, peer, who opened it) → reason
 
     def failed(self, flow: Flow, ours: bool, reason: str, remedy: str) -> None:
-        """A handshake with a peer that is no stranger has failed. `{place}` in the remedy stands for a section of the
-        config."""
+        """A handshake with a peer that is no stranger has failed."""
         context = flow.trust.context if flow.trust is not None else ""
         peer = _address(flow) if ours else flow.host  # it comes from another port each time
         if self._said.get((context, peer, ours)) == reason:
@@ -25,14 +24,13 @@ class Troubles:
         if len(self._said) >= REMEMBERED:
             self._said.clear()
         self._said[context, peer, ours] = reason
-        place = f"trunks.{context}.tls" if context else "tls"
         self._log.warning(
             "tls failed",
             peer=peer,
             opened_by="gate" if ours else "peer",
             trunk=context or None,
             reason=reason,
-            advice=remedy.format(place=place),
+            advice=remedy,
         )
 
     def works(self, flow: Flow, ours: bool) -> None:

@@ -30,14 +30,24 @@ class Part(BaseModel):
     state: str
 
 
+class Way(BaseModel):
+    """A trunk: `up` while one of its gateways is, and each of them; `registered` where the gate has to be."""
+
+    state: str
+    registered: bool | None
+    gateways: dict[str, str]
+
+
 class Readiness(BaseModel):
-    """Body of /readyz. `store` and `database` are told and never decide the status: calls go on without."""
+    """Body of /readyz. `store`, `database` and `trunks` are told and never decide the status: what a gate can't do
+    without them another gate could not do either."""
 
     status: str
     state: str
     listeners: int
     store: Part
     database: Part
+    trunks: dict[str, Way]
 
 
 def readiness(view: View, store: str, database: str) -> tuple[bool, Readiness]:
@@ -47,15 +57,32 @@ def readiness(view: View, store: str, database: str) -> tuple[bool, Readiness]:
         status="ready" if ready else "not ready",
         state=view.state,
         listeners=view.listeners,
-        store=Part(kind=store, state="up" if view.store_up else "down"),
+        store=Part(kind=store, state=_word(view.store_up)),
         database=Part(kind=database, state=_database_state(view, database)),
+        trunks=_trunks(view),
     )
+
+
+def _trunks(view: View) -> dict[str, Way]:
+    registered = view.registered()
+    return {
+        trunk: Way(
+            state=_word(any(gateways.values())),
+            registered=registered.get(trunk),
+            gateways={gateway: _word(up) for gateway, up in gateways.items()},
+        )
+        for trunk, gateways in view.gateways().items()
+    }
+
+
+def _word(up: bool) -> str:
+    return "up" if up else "down"
 
 
 def _database_state(view: View, kind: str) -> str:
     if kind == "none":
         return "none"
-    return "up" if view.database_up else "down"
+    return _word(view.database_up)
 
 
 def make_app(view: View, page: Page, store: str, database: str) -> FastAPI:
@@ -78,13 +105,13 @@ def make_app(view: View, page: Page, store: str, database: str) -> FastAPI:
         body = Health(status="ok" if alive else "stalled", heartbeat_age_seconds=round(age, 3))
         return JSONResponse(body.model_dump(), 200 if alive else 503)
 
+    # Not async, these two: many keys take a while, and /healthz must not wait for it.
     @app.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
-    async def readyz() -> JSONResponse:
+    def readyz() -> JSONResponse:
         """503 only while the gate drains or has no listener."""
         ready, body = readiness(view, store, database)
         return JSONResponse(body.model_dump(), 200 if ready else 503)
 
-    # Not async: a page of many keys takes a while, and /healthz must not wait for it.
     @app.get(
         "/metrics",
         response_class=Response,

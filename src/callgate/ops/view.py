@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -26,10 +27,15 @@ class View:
         self.values: memoryview[float] = self._bytes.cast("d")
         self._layout_fd = layout_fd
         self._read_to = 0
+        self._refreshing = threading.Lock()
         self._series: dict[str, list[tuple[Labels, int]]] = {name: [] for name in METRICS}
 
     def refresh(self) -> None:
-        """Take in the series made since the last look."""
+        """Take in the series made since the last look. From any thread."""
+        with self._refreshing:
+            self._refresh()
+
+    def _refresh(self) -> None:
         data = bytearray()
         # The descriptor shares its position with the gate's: only reads that name theirs are safe.
         while chunk := os.pread(self._layout_fd, 1 << 20, self._read_to + len(data)):
@@ -57,6 +63,26 @@ class View:
     def listeners(self) -> int:
         """SIP listeners that are bound."""
         return int(self.values[LISTENERS])
+
+    def gateways(self) -> dict[str, dict[str, bool]]:
+        """Trunk → gateway → whether it is used."""
+        found: dict[str, dict[str, bool]] = {}
+        for labels, up in self._shown("trunk_up"):
+            found.setdefault(labels["trunk"], {})[labels["gateway"]] = up == 1.0
+        return found
+
+    def registered(self) -> dict[str, bool]:
+        """Trunk → whether it holds a registration of the gate, for those that want one."""
+        return {labels["trunk"]: up == 1.0 for labels, up in self._shown("registered")}
+
+    def _shown(self, metric: str) -> Iterator[tuple[Labels, float]]:
+        """The series of a metric that are not ABSENT, and their values."""
+        self.refresh()
+        return (
+            (labels, self.values[at])
+            for labels, at in self._series[metric]
+            if self.values[at] == self.values[at]
+        )
 
     @property
     def store_up(self) -> bool:

@@ -60,7 +60,14 @@ class Alerts:
     def _resolved(self, alert: Alert) -> None:
         self._counts.alert(alert, 0.0, -1.0)
         over = Alert(
-            alert.rule, alert.severity, alert.key, alert.text, alert.value, alert.limit, trunk=alert.trunk
+            alert.rule,
+            alert.severity,
+            alert.key,
+            alert.text,
+            alert.value,
+            alert.limit,
+            trunk=alert.trunk,
+            advice=alert.advice,
         )
         over.details = {name: alert.details[name] for name in alert.details.keys() & {"gateway"}}
         over.resolved = True

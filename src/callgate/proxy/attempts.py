@@ -14,7 +14,7 @@ from callgate.proxy.commands import Renew
 from callgate.proxy.context import Context, Phase
 from callgate.proxy.copies import LEASE
 from callgate.proxy.dialog import Stage, hear
-from callgate.proxy.flow import Flow
+from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.health import retry_after, says_cps_limit
 from callgate.proxy.login import CHALLENGED, Passage
 from callgate.proxy.targets import Target
@@ -294,7 +294,7 @@ class Attempts(Context):
             self.best = None
         self._failed(client, "calls are not answered", now)
 
-    def on_failed(self, client: AnyClient, now: float) -> None:
+    def on_failed(self, client: AnyClient, now: float, trouble: Trouble) -> None:
         """ICMP, or a connection that can't be had: as if the gateway had answered 503 (RFC 3261 §16.9)."""
         assert isinstance(client, InviteClientTransaction)
         target = client.target
@@ -312,9 +312,9 @@ class Attempts(Context):
                 return
         if target is not None and target.binding is not None and target.flow.listener.reliable:
             self.core.registrar.failed(target.binding)
-        self._failed(client, "calls can't be delivered", now, lost=True)
+        self._failed(client, "calls can't be delivered", now, lost=trouble)
 
-    def _failed(self, client: AnyClient, why: str, now: float, *, lost: bool = False) -> None:
+    def _failed(self, client: AnyClient, why: str, now: float, *, lost: Trouble | None = None) -> None:
         assert isinstance(client, InviteClientTransaction)
         self.copies.stop(self, client)
         self._silent(client, why, now, lost=lost)
@@ -357,8 +357,10 @@ class Attempts(Context):
         if client.target is not None:
             self.core.trunks.call_well(client.target, self.key)
 
-    def _silent(self, client: InviteClientTransaction, why: str, now: float, *, lost: bool = False) -> None:
-        """An attempt has shown that a gateway does not answer, or (`lost`) can't be reached."""
+    def _silent(
+        self, client: InviteClientTransaction, why: str, now: float, *, lost: Trouble | None = None
+    ) -> None:
+        """An attempt has shown that a gateway does not answer, or (`lost`: why) can't be reached."""
         if client.target is not None:
             self.core.trunks.call_failed(client.target, self.key, why, now, lost=lost)
         if self.direction == INBOUND:

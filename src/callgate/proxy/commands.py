@@ -70,10 +70,21 @@ class Alert:
     """Something a person should know: the fields of an `alert.raised` event, or of its `alert.resolved`.
 
     `key` is empty and `trunk` is not where it is about a trunk. `details` hold telephone numbers by field name, apart
-    from the text so that the log can mask them.
+    from the text so that the log can mask them. `advice` is what to do, empty where the rule alone says it.
     """
 
-    __slots__ = ("details", "key", "limit", "resolved", "rule", "severity", "text", "trunk", "value")
+    __slots__ = (
+        "advice",
+        "details",
+        "key",
+        "limit",
+        "resolved",
+        "rule",
+        "severity",
+        "text",
+        "trunk",
+        "value",
+    )
 
     def __init__(
         self,
@@ -87,7 +98,9 @@ class Alert:
         details: Mapping[str, str] | None = None,
         resolved: bool = False,
         trunk: str = "",
+        advice: str = "",
     ) -> None:
+        self.advice = advice
         self.details: Mapping[str, str] = details or {}
         self.rule = rule
         self.severity = severity

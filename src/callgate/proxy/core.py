@@ -32,7 +32,7 @@ from callgate.proxy.counts import Counts
 from callgate.proxy.cseq import Shifts
 from callgate.proxy.dialog import Stage
 from callgate.proxy.dispatch import Dispatch
-from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.flow import UNKNOWN, Flow, Listener, Trouble
 from callgate.proxy.forward import (
     Routes,
     request_out,
@@ -144,13 +144,12 @@ class Core:
         if len(data) <= 4 and not data.strip(b"\r\n\0 "):
             return  # a keep-alive (RFC 5626 §4.4)
         try:
-            message = parse(data)
+            message = parse(data, self.directory.edge.names)
         except Malformed:
             if data[0] < 4 and self.registrar.keeps_alive(data, flow):
                 return
             self.counts.rejected("unreadable")
             return
-        message.marked = self.directory.edge.search(data) is not None
         if message.code:
             self.dispatch.response(message, flow, now)
         else:
@@ -197,7 +196,7 @@ class Core:
                 self.counts.added(now + self.sent_at[claim_id])
             self.sent_at[claim_id] = now
 
-    def unreachable(self, data: bytes, now: float) -> None:
+    def unreachable(self, data: bytes, now: float, trouble: Trouble = UNKNOWN) -> None:
         """A request that the gate sent could not be delivered (ICMP, connection refused). `data` is its
         beginning. An error on a response is nobody's concern (RFC 3261 §16.9)."""
         if data.startswith(b"SIP/2.0"):
@@ -211,7 +210,7 @@ class Core:
             branch += CANCEL_MARK
         client = self.layer.clients.get(branch)
         if client is not None:
-            self.layer.failed(client, now)
+            self.layer.failed(client, now, trouble)
         elif head.startswith(b"ACK ") and (instead := self.streams.undelivered(branch, now)) is not None:
             self.out.append(instead)
 

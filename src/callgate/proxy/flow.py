@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Listener:
@@ -56,6 +56,20 @@ class Trust(NamedTuple):
 
     context: str
     names: tuple[str, ...]
+
+
+class Trouble(NamedTuple):
+    """Why a message could not be delivered, and what to do about it. Both are empty where nobody knows."""
+
+    text: str = ""
+    advice: str = ""
+
+    def after(self, what: str) -> str:
+        """`what` has happened, and why."""
+        return f"{what}: {self.text}" if self.text else what
+
+
+UNKNOWN: Final = Trouble()
 
 
 class Flow:

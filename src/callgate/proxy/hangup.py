@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from callgate.proxy.cseq import Shift
 from callgate.proxy.dialog import Side
-from callgate.proxy.flow import Flow
+from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.login import CHALLENGED, Login
 from callgate.proxy.peers import Peer
 from callgate.proxy.token import OUTBOUND
@@ -200,7 +200,7 @@ class Farewell:
     def on_timeout(self, client: AnyClient, now: float) -> None:
         self._over(now)
 
-    def on_failed(self, client: AnyClient, now: float) -> None:
+    def on_failed(self, client: AnyClient, now: float, trouble: Trouble) -> None:
         self._over(now)
 
     def on_repeat(self, client: AnyClient, now: float) -> None:

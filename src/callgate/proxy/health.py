@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from callgate.proxy.breaker import Breaker
+from callgate.proxy.flow import UNKNOWN, Trouble
 from callgate.sip.message import Message
 
 _RETRY_AFTER = re.compile(rb"[ \t]*([0-9]{1,9})(?=[ \t;(]|\Z)")
@@ -47,8 +48,9 @@ NO_OPTIONS = Rules()
 
 
 class Health:
-    """Of one address. Times are monotonic seconds. `why`: what was wrong last. `key` is the id of the key whose call it
-    is, empty where the trunk has no other key: then there is nobody to tell apart."""
+    """Of one address. Times are monotonic seconds. `why`: what was wrong last; `advice`: what to do about it, as far
+    as that is known. `key` is the id of the key whose call it is, empty where the trunk has no other key: then there
+    is nobody to tell apart."""
 
     __slots__ = (
         "_all",
@@ -60,6 +62,7 @@ class Health:
         "_row",
         "_total",
         "_worst",
+        "advice",
         "down",
         "rules",
         "why",
@@ -69,6 +72,7 @@ class Health:
         self.rules = rules
         self.down = False  # by OPTIONS
         self.why = ""
+        self.advice = ""
         self._bad = self._good = 0  # OPTIONS in a row; a call that is answered counts as a good one
         self._answers = False  # the last OPTIONS was answered
         self._all = Breaker()
@@ -139,13 +143,13 @@ class Health:
                 del self._keys[key]
         self._count_good()
 
-    def call_failed(self, now: float, why: str, key: str = "", *, lost: bool = False) -> bool:
-        """A call got a 503 or no answer, or (`lost`) could not be delivered. True where the address is shut for this
-        key alone now."""
-        self.why = why
+    def call_failed(self, now: float, why: str, key: str = "", *, lost: Trouble | None = None) -> bool:
+        """A call got a 503 or no answer, or (`lost`: why) could not be delivered. True where the address is shut for
+        this key alone now."""
+        self._note(why, lost or UNKNOWN)
         self._good = 0
         most = self.rules.down_after
-        if not key or lost:
+        if not key or lost is not None:
             self._all.failed(now, most, over=bool(key) and now >= self._all.open_until)
             return False
         own = self._keys.setdefault(key, Breaker())
@@ -186,7 +190,7 @@ class Health:
         for breaker in (self._all, *self._keys.values()):
             breaker.proven(now, most, enough=enough)
 
-    def options_failed(self, why: str, now: float) -> None:
+    def options_failed(self, why: str, now: float, trouble: Trouble = UNKNOWN) -> None:
         answers, self._answers = self._answers, False
         self._good = 0
         self._all.proved = False
@@ -195,13 +199,16 @@ class Health:
             breaker.proved = False
             shut = shut or breaker.shut(now)
         if answers and shut and not self._all.shut(now):
-            self.why = why
+            self._note(why, trouble)
             self._all.trip(now)  # what one key's calls have met is true for all
         self._bad += 1
         if self._bad >= self.rules.down_after:
-            if not self.down:
-                self.why = why
+            self._note(why, trouble)
             self.down = True
+
+    def _note(self, why: str, trouble: Trouble) -> None:
+        self.why = trouble.after(why)
+        self.advice = trouble.advice
 
     def _count_good(self) -> None:
         self._good += 1

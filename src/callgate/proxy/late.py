@@ -15,7 +15,7 @@ from callgate.policy.claim import Claim, Verdict
 from callgate.proxy.commands import Release, Send
 from callgate.proxy.copies import ASK_SECONDS
 from callgate.proxy.dialog import Side, Stage, side_of
-from callgate.proxy.flow import Flow
+from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.hangup import AHEAD, Bye, own_request
 from callgate.proxy.peers import Key, Peer
 from callgate.proxy.token import OUTBOUND
@@ -233,7 +233,7 @@ class LateAnswer:
     def on_timeout(self, client: AnyClient, now: float) -> None:
         self.over()
 
-    def on_failed(self, client: AnyClient, now: float) -> None:
+    def on_failed(self, client: AnyClient, now: float, trouble: Trouble) -> None:
         self.over()
 
     def on_repeat(self, client: AnyClient, now: float) -> None:

@@ -73,6 +73,11 @@ METRICS: Final[Mapping[str, Metric]] = {
         "gauge", "1 while the gateway is used, 0 while it is held to be down.", ("trunk", "gateway")
     ),
     "registered": Metric("gauge", "1 while the trunk holds a registration of the gate.", ("trunk",)),
+    "certificate_expires_seconds": Metric(
+        "gauge",
+        "When a certificate expires, in seconds since 1970 (UTC): the listeners', a trunk's, or what a gateway shows.",
+        ("trunk", "gateway"),
+    ),
     # the wire
     "sip_messages_total": Metric(
         "counter",

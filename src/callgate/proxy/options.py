@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from callgate.proxy.flow import UNKNOWN, Trouble
 from callgate.proxy.health import retry_after
 from callgate.proxy.targets import Target
 from callgate.proxy.transactions import AnyClient
@@ -109,15 +110,15 @@ class Watch:
     def on_timeout(self, client: AnyClient, now: float) -> None:
         self._lost("no answer to OPTIONS", now)
 
-    def on_failed(self, client: AnyClient, now: float) -> None:
-        self._lost("OPTIONS can't be delivered", now)
+    def on_failed(self, client: AnyClient, now: float, trouble: Trouble) -> None:
+        self._lost("OPTIONS can't be delivered", now, trouble)
 
     def on_repeat(self, client: AnyClient, now: float) -> None:
         raise AssertionError("only initial INVITEs carry a claim")
 
-    def _lost(self, why: str, now: float) -> None:
+    def _lost(self, why: str, now: float, trouble: Trouble = UNKNOWN) -> None:
         if self._waiting:
-            self._core.trunks.options_failed(self._target, why, now)
+            self._core.trunks.options_failed(self._target, why, now, trouble)
             self._next(now)
 
     def _next(self, now: float) -> None:

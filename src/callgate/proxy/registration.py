@@ -6,13 +6,13 @@ grow as in RFC 5626 §4.5.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from random import random
 from secrets import token_hex
 from typing import TYPE_CHECKING, NamedTuple
 
 from callgate.proxy.commands import Alert
-from callgate.proxy.flow import Flow
+from callgate.proxy.flow import UNKNOWN, Flow, Trouble
 from callgate.proxy.health import retry_after
 from callgate.proxy.login import CHALLENGED, Login
 from callgate.proxy.transactions import AnyClient
@@ -40,6 +40,22 @@ SERVICE_ROUTES = 1024
 """Octets of a Service-Route that are taken over."""
 ELSEWHERE = frozenset((408, 500, 502, 503, 504))
 """Answers after which another gateway may do better."""
+PATH = "see whether its gateways can be reached from here: firewall, port, transport"
+THEIRS = "the carrier's registrar has trouble; it is tried again, and if that lasts, ask the carrier"
+ADVICE: Mapping[int, str] = {
+    400: "the carrier can't read the request: compare `{register}.aor` with what the carrier gave you",
+    401: "the carrier wants a user and a password: set `{trunk}.credentials`",
+    403: "the carrier refuses: ask it whether the account is active, and whether it may register from this address",
+    404: "the carrier does not know that user: correct `{register}.aor`",
+    405: "the trunk takes no registrations: is it to be used without `{register}`?",
+    407: "the carrier wants a user and a password: set `{trunk}.credentials`",
+    408: PATH,
+    416: "the carrier does not take that kind of URI: correct `{register}.aor`",
+    423: "the carrier wants longer registrations, and names no time that can be had: raise `{register}.expires`",
+    501: "the trunk takes no registrations: is it to be used without `{register}`?",
+    604: "the carrier does not know that user: correct `{register}.aor`",
+}
+"""Answer → what to do. `{trunk}` and `{register}` are places in the config."""
 
 
 class Wanted(NamedTuple):
@@ -204,20 +220,18 @@ class Registration:
         elif code in ELSEWHERE and len(self._left) > 1:
             self._next(now)
         else:
-            refused = self._login is not None and self._login.refused
-            why = "the credentials are refused" if refused else f"the answer is {code}"
-            self._failed(why, retry_after(response) or 0.0, now)
+            self._failed(self._why(code), retry_after(response) or 0.0, now)
 
     def on_timeout(self, client: AnyClient, now: float) -> None:
-        self._silent(client, "no answer", now)
+        self._silent(client, Trouble("no answer", PATH), now)
 
-    def on_failed(self, client: AnyClient, now: float) -> None:
-        self._silent(client, "it can't be reached", now)
+    def on_failed(self, client: AnyClient, now: float, trouble: Trouble) -> None:
+        self._silent(client, Trouble(trouble.after("it can't be reached"), trouble.advice or PATH), now)
 
     def on_repeat(self, client: AnyClient, now: float) -> None:
         raise AssertionError("only initial INVITEs carry a claim")
 
-    def _silent(self, client: AnyClient, why: str, now: float) -> None:
+    def _silent(self, client: AnyClient, why: Trouble, now: float) -> None:
         if client is not self._client:
             return
         self._client = None
@@ -255,7 +269,10 @@ class Registration:
         """The binding is there, for as long as the registrar says."""
         granted = self._granted(flow, response)
         if not granted:
-            self._failed("the binding is granted for no time", 0.0, now)
+            advice = (
+                "the carrier takes the registration and keeps nothing: ask it whether the account is active"
+            )
+            self._failed(Trouble("the binding is granted for no time", advice), 0.0, now)
             return
         self._flow = flow
         self._failures = 0
@@ -264,7 +281,7 @@ class Registration:
         routes = b", ".join([header_value(response.lines[i]) for i in response.find(b"service-route")])
         self.trunk.service_route = routes if len(routes) <= SERVICE_ROUTES else b""
         self.core.counts.registered(self.trunk, True)
-        self.core.alerts.over(self._alert(""))
+        self.core.alerts.over(self._alert(UNKNOWN))
         self._wait()
 
     def _granted(self, flow: Flow, response: Message) -> float:
@@ -289,7 +306,23 @@ class Registration:
             filter(None, found), default=_seconds(general) if general.isdigit() else float(self._expires)
         )
 
-    def _failed(self, why: str, wait: float, now: float) -> None:
+    def _why(self, code: int) -> Trouble:
+        """What a refusal means, and what to do about it."""
+        login, account = self._login, self.trunk.account
+        trunk = f"trunks.{self.trunk.name}"
+        if login is not None and login.refused:
+            compare = f"the user or the password is wrong: compare `{trunk}.credentials` with what the carrier gave you"
+            return Trouble("the credentials are refused", compare)
+        if code in CHALLENGED and account is not None:
+            advice = f"see whether it asks for another realm than `{trunk}.credentials.realm`, or offers no algorithm"
+            return Trouble(f"the answer is {code}, with a challenge that the gate can't answer", advice)
+        advice = ADVICE.get(code, "")
+        if not advice:
+            moved = f"the carrier names another place: ask it which `{trunk}.gateways` to use"
+            advice = THEIRS if 500 <= code < 600 else moved if code < 400 else ""
+        return Trouble(f"the answer is {code}", advice.format(trunk=trunk, register=f"{trunk}.register"))
+
+    def _failed(self, why: Trouble, wait: float, now: float) -> None:
         """Nobody has taken the registration in this turn."""
         pause = min(FIRST_PAUSE * 2.0 ** min(self._failures, 10), LONGEST_PAUSE) * (0.5 + 0.5 * self.jitter())
         if self.registered:  # there is still a binding to save
@@ -306,11 +339,10 @@ class Registration:
         self.trunk.service_route = b""
         self.core.counts.registered(self.trunk, False)
 
-    def _alert(self, why: str) -> Alert:
+    def _alert(self, why: Trouble) -> Alert:
         name = self.trunk.name
-        return Alert(
-            "trunk-register", "critical", "", f"the gate can't register at trunk {name}: {why}", trunk=name
-        )
+        text = why.after(f"the gate can't register at trunk {name}")
+        return Alert("trunk-register", "critical", "", text, trunk=name, advice=why.advice)
 
     def _wait(self) -> None:
         self.due = min(self._again, self._until or NEVER)

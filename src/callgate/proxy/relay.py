@@ -13,7 +13,7 @@ from callgate.proxy.context import Phase
 from callgate.proxy.copies import ASK_SECONDS, LEASE
 from callgate.proxy.dialog import Side
 from callgate.proxy.edge import NO_EDITS, Edits
-from callgate.proxy.flow import Flow
+from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.forward import Routes, response_out
 from callgate.proxy.login import CHALLENGED, WARNING, Passage, refusal
 from callgate.proxy.peers import Key
@@ -252,7 +252,7 @@ class Relay:
             self._answer(408 if not self.cancelled else 487, now)
         # RFC 4320 §4.2: a non-INVITE is never answered with a 408; its client has given up already.
 
-    def on_failed(self, client: AnyClient, now: float) -> None:
+    def on_failed(self, client: AnyClient, now: float, trouble: Trouble) -> None:
         if self.datagram is not None:
             self._give_back()
             self.core.streams.refused(client.flow, now)

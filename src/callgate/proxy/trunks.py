@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from callgate.proxy.answer import Refusal
 from callgate.proxy.commands import Alert, Resolve
+from callgate.proxy.flow import UNKNOWN, Trouble
 from callgate.proxy.health import Standing
 from callgate.proxy.options import Watch
 from callgate.proxy.peers import Gateway, Key
@@ -110,8 +111,10 @@ class Trunks:
             health.call_well(key.trunk.tells(key))
             self._told(target)
 
-    def call_failed(self, target: Target, key: Key, why: str, now: float, *, lost: bool = False) -> None:
-        """A gateway did not take a call; `lost`: it could not be delivered."""
+    def call_failed(
+        self, target: Target, key: Key, why: str, now: float, *, lost: Trouble | None = None
+    ) -> None:
+        """A gateway did not take a call; `lost`: why it could not be delivered, None where it was."""
         health = target.health
         if health is None:
             return
@@ -145,9 +148,9 @@ class Trunks:
             target.health.options_well(now)
             self._told(target)
 
-    def options_failed(self, target: Target, why: str, now: float) -> None:
+    def options_failed(self, target: Target, why: str, now: float, trouble: Trouble = UNKNOWN) -> None:
         if target.health is not None:
-            target.health.options_failed(why, now)
+            target.health.options_failed(why, now, trouble)
             self._told(target)
             self._look_again(target)
 
@@ -174,10 +177,12 @@ class Trunks:
             return
         gateway.up = up
         self._core.counts.gateway(gateway)
-        why = next((health.why for health in healths if health.why), "no address is known")
+        bad = next((health for health in healths if health.why), None)
+        why, advice = (bad.why, bad.advice) if bad is not None else ("no address is known", "")
         trunk = gateway.trunk.name
         text = f"gateway {gateway.name} of trunk {trunk} is down: {why}"
-        alert = Alert("trunk-down", "critical", "", text, trunk=trunk, details={"gateway": gateway.name})
+        details = {"gateway": gateway.name}
+        alert = Alert("trunk-down", "critical", "", text, trunk=trunk, details=details, advice=advice)
         if up:
             self._core.alerts.over(alert)
         else:

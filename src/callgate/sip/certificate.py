@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
 
 from callgate.sip.errors import Malformed
 from callgate.sip.uri import parse_uri
+
+SHOWN, SHOWN_LENGTH = 5, 80
+"""How many names of a certificate are shown to a person, and how much of each."""
 
 
 def names_of(certificate: Mapping[str, Any]) -> tuple[str, ...]:
@@ -28,6 +32,15 @@ def names_of(certificate: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(uris or hosts))
     subject = (pair for part in certificate.get("subject", ()) for pair in part)
     return tuple(dict.fromkeys(_plain(value) for name, value in subject if name == "commonName"))
+
+
+def words_for(certificate: Mapping[str, Any]) -> str:
+    """Whom a certificate names, addresses included, in words for a person."""
+    alternatives = certificate.get("subjectAltName", ())
+    addresses = [value.strip() for kind, value in alternatives if kind == "IP Address"]
+    named = [re.sub(r"[^!-~]", "?", name)[:SHOWN_LENGTH] for name in (*names_of(certificate), *addresses)]
+    more = len(named) - SHOWN
+    return ", ".join(named[:SHOWN]) + (f" and {more} more" if more > 0 else "") or "nobody"
 
 
 def _plain(name: str) -> str:
