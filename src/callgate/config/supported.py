@@ -39,7 +39,6 @@ NOT_YET: tuple[Row, ...] = (
     Row("mode", 4, "mode `shadow`"),
     Row("trunks.*.emergency_route", 3, "`emergency_route`"),
     Row("trunks.*.limits", 4, "limits of a trunk"),
-    Row("keys.*.numbers.*.route", 4, "a `route` of a number"),
     Row("keys.*.recorders", 4, "`recorders`"),
     Row("keys.*.mode", 4, "mode `shadow`"),
     Row("keys.*.limits.on_rate_exceeded", 4, "`queue`"),

@@ -30,7 +30,7 @@ class Counts:
             if key.registered:
                 series("registrations", key.id)
             for n, direction in enumerate(DIRECTIONS):
-                parts = (key.outbound, key.inbound)[n]
+                parts = (key.outbound, key.inbound, key.forwarded)[n]
                 for rule in (
                     "drain",
                     "store",

@@ -9,7 +9,8 @@ OUTCOMES |= {484: "not_found", 604: "not_found"}
 
 class CallRecord:
     """Times are monotonic seconds of the gate, None where it did not happen; the shell turns them into
-    wall-clock time. `raw` and `canonical` are the dialled number, `caller_raw` is who called."""
+    wall-clock time. `raw` and `canonical` are the dialled number, `caller_raw` is who called, `forwarded_of` the
+    `id` of the call in that a forward carries on, 0 for none."""
 
     __slots__ = (
         "answer_at",
@@ -21,6 +22,7 @@ class CallRecord:
         "end_at",
         "ended_by",
         "final_code",
+        "forwarded_of",
         "gateway",
         "id",
         "invite_at",
@@ -63,6 +65,7 @@ class CallRecord:
         self.limit = 0
         self.reason = ""
         self.attempts = 0
+        self.forwarded_of = 0
 
 
 PAST = CallRecord(0, "", 0.0)

@@ -127,6 +127,18 @@ class MemoryStore:
             return GRANTED
         if now > claim.deadline:
             return NO_ANSWER
+        refused = self._take(claim, now)
+        if refused is not None:
+            return refused
+        if claim.twin is not None:
+            refused = self._take(claim.twin, now)
+            if refused is not None:
+                self.release(claim.id, now)
+                return refused
+        return GRANTED
+
+    def _take(self, claim: Claim, now: float) -> Verdict | None:
+        """All that one claim asks for, or why not."""
         for part in claim.parts:
             refused = _CHECKS[type(part)](self, part, now)
             if refused is not None and not claim.force:
@@ -135,7 +147,7 @@ class MemoryStore:
             _TAKES[type(part)](self, part, claim.id, now)
         self._held[claim.id] = _Held(claim, now + claim.lease)
         self._watch(claim.id, now + claim.lease)
-        return GRANTED
+        return None
 
     def sent(self, claim_id: int, now: float) -> None:
         held = self._held.get(claim_id)
