@@ -19,9 +19,6 @@ ASKS: dict[str, dict[str, str]] = {
     "mode `shadow`": {"top": "mode: shadow"},
     "`emergency_route`": {"trunk": "emergency_route: sip:192.0.2.9"},
     "limits of a trunk": {"trunk": "limits: {outbound_cps: 10}"},
-    "a `route` of a number": {
-        "key": 'numbers: [{number: "05012345678", route: "tel:0312345678"}]\n    pbx: sip:127.0.0.3'
-    },
     "`recorders`": {"key": "recorders: [192.0.2.30]"},
     "key: mode `shadow`": {"key": "mode: shadow"},
     "`queue`": {"limits": "on_rate_exceeded: queue"},

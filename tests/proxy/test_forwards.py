@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from zoneinfo import ZoneInfo
+
 import pytest
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import DID, World
 from tests.proxy.text import Text
 
-from callgate.proxy.peers import Step
+from callgate.policy.schedule import Schedule
+from callgate.proxy.peers import Numbers, Probing, Step
+from callgate.proxy.sites import Site
 
 TO_PHONE = (Step(onward=b"tel:0312345678"),)
 PBX_THEN_PHONE = (Step(ring_seconds=20.0), Step(onward=b"tel:0312345678"))
@@ -414,4 +418,165 @@ def test_the_call_in_ends_first(forwarding: World) -> None:
     world.hangs_up(world.carrier, call="in")
     world.holds(forwarded=1)
     world.hangs_up(call="out")
+    world.holds_nothing()
+
+
+def test_a_closed_step_is_passed_over(ladder: Ladder) -> None:
+    """Time of day: outside its hours a step is as if it were not there; with none left there is nobody to call."""
+    never = Schedule(0, 1, frozenset(), ZoneInfo("Asia/Tokyo"))
+    world = ladder(route=(Step(schedule=never), *TO_PHONE), forwarded_calls=5, lines=10)
+    call = calls_in(world)
+    assert call.invite.uri.startswith("sip:0312345678@")
+    fails(world, call, 486, 486)
+    world = ladder(route=(Step(schedule=never),))
+    world.carrier.sends("INVITE")
+    world.carrier.gets("480")
+    world.carrier.sends("ACK")
+
+
+def test_a_busy_pbx_leads_on_only_if_it_should(ladder: Ladder) -> None:
+    for busy, heard in ((False, "486"), (True, "INVITE")):
+        world = ladder(route=(Step(busy_too=busy), *TO_PHONE), forwarded_calls=5, lines=10)
+        world.carrier.sends("INVITE", call="near")
+        world.carrier.gets("100", call="near")
+        world.pbx.gets("INVITE")
+        world.pbx.sends("486")
+        world.pbx.gets("ACK")
+        if heard == "486":
+            world.carrier.gets("486")
+            world.carrier.sends("ACK")
+        else:
+            world.carrier.current = world.labels["near"]
+            fails(world, Forwarded(world), 404, 486)  # the first of equals (RFC 3261 §16.7 step 6)
+
+
+def test_a_sip_address_holds_one_line(ladder: Ladder) -> None:
+    """V5: from the telephone network to a SIP URI only the leg in is a line, and no token is taken."""
+    world = ladder(phones=1, forwarded_calls=5, lines=10)
+    phone = world.phones[0]
+    site = Site(phone.sent_by.encode(), "desk", phone.flow)
+    world.key.routes = Numbers()
+    world.key.routes.add(DID, DID, (Step(site=site, user=b"desk"),))
+    world.carrier.sends("INVITE")
+    world.carrier.gets("100")
+    invite = phone.gets("INVITE")
+    assert invite.uri == f"sip:desk@{phone.sent_by}"
+    phone.sends("200")
+    world.carrier.gets("200")
+    world.carrier.sends("ACK")
+    phone.gets("ACK")
+    world.holds(inbound=1)
+    assert world.used("outbound_cps") == 0
+    phone.sends("BYE")
+    world.carrier.gets("BYE")
+    world.carrier.sends("200 BYE")
+    phone.gets("200 BYE")
+    world.holds_nothing()
+
+
+@pytest.mark.parametrize("shown", ["own", "any"])
+def test_whose_number_a_forward_shows(ladder: Ladder, shown: str) -> None:
+    """The caller's, where the key may show it (I19); else the number that was called."""
+    world = ladder(
+        route=TO_PHONE,
+        forwarded_calls=5,
+        lines=10,
+        caller_ids=(DID,) if shown == "own" else None,
+    )
+    world.carrier.sends("INVITE", call="near", headers=("P-Asserted-Identity: <tel:0398765432>",))
+    world.carrier.gets("100", call="near")
+    call = Forwarded(world)
+    if shown == "own":
+        assert DID in call.invite.get("from")
+        assert not call.invite.has("p-asserted-identity")
+    else:
+        assert "0398765432" in call.invite.get("from")
+    fails(world, call, 486, 486)
+
+
+def test_a_forward_of_a_forked_call_out(routed: World) -> None:
+    """Two phones ring at the far end: each early dialog has its counterpart, and both are heard."""
+    calls_in(routed)
+    carrier = routed.carrier
+    carrier.sends("180", call="far", tag="one")
+    first = carrier.gets("180", call="near")
+    carrier.sends("183", call="far", tag="two")
+    second = carrier.gets("183", call="near")
+    assert first.to_tag != second.to_tag
+    carrier.sends("200 INVITE", call="far", tag="two")
+    assert carrier.gets("200", call="near").to_tag == second.to_tag
+    carrier.sends("ACK", call="near", tag=second.to_tag)
+    carrier.gets("ACK", call="far")
+    carrier.sends("BYE", call="near", tag=second.to_tag)
+    carrier.gets("200 BYE", call="near")
+    carrier.gets("BYE", call="far")
+    carrier.sends("200 BYE", call="far")
+    routed.holds_nothing()
+
+
+def test_the_far_side_loses_the_acks(routed: World) -> None:
+    """Copies of the answer come from the far end and get the ACK of the near one: no timer is between them."""
+    call = calls_in(routed)
+    call.is_answered()
+    carrier = routed.carrier
+    carrier.repeats("200", call="far")
+    carrier.gets("200", call="near")
+    carrier.sends("ACK", call="near")
+    carrier.gets("ACK", call="far")
+    carrier.sends("BYE", call="near")
+    carrier.gets("200 BYE", call="near")
+    carrier.gets("BYE", call="far")
+    carrier.sends("200 BYE", call="far")
+
+
+def are_asked(world: World) -> None:
+    """Both ends of a forward at the carrier have been asked whether they live, perhaps by several copies."""
+    texts = [text for _, text in world.carrier.inbox]
+    assert {text.method for text in texts} == {"OPTIONS"}
+    assert {text.call_id for text in texts} == {world.labels["near"], world.labels["far"]}
+    world.carrier.takes_refusals()
+
+
+def test_probes_are_answered_by_the_endpoint(ladder: Ladder) -> None:
+    """Is the call alive? Both carriers' ends are asked, and the gate's own end answers for itself."""
+    world = ladder(route=TO_PHONE, forwarded_calls=5, lines=10, probing=Probing(30.0, 3, 10.0))
+    calls_in(world).is_answered()
+    world.after(31)
+    are_asked(world)
+    for leg in ("near", "far"):
+        world.carrier.sends("200 OPTIONS", call=leg)
+    world.holds(inbound=1, forwarded=1)
+    world.carrier.sends("BYE", call="near")
+    world.carrier.gets("200 BYE", call="near")
+    world.carrier.gets("BYE", call="far")
+    world.carrier.sends("200 BYE", call="far")
+    world.holds_nothing()
+
+
+def test_one_end_is_gone(ladder: Ladder) -> None:
+    """A 481 to a probe ends that leg at once, and with it the other."""
+    world = ladder(route=TO_PHONE, forwarded_calls=5, lines=10, probing=Probing(30.0, 3, 10.0))
+    calls_in(world).is_answered()
+    world.after(31)
+    are_asked(world)
+    world.carrier.sends("200 OPTIONS", call="far")
+    world.carrier.sends("481 OPTIONS", call="near")
+    world.carrier.gets("BYE", call="far")
+    world.carrier.sends("200 BYE", call="far")
+    world.holds_nothing()
+
+
+@pytest.mark.parametrize(
+    "contact", ["", "*", "<>", "<tel:>", "<sip:@>", "<tel:" + "1" * 500 + ">", "<tel:%00>", "tel:1,"]
+)
+def test_a_302_with_rubbish(forwarding: World, contact: str) -> None:
+    """What is no number goes up as it came, or is refused by the number rules: never an exception."""
+    world = forwarding
+    world.carrier.sends("INVITE", call="near")
+    world.carrier.gets("100", call="near")
+    world.pbx.gets("INVITE")
+    world.pbx.sends("302", headers=(f"Contact: {contact}",))
+    world.pbx.gets("ACK")
+    world.settle()
+    world.carrier.takes_refusals()
     world.holds_nothing()

@@ -1,7 +1,7 @@
 """The gate's own endpoint: what a forward's two dialogs end at.
 
-It stands behind a listener without a socket (`proxy.flow.INNER`). What the proxy sends there comes to `receive`; what it
-sends itself goes into the core like a message of a PBX, of the key whose call it is.
+It stands behind a listener without a socket (`proxy.flow.INNER`). What the proxy sends there comes to `receive`; what
+it sends itself goes into the core like a message of a PBX, of the key whose call it is.
 """
 
 from __future__ import annotations

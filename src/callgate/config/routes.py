@@ -17,8 +17,8 @@ HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)\Z")
 
 @dataclass(slots=True, frozen=True)
 class RouteTo:
-    """Where a step of a number's route leads: `kind` pbx, tel (then `number` as written) or sip (then `peer`, and `user`
-    where one was given)."""
+    """Where a step of a number's route leads: `kind` pbx, tel (then `number` as written) or sip (then `peer`, and
+    `user` where one was given)."""
 
     kind: Literal["pbx", "tel", "sip"]
     number: str = ""

@@ -11,8 +11,8 @@ A_DAY: Final = 24 * 60
 
 
 class Schedule:
-    """`opens` and `closes` are minutes since midnight, `closes` not included; where it is not above `opens` the hours go
-    over midnight and belong to the day on which they begin. `days` are places in `DAYS`."""
+    """`opens` and `closes` are minutes since midnight, `closes` not included; where it is not above `opens` the hours
+    go over midnight and belong to the day on which they begin. `days` are places in `DAYS`."""
 
     __slots__ = ("_closes", "_days", "_opens", "_zone")
 

@@ -163,6 +163,8 @@ class Outside:
                 self._admit(call, request, uri, flow, now)
             elif key.registered:
                 call.nowhere(480, "no phone is registered for this number", now)
+            elif key.routes is not None and key.routes.get(number) is not None:
+                call.nowhere(480, "no step of the number's route is open, or has an address", now)
             else:
                 call.nowhere(503, "no address of the PBX is known", now)
             return

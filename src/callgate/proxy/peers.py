@@ -134,13 +134,14 @@ Route = tuple[Step, ...]
 class Key:
     """One customer of the contract: who may call, where its inbound calls go, what it may hold.
 
-    `outbound`, `inbound` and `forwarded` are the limits that a call of that direction claims (`inbound_free`: counted, and never
-    refused), `attempt` those that every further attempt claims (a failover is a new call to the carrier), `lines` are
-    those of `outbound` without the rate. `routes`: where calls for some of its numbers go that don't go to its PBX. `pbx_groups` is what a call in tries; they change where the PBX is a name
+    `outbound`, `inbound` and `forwarded` are the limits that a call of that direction claims (`inbound_free`:
+    counted, and never refused), `attempt` those that every further attempt claims (a failover is a new call to the
+    carrier), `lines` are those of `outbound` without the rate. `routes`: where calls for some of its numbers go
+    that don't go to its PBX. `pbx_groups` is what a call in tries; they change where the PBX is a name
     (`pbx_site`); of a key that is `registered` it is whoever has registered. `max_call_seconds` may be None.
     `congestion` is how far its calls are slowed (K11). `require` names what has to show that a call is this key's
-    (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is. `trusted`: what it asserts of
-    a caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
+    (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is. `trusted`: what it asserts
+    of a caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
     `only_number` is its DID where it has exactly one.
     """
 
@@ -288,8 +289,8 @@ Of = TypeVar("Of")
 
 
 class Numbers(Generic[Of]):
-    """What belongs to a number: whose DID it is, where it leads. Ranges are kept as ranges: a look-up costs the same for
-    one number and a million."""
+    """What belongs to a number: whose DID it is, where it leads. Ranges are kept as ranges: a look-up costs the same
+    for one number and a million."""
 
     def __init__(self) -> None:
         self._single: dict[str, Of] = {}

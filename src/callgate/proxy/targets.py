@@ -23,7 +23,7 @@ class Target:
     whose refusal others are tried. `route` is a Route value to put on top (a registered Path), empty for none.
     `health` tells whether an address of a gateway is to be used. `binding` is what a registered contact comes from,
     `other` another flow of the same device, for when this one fails (RFC 5626 §5.3). `onward` is the telephone number
-    (a URI) that the gate itself carries the call on to (`bridge`), `reason` why and `redirect` the 302 that asks for it.
+    (a URI) that the gate itself carries the call on to (`bridge`), `reason` why, `redirect` the 302 that asks for it.
     """
 
     __slots__ = (
