@@ -79,6 +79,8 @@ class World:
         lines: int | None = None,
         route: Route | None = None,
         max_call_seconds: float | None = None,
+        hold_alert_seconds: float | None = None,
+        hold_release_seconds: float | None = None,
         try_seconds: float = 4.0,
         upstream_503: str = "500",
         account: Account | None = None,
@@ -174,6 +176,8 @@ class World:
             else parse_uri((pbx_name or self.pbx.contact[1:-1].replace("pbx@", "")).encode()),
             registered=registered,
             max_call_seconds=max_call_seconds,
+            hold_alert_seconds=hold_alert_seconds,
+            hold_release_seconds=hold_release_seconds,
             trusted=trusted,
             only_number=only_number,
         )

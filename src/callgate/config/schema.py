@@ -238,6 +238,8 @@ class Limits(Section):
     on_recordings_exceeded: Literal["reject", "unrecorded"] = "reject"
     max_call_seconds: SomeSeconds | None = None
     redial_gap_seconds: Seconds | None = None
+    hold_alert_seconds: SomeSeconds | None = None
+    hold_release_seconds: SomeSeconds | None = None
 
     @property
     def by_hand(self) -> dict[str, Any]:

@@ -158,6 +158,8 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             pbx_trust=pbx_trust,
             registered=key_section.pbx == "registered",
             max_call_seconds=limits.max_call_seconds,
+            hold_alert_seconds=limits.hold_alert_seconds,
+            hold_release_seconds=limits.hold_release_seconds,
             require=key_section.require,
             tls_names=key_section.tls_names,
             trusted=key_section.trusted,

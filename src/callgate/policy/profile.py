@@ -22,6 +22,8 @@ RULE: Mapping[str, str] = MappingProxyType(
         "outbound_calls": "C2",
         "max_call_seconds": "C1",
         "redial_gap_seconds": "K4",
+        "hold_alert_seconds": "K8",
+        "hold_release_seconds": "K8",
     }
 )
 """Limit field → the id of its rule."""
@@ -73,6 +75,8 @@ class Limits:
     on_recordings_exceeded: Literal["reject", "unrecorded"] = "reject"
     max_call_seconds: float | None = None
     redial_gap_seconds: float | None = None
+    hold_alert_seconds: float | None = None
+    hold_release_seconds: float | None = None
     origin: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property

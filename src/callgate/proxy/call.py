@@ -252,6 +252,7 @@ class Call(Attempts):
         if self.phase is Phase.OVER:
             return
         core, record = self.core, self.record
+        core.holds.over(self, now)
         granted = self.phase is not Phase.ASKING
         if granted:
             core.counts.call_down(self.key, self.counted_as)

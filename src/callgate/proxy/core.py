@@ -39,6 +39,7 @@ from callgate.proxy.forward import (
 )
 from callgate.proxy.forwards import Forwards
 from callgate.proxy.hangup import HangUp
+from callgate.proxy.holding import Holds
 from callgate.proxy.inside import Inside
 from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
@@ -125,6 +126,7 @@ class Core:
         self.late = LateAnswers(self)
         self.bridge = Endpoint(self)
         self.forwards = Forwards(self)
+        self.holds = Holds(self)
         self.trunks = Trunks(self, dice)
         self.trunks.begin(started)
         self.registrations = Registrations(self, directory.trunks.values())

@@ -152,6 +152,8 @@ class Key:
         "congestion",
         "dial",
         "forwarded",
+        "hold_alert_seconds",
+        "hold_release_seconds",
         "id",
         "inbound",
         "inbound_free",
@@ -188,6 +190,8 @@ class Key:
         pbx_uri: Uri | None = None,
         pbx_trust: Trust | None = None,
         max_call_seconds: float | None = None,
+        hold_alert_seconds: float | None = None,
+        hold_release_seconds: float | None = None,
         require: Iterable[str] = (),
         tls_names: Iterable[str] = (),
         trusted: bool = True,
@@ -217,6 +221,8 @@ class Key:
             self.pbx_site = Site(host_port(pbx_uri), name, pbx, trust=pbx_trust)
             self.pbx_groups = self.pbx_site.groups(lambda: 0.0)
         self.max_call_seconds = max_call_seconds
+        self.hold_alert_seconds = hold_alert_seconds
+        self.hold_release_seconds = hold_release_seconds
         self.require = frozenset(require)
         self.tls_names = tuple(name.lower() for name in tls_names)
         self.trusted = trusted

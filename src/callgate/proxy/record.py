@@ -24,6 +24,7 @@ class CallRecord:
         "final_code",
         "forwarded_of",
         "gateway",
+        "hold_seconds",
         "id",
         "invite_at",
         "key",
@@ -66,6 +67,7 @@ class CallRecord:
         self.reason = ""
         self.attempts = 0
         self.forwarded_of = 0
+        self.hold_seconds = 0.0
 
 
 PAST = CallRecord(0, "", 0.0)

@@ -1,4 +1,5 @@
-"""What the gate reads of a session description (RFC 8866): is the other side on hold, is the call recorded, is it a fax.
+"""What the gate reads of a session description (RFC 8866): is the other side on hold, is the call recorded, is it a
+fax.
 
 Nothing is rewritten but one line (`without_recordpref`). A body may be multipart (RFC 2046): then its SDP part counts.
 """
