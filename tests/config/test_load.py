@@ -78,6 +78,7 @@ trunks:
     try_seconds: 2.5
     retry_after_max: 300
     upstream_503: pass
+    psap_callback: true
     limits: {}
 keys:
   acme:
@@ -126,6 +127,7 @@ def test_every_key_that_the_reference_names(tmp_path: Path) -> None:
     assert str(trunk.gateways[1]) == "sip:[::1]:5090;transport=tcp"
     assert trunk.sources == (ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::1/128"))
     assert (trunk.numbering, trunk.try_seconds, trunk.upstream_503) == ("any", 2.5, "pass")
+    assert trunk.psap_callback
     numbers = [one.number for one in config.keys["acme"].numbers]
     assert numbers[0] == Numbers("+815012345600", "+815012345649")
     assert [len(one) for one in numbers] == [50, 10, 1, 1]

@@ -285,7 +285,8 @@ def _other_config(folder: Path, authority: Authority) -> None:
     file = folder / "callgate.yaml"
     config = yaml.safe_load(file.read_text())
     config["drain_seconds"] = 7
-    config["keys"]["acme"]["limits"]["outbound_cps"] = 9
+    config["dns"] = {"timeout_ms": 999}
+    config["tls"]["handshake_seconds"] = 9
     file.write_text(yaml.safe_dump(config))
 
 
@@ -294,7 +295,7 @@ REFUSALS = {
     "expired": (_expired, ("tls.certificate", "has expired")),
     "gone": (_gone, ("tls.certificate", "can't be read")),
     "rubbish": (_rubbish, ("tls.ca", "holds no certificate")),
-    "more than certificates": (_other_config, ("restart", "`drain_seconds`", "`keys`")),
+    "what needs a restart": (_other_config, ("restart", "dns: ", "tls: ")),
 }
 
 

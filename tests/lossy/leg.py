@@ -173,6 +173,8 @@ class Leg:
         self.main: Dialog | None = None
         self.dialogs: dict[str, Dialog] = {}
         self.challenged = 0  # CSeq of the INVITE that was
+        self.asked = 0  # CSeq of the INVITE that came last
+        self.refusals = 0  # failures that this callee has given
         self.given_up = False  # the caller has
         self.began = phone.clock.now
         self._client: InviteClient | None = None
@@ -183,6 +185,11 @@ class Leg:
     @property
     def over(self) -> bool:
         return bool(self.belief) and all(d.stage == "over" for d in self.dialogs.values())
+
+    @property
+    def has_refused(self) -> bool:
+        """A callee has given a failure: it may be asked again, by an INVITE with a higher CSeq."""
+        return not self.caller and self.belief.isdigit()
 
     def dialog_of(self, request: Msg) -> Dialog | None:
         if request.to_tag != self.tag:
@@ -271,11 +278,13 @@ class Leg:
         """An INVITE has come: what the plan has for it."""
         phone, plan = self.phone, self.plan
         self._server = server
+        self.asked = server.request.cseq
         if plan.refused_first and phone.first_of_several:
             self._refuse(503)
         elif plan.challenge and not self.challenged:
             self.challenged = server.request.cseq
             self.belief = "407"
+            self.refusals += 1
             server.respond(407, self.tag, ['Proxy-Authenticate: Digest realm="carrier", nonce="1"'])
         else:
             self.belief = ""
@@ -349,6 +358,7 @@ class Leg:
         assert self._server is not None
         self._server.respond(code, self.tag)
         self.belief = str(code)
+        self.refusals += 1
         for dialog in self.dialogs.values():
             dialog.over()
 

@@ -150,7 +150,7 @@ class Phone:
             self.watcher.on_arrival(self, invite)
         elif not leg.plan.code:
             return
-        elif not (leg.challenged and invite.has_credentials and invite.cseq == leg.challenged + 1):
+        elif not (leg.has_refused and invite.cseq > leg.asked):
             self.watcher.wrong(f"{self.name} sees one call twice: {invite!r}")  # §8.2.2.2: a merged request
             InviteServer(self, invite).respond(482, self.next_tag())
             return

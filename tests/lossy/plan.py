@@ -63,7 +63,9 @@ PATIENCE = 90.0
 """Seconds after which every caller gives up."""
 
 
-def plan(number: int, seed: int, *, inbound_share: float = 0.25) -> Plan:
+def plan(number: int, seed: int, *, inbound_share: float = 0.25, fussy: bool = False) -> Plan:
+    """`fussy`: the first gateway refuses many calls with 503, whatever becomes of them at the next, and gateways ask
+    for credentials often, so that calls come back to one that has refused them."""
     random = Random(f"{seed} {number}")
     ending = random.choices(list(ENDINGS), list(ENDINGS.values()))[0]
     inbound = random.random() < inbound_share
@@ -101,6 +103,9 @@ def plan(number: int, seed: int, *, inbound_share: float = 0.25) -> Plan:
         who = random.choice((CALLER, CALLEE, BOTH))  # both: their re-INVITEs cross (RFC 3261 §14.1)
         method = random.choice(("INVITE", "INVITE", "UPDATE", "INFO"))
         inside = [(when, side, method) for side in (CALLER, CALLEE) if who in (side, BOTH)]
+    refused_first = ending == "refused by the first gateway" or (
+        fussy and not inbound and random.random() < 0.3
+    )
     return Plan(
         number=number,
         ending=ending,
@@ -111,8 +116,8 @@ def plan(number: int, seed: int, *, inbound_share: float = 0.25) -> Plan:
         code=code,
         answer=answer,
         give_up=give_up,
-        refused_first=ending == "refused by the first gateway",
-        challenge=not inbound and random.random() < 0.04,
+        refused_first=refused_first,
+        challenge=not inbound and random.random() < (0.4 if fussy else 0.04),
         talk=talk,
         inside=inside,
     )

@@ -65,6 +65,17 @@ def test_every_message_that_leaves(lossy: Make, gateways: int) -> None:
     assert world.meter.fullest <= CPS
 
 
+def test_gateways_that_refuse_and_challenge(lossy: Make) -> None:
+    """A call goes on to the next gateway and, with credentials, perhaps back to one that has refused it: that sees the
+    same Call-ID with a higher CSeq, and never the same INVITE twice."""
+    world = lossy(stores.SAME_TURN, 9, fussy=True, watchful=True, gateways=3, inbound_share=0.1, **LIMITS)
+    world.offers(400, EACH)
+    world.settles()
+    assert world.meter.fullest <= CPS
+    asked_again = sum(leg.refusals > 1 for phone in world.carriers for leg in phone.legs.values())
+    assert asked_again > 10
+
+
 def test_copies_that_wait_for_a_token(lossy: Make) -> None:
     """Half of everything is lost, so copies go out that the contract has no room for at once: they wait, ahead of new
     calls."""
@@ -126,6 +137,7 @@ def test_a_perfect_line(lossy: Make) -> None:
     late=st.sampled_from((0.05, 0.5, 3.0)),
     gateways=st.integers(1, 3),
     cps=st.sampled_from((1, 3, 20)),
+    fussy=st.booleans(),
     lines=st.sampled_from((2, 200)),
     each=st.sampled_from((0.02, 0.3)),
 )
@@ -137,6 +149,7 @@ def test_any_line(
     late: float,
     gateways: int,
     cps: int,
+    fussy: bool,
     lines: int,
     each: float,
 ) -> None:
@@ -147,6 +160,7 @@ def test_any_line(
         seed,
         line=quality,
         watchful=True,
+        fussy=fussy,
         gateways=gateways,
         cps=cps,
         outbound_calls=lines,

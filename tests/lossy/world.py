@@ -50,6 +50,7 @@ class LossyWorld(World):
         steady: bool = True,
         watchful: bool = False,
         inbound_share: float = 0.25,
+        fussy: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(store, **options)
@@ -62,6 +63,7 @@ class LossyWorld(World):
         self.wrongs: list[str] = []
         self.plans: dict[str, Plan] = {}
         self.inbound_share = inbound_share
+        self.fussy = fussy
         self.current = ""  # Call-ID of what the gate is at
         self.claims: dict[str, set[int]] = {}  # Call-ID → claims of lines, asked or granted
         self.claimed_by: dict[int, str] = {}
@@ -196,7 +198,9 @@ class LossyWorld(World):
         found = self.plans.get(call_id)
         if found is None:
             number = int(call_id.partition("-")[2].partition("@")[0])
-            found = self.plans[call_id] = plan(number, self.seed, inbound_share=self.inbound_share)
+            found = self.plans[call_id] = plan(
+                number, self.seed, inbound_share=self.inbound_share, fussy=self.fussy
+            )
         return found
 
     # -- all the time --------------------------------------------------------------------------------------

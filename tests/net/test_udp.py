@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
@@ -46,6 +47,7 @@ class Listening:
         self.listener = Listener(0, b"UDP", GATE, self.port)
         self.heard: list[tuple[bytes, Flow]] = []
         self.went: list[int] = []
+        self.undelivered: list[bytes] = []
         self.dropped = 0
         self.passwords: set[bytes] = set()
         key = Key("acme", Trunk("carrier"), DialRules(NumberRules({})), networks=[ip_network(KNOWN)])
@@ -54,7 +56,7 @@ class Listening:
             self.listener,
             (GATE, self.port),
             self._received,
-            lambda data: None,
+            self.undelivered.append,
             lambda claim, now: self.went.append(claim),
             lambda: None,
             self._rejected,
@@ -110,6 +112,95 @@ async def test_a_full_buffer_keeps_order_and_tells_when_it_is_sent(gate: Listeni
         assert sender.went == [1, 3]
     finally:
         sender.socket.close()
+
+
+async def test_a_fault_while_what_waited_is_sent_keeps_nothing_back(gate: Listening) -> None:
+    """A bug in whoever hears of copies that went ends that flush, not all of them."""
+    sender = Listening()
+
+    def fault(claim: int, now: float) -> None:
+        raise RuntimeError("a bug")
+
+    try:
+        loop = asyncio.get_running_loop()
+        faults: list[object] = []
+        loop.set_exception_handler(lambda _, context: faults.append(context))
+        sender.socket.start(loop)
+        sender.socket._delivered = fault
+        sender.socket._socket = Full(sender.socket._socket, refusals=1)  # type: ignore[assignment]
+        sender.socket.send(b"1", GATE, gate.port, 1)
+        sender.socket.send(b"2", GATE, gate.port, 0)
+        await until(lambda: bool(faults))
+        sender.socket.send(b"3", GATE, gate.port, 0)
+        await until(lambda: len(gate.heard) == 3)
+        assert [data for data, _ in gate.heard] == [b"1", b"2", b"3"]
+    finally:
+        sender.socket.close()
+
+
+class Refused:
+    """A socket that reports the ICMP errors of other datagrams, one for each call."""
+
+    def __init__(self, real: socket.socket, errors: int) -> None:
+        self._real = real
+        self.errors = errors
+
+    def sendto(self, data: bytes, address: tuple[str, int]) -> int:
+        if self.errors:
+            self.errors -= 1
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "of another")
+        return self._real.sendto(data, address)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+
+async def test_the_errors_of_others_keep_nothing_back(gate: Listening) -> None:
+    """An ACK has no copy that would come later: it goes out however many errors the kernel has to report first."""
+    sender = Listening()
+    try:
+        sender.socket.start(asyncio.get_running_loop())
+        sender.socket._socket = Refused(sender.socket._socket, errors=5)  # type: ignore[assignment]
+        sender.socket.send(b"ACK", GATE, gate.port, 0)
+        await until(lambda: len(gate.heard) == 1)
+        assert not sender.undelivered
+        sender.socket._socket = Refused(sender.socket._socket, errors=1000)  # type: ignore[assignment]
+        sender.socket.send(b"INVITE", GATE, gate.port, 7)
+        await until(lambda: sender.undelivered == [b"INVITE"])
+        assert not sender.went, "it has not gone"
+    finally:
+        sender.socket.close()
+
+
+async def test_who_is_woken_and_who_polls_hear_the_same(
+    gate: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From being woken to polling and back, over and over, with ICMP errors in between: nothing is left lying, nothing
+    comes twice."""
+    monkeypatch.setattr(module, "BUSY_WAKES", 3)
+    polled = 0
+    poll = gate.socket._poll
+
+    def counted() -> None:
+        nonlocal polled
+        polled += 1
+        poll()
+
+    monkeypatch.setattr(gate.socket, "_poll", counted)
+    dead = free_port()
+    sent: list[bytes] = []
+    with Sender(gate, KNOWN) as known:
+        for burst in range(40):
+            for n in range(burst % 9 + 1):
+                sent.append(b"%d.%d" % (burst, n))
+                known.sends(sent[-1])
+                gate.socket.send(b"to nobody", GATE, dead, 0)
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.012 * (burst % 3))
+        await until(lambda: len(gate.heard) == len(sent))
+    assert [data for data, _ in gate.heard] == sent
+    assert polled > 20
+    assert gate.undelivered, "and what ICMP said was heard"
 
 
 async def test_strangers_beyond_their_measure(gate: Listening) -> None:

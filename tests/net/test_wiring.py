@@ -133,3 +133,29 @@ def test_the_start_looks_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("callgate.net.wiring.socket.socket", Probe)
     assert listeners_of(load_config(path))[0].host == "198.51.100.7"
     assert connected == ["192.0.2.1"]
+
+
+def test_what_a_reload_makes_anew(tmp_path: Path) -> None:
+    """Keys and trunks of which the config says the same are the same objects, whatever else has changed; a limit that
+    is null is not one that is not there."""
+    path = tmp_path / "gate.yaml"
+    path.write_text(CONFIG)
+    config = load_config(path)
+    listeners = listeners_of(config)
+    before = directory_of(config, listeners)
+
+    def again(text: str) -> Directory:
+        path.write_text(text)
+        return directory_of(load_config(path), listeners, (config, before))
+
+    def same(after: Directory) -> tuple[bool, bool, bool]:
+        keys = [after.keys[name] is before.keys[name] for name in ("plain", "edge")]
+        return after.trunks["carrier"] is before.trunks["carrier"], keys[0], keys[1]
+
+    assert same(again(CONFIG + "drain_seconds: 7\n")) == (True, True, True)
+    assert same(again(CONFIG.replace("trusted: false", "trusted: true"))) == (True, True, False)
+    less = again(CONFIG.replace("  edge:\n", "  edge:\n    limits: {outbound_cps: null}\n"))
+    assert same(less) == (True, True, False)
+    assert same(again(CONFIG + "mode: shadow\n")) == (True, False, False)
+    assert same(again(CONFIG.replace("5080", "5081"))) == (False, False, False)
+    assert less.key_of_number("+815012345605") is less.keys["edge"]

@@ -5,6 +5,10 @@ from hypothesis import strategies as st
 from tests.numbers.support import KCT_NET, KX, STANDARD
 
 from callgate.numbers import EMERGENCY, JAPAN, read_dialled, read_uri
+from callgate.numbers.uri import _judge_user, _simple
+from callgate.numbers.walk import Walk, read_digits
+from callgate.policy.dial import Lists
+from callgate.policy.numberlist import NumberList, Table
 
 DIGIT = st.sampled_from("0123456789")
 
@@ -142,6 +146,57 @@ def test_one_verdict_by_request_and_by_command(number: str, front: str) -> None:
     uri = read_uri(f"sip:{front}{number}@gate".encode())
     typed = read_dialled(front + number)
     assert (uri.cls, uri.canonical, uri.carrier_prefix) == (typed.cls, typed.canonical, typed.carrier_prefix)
+
+
+ABROAD = st.one_of(
+    st.builds("44207946{}".format, digits(4)),
+    st.builds("1212555{}".format, digits(4)),
+    st.builds("861012{}".format, digits(6)),
+    st.builds("447400{}".format, digits(6)),
+)
+
+
+@given(st.data(), ABROAD)
+def test_a_number_abroad_is_the_same_in_every_spelling(data: st.DataObject, number: str) -> None:
+    plain = read_dialled("+" + number)
+    form = data.draw(st.sampled_from(["+{}", "010{}", "010+{}", "184+{}", "186010{}", "184186010{}"]))
+    found = read_dialled(data.draw(wrapped(form.format(number), [""])))
+    assert (found.cls, found.canonical) == (plain.cls, plain.canonical) == (plain.cls, "+" + number)
+    assert STANDARD.judge(found).allowed
+    assert KCT_NET.judge(found).allowed == (plain.cls == "international_fixed")
+
+
+@settings(max_examples=400)
+@given(st.data(), st.one_of(DOMESTIC, ABROAD.map("010{}".format)))
+def test_what_a_list_blocks_stays_blocked_in_any_disguise(data: st.DataObject, number: str) -> None:
+    table = Table()
+    table.add(number)
+    rules = STANDARD.narrowed([Lists("key acme", block=NumberList(table))])
+    assert not rules.judge(read_dialled(data.draw(disguised(number)))).allowed
+
+
+WHOLE = st.one_of(DOMESTIC, FORBIDDEN, digits(9), digits(10), digits(11))
+
+
+@given(
+    st.lists(
+        st.sampled_from(["184", "186", "+81", "81", "01081", "010+81", "010", "0033", "122"]), max_size=3
+    ).map("".join),
+    WHOLE,
+)
+def test_the_short_way_and_the_long_way_say_the_same(front: str, number: str) -> None:
+    for text in (front + number, front + number[1:]):
+        walk = Walk(JAPAN)
+        walk.run(text)
+        assert read_digits(text, JAPAN, text) == walk.number(text)
+
+
+@given(st.data(), st.one_of(WHOLE, EMERGENCY_CALLS))
+def test_the_short_way_through_a_uri_and_the_long_one(data: st.DataObject, number: str) -> None:
+    user = data.draw(escaped(data.draw(spelled(data.draw(st.sampled_from(["", "184", "+81"])) + number))))
+    user += data.draw(st.sampled_from(["", ";phone-context=+81", ";phone-context=+1"]))
+    short, long = _simple(user.encode(), JAPAN), _judge_user(user.encode(), JAPAN, sip=True)
+    assert short in (None, long)
 
 
 @given(st.text(st.sampled_from("0123456789"), min_size=1, max_size=20))

@@ -109,7 +109,7 @@ def test_the_fields_of_a_verdict(call: Dial) -> None:
             "rule": "K-X3",
             "code": 403,
             "carrier_prefix": "0038",
-            "steps": ["carrier prefix 0038 (Fusion Communications)"],
+            "steps": ["carrier prefix 0038 (Rakuten, formerly Fusion Communications)"],
             "reason": "prefix that selects another carrier, not carried under this contract",
         },
     ]
@@ -150,6 +150,41 @@ def test_readable_lines(call: Dial) -> None:
     assert lines[1] == "0312345678 = +81312345678: allowed: Japanese fixed line (domestic_fixed)"
     assert lines[2].startswith("\\u001b[2J110: blocked by N2, 484")
     assert len(lines[3]) < 400
+
+
+def test_in_words(call: Dial) -> None:
+    result = call("--why", "--lang", "en", "186-0120-123-456", "0312345678")
+    assert result.stdout.splitlines() == [
+        "186-0120-123-456",
+        "  What it is: a toll-free number (0120, 0800) (+81120123456)",
+        "  What happens: the call is refused with 403",
+        "  Why: The contract does not carry 0120, 0800, 0570, 0990, 0170 and 0180. [K-X2]",
+        "  How it was read: separators left out; 186 taken off (caller id prefix)",
+        "  What to do: Dial the ordinary number of the company, or use a mobile or fixed phone.",
+        "0312345678",
+        "  What it is: a fixed line in Japan (+81312345678)",
+        "  What happens: the call goes out",
+    ]
+    assert "結果: 発信できません(応答 503)" in call("--why", "--lang", "ja", "119").stdout
+    (row,) = objects(call("--json", "--why", "--lang", "ja", "119"))
+    assert row["class"] == "emergency"
+    assert row["why"]["番号の種類"] == "緊急通報"
+    assert call("--why", "--lang", "fr", "119").exit_code == 2
+
+
+def test_the_language_is_that_of_the_locale(call: Dial, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "ja_JP.UTF-8")
+    assert "緊急通報" in call("--why", "119").stdout
+    monkeypatch.setenv("LC_ALL", "C")
+    assert "an emergency call" in call("--why", "119").stdout
+
+
+def test_no_terminal_obeys_a_number(call: Dial) -> None:
+    out = call("--why", "\x1b[2J110", "sip:\x1b[31mred@gate", "urn:service:\x1b]0;x\x07").stdout
+    assert "\x1b" not in out
+    assert "\x07" not in out
 
 
 def test_a_line_without_end_does_not_fill_the_memory() -> None:

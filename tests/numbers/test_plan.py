@@ -1,10 +1,12 @@
 """The plan's files are checked when they are loaded: each fault names its place."""
 
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
-from callgate.numbers import JAPAN, PlanError
+from callgate import cli
+from callgate.numbers import JAPAN, PlanError, plan
 from callgate.numbers.classes import CLASSES, EMERGENCY, STRICT
 from callgate.numbers.plan import load
 
@@ -30,8 +32,11 @@ TEXTS = {name: (FOLDER / f"{name}.yaml").read_text("utf-8") for name in ("japan"
         ("carriers", '"0091", digits: 6', '"0091", digits: 3', "carriers.yaml: shapes[0]: digits"),
         ("carriers", '"0033": ', '"xx": ', "carriers.yaml: names: 'xx' is not"),
         ("world", "digits: [7, 15]", "digits: [7]", "world.yaml: digits"),
-        ("world", '"20": {mobile', '"21": {mobile', "world.yaml: kinds.21"),
-        ("world", 'premium: "900"}', 'premium: "9OO"}', "world.yaml: kinds.1.premium"),
+        ("world", 'alike: {"1":', 'alike: {"21":', "world.yaml: alike.21: is not a country above"),
+        ("world", "international_fixed}", "fixed}", "world.yaml: alike.1: 'fixed' is not a class"),
+        ("japan", "0123 0124", "0124", "japan.yaml: areas: 383 entries, and `counts` says 384"),
+        ("japan", '  "189": "child protection hotline"\n', "", "japan.yaml: short_codes: 26 entries"),
+        ("carriers", "counts: {", "count: {", "carriers.yaml: counts: is missing"),
         ("world", "international_satellite   # Inmarsat", "space", "world.yaml: networks.870: 'space' is"),
         ("world", "countries: |", "countries: [", "world.yaml: not valid YAML"),
     ],
@@ -66,3 +71,41 @@ def test_the_shipped_plan() -> None:
 )
 def test_carrier_prefixes_have_their_lengths(digits: str, prefix: str) -> None:
     assert JAPAN.carrier(digits).prefix == prefix
+
+
+def test_a_file_that_is_gone_or_no_text_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, text in TEXTS.items():
+        (tmp_path / f"{name}.yaml").write_text(text, "utf-8")
+    monkeypatch.setattr(plan, "files", lambda package: tmp_path)
+    assert plan.load_shipped().areas == JAPAN.areas
+    (tmp_path / "world.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(PlanError, match=r"world\.yaml: can't be read"):
+        plan.load_shipped()
+    (tmp_path / "world.yaml").unlink()
+    with pytest.raises(PlanError, match=r"world\.yaml: can't be read: .*No such file"):
+        plan.load_shipped()
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_file_that_was_cut_off_is_found_out(name: str) -> None:
+    """Wherever the end is missing, at a line's end too."""
+    lines = TEXTS[name].splitlines(keepends=True)
+    for count in range(len(lines)):
+        if all(line.startswith("#") or not line.strip() for line in lines[count:]):
+            continue
+        texts = {**TEXTS, name: "".join(lines[:count])}
+        with pytest.raises(PlanError, match=rf"^{name}\.yaml: "):
+            load(texts["japan"], texts["carriers"], texts["world"])
+
+
+def test_the_program_says_it_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def damaged(args: object) -> None:
+        raise PlanError("japan.yaml: areas: 12 entries")
+
+    monkeypatch.setattr(cli, "build", damaged)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "callgate: japan.yaml: areas: 12 entries: install CallGate anew\n"

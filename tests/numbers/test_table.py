@@ -91,15 +91,16 @@ CLASSES = {
     "special_connection": "0910123456",
     "international_fixed": """
         01012125550100 +12125550100 +442079460000 +33142685300 184-010-1-212-555-0100 +390612345678
-        tel:2125550100;phone-context=+1 tel:+1-212-555-0100 +82212345678 +861012345678
+        tel:2125550100;phone-context=+1 tel:+1-212-555-0100 +82212345678 +861012345678 +911234567890
         """,
     "international_mobile": """
         +447911123456 010447911123456 +821012345678 +8613812345678 +33612345678 +61412345678
+        +5511987654321
         """,
     "international_satellite": "+870773123456 010881612345678 +88213123456",
     "international_premium": "+19005550100 +979123456789",
     "international_toll_free": "+18005550100 +80012345678",
-    "international": "+911234567890 +4512345678 +5511987654321",
+    "international": "+4512345678 +8216881234",
     "private": "tel:7042;phone-context=example.com tel:0312345678;phone-context=gate.example.com",
     "service_urn": "urn:service:counseling urn:service:test.sos",
     "sip_uri": "sip:alice@gate sip:conference.7@gate alice@gate sip:0120flower@gate",

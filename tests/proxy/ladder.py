@@ -32,7 +32,19 @@ from callgate.policy.claim import Claim, Verdict
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import Limits
 from callgate.proxy.bindings import Room, Row
-from callgate.proxy.commands import Alert, Hangup, Keep, Note, Record, Release, Renew, Resolve, Send, Withdraw
+from callgate.proxy.commands import (
+    Alert,
+    Hangup,
+    Keep,
+    Note,
+    Record,
+    Release,
+    Renew,
+    Resolve,
+    Send,
+    Suspended,
+    Withdraw,
+)
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.health import NO_OPTIONS, Rules
@@ -42,6 +54,7 @@ from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Rout
 from callgate.proxy.places import Place
 from callgate.proxy.record import CallRecord
 from callgate.proxy.registration import Wanted
+from callgate.proxy.suspension import Suspension
 from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
 from callgate.sip.uri import parse_uri
@@ -83,6 +96,7 @@ class World:
         hold_release_seconds: float | None = None,
         try_seconds: float = 4.0,
         upstream_503: str = "500",
+        psap_callback: bool = False,
         account: Account | None = None,
         register: Wanted | None = None,
         any_number: bool = False,
@@ -121,8 +135,10 @@ class World:
         self.arrived: dict[tuple[str, str, str, str], Text] = {}
         self.answers: dict[tuple[str, str, int], list[Text]] = {}
         self.kept: dict[tuple[str, bytes], tuple[Row, ...]] = {}  # what is registered, as the disk has it
+        self.suspended: tuple[Suspension, ...] = ()  # as the disk has it
         self.notes: list[Note] = []
         self.former: list[Core] = []  # before a restart: a process ends with all its memory
+        self.made: list[object] = []  # by reloads
         self.ended = False
         self.stalled: list[Send] | None = None  # INVITEs behind unsent bytes of a stream
 
@@ -131,6 +147,7 @@ class World:
             any_number=any_number,
             try_seconds=try_seconds,
             upstream_503=upstream_503,
+            psap_callback=psap_callback,
             rules=rules,
             account=account,
             register=register,
@@ -223,6 +240,7 @@ class World:
         for rows in self.kept.values():
             for row in rows:
                 self.core.registrar.restore(row, self.now)
+        self.core.suspensions.restore(self.suspended, self.now)
 
     def _listeners(self, transports: set[str], hosts: set[str]) -> list[Listener]:
         found = [Listener(0, b"UDP", "127.0.0.1", 5060)]
@@ -310,6 +328,8 @@ class World:
                     self.notes.append(command)
                 case Keep():
                     self.kept[command.key, command.user] = command.rows
+                case Suspended():
+                    self.suspended = command.rows
                 case Resolve():
                     self.resolves.append(command.who)
                 case Hangup():

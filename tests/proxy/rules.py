@@ -58,7 +58,10 @@ def _request(world: World, send: Send, text: Text, receiver: Agent) -> None:
     branch = text.branch
     assert branch.startswith("z9hG4bK"), "a branch without the magic cookie (§8.1.1.7)"
     assert 0 <= int(text.get("max-forwards", "-1")) <= 255, "Max-Forwards"
-    assert not any(";cg=" in route for route in text.all("route")[:1]), "our own Route goes out (§16.4)"
+    first = "".join(text.all("route")[:1])
+    token = branch.removeprefix("z9hG4bK").partition(".")[0]
+    assert ";cg=" not in first or f";cg={token}>" not in first, "our own Route goes out (§16.4)"
+    assert ";cg=" not in first or text.to_tag, "a Route of ours goes out in a new request"
     if send.flow.listener.reliable:
         assert text.has("content-length"), "no Content-Length on a stream (§16.6 step 9)"
     if text.is_copy_of_the_calls_first:
@@ -116,7 +119,8 @@ def _response(world: World, send: Send, text: Text, receiver: Agent) -> None:
         return
     assert text.to_tag or not text.has("to"), "an answer without a To tag (§8.2.6.2)"
     where = (text.call_id, text.get("cseq"))
-    mapped = text.code == 500 and (*where, 503) in world.answers and not text.to_tag.startswith(OWN_TAG)
+    own = text.to_tag.startswith(OWN_TAG) or text.start.endswith(THEIRS)
+    mapped = text.code == 500 and (*where, 503) in world.answers and not own
     code = 503 if mapped else text.code  # §16.7 step 6
     if not mapped and not text.start.endswith(THEIRS):
         assert text.code >= 200, "a provisional answer of the gate's own with a To tag"
@@ -150,6 +154,9 @@ def _same(world: World, came: Text, left: Text, added: Collection[tuple[str, str
     told = off.intersection(name for name, _ in left.headers)
     assert not told, f"passes the edge: {told}"
     aside = off | HOP_BY_HOP | ({"p-asserted-identity"} if not world.key.trusted else set())
+    if world.key.caller_ids is not None and (came.code or came.to_tag):
+        # I19: what may not be shown in a dialog; `test_caller` checks it.
+        aside |= {"p-asserted-identity", "from"}
     if world.trunk.account is not None:
         aside |= NUMBERS
         added = [h for h in left.headers if 'username="gate"' in h[1]]

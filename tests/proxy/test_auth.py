@@ -160,6 +160,7 @@ def test_challenges_are_bounded_for_each_source(any_world: World) -> None:
         ("483", {"max-forwards": "0"}, ""),
         ("400", {"max-forwards": "256"}, ""),
         ("416", {}, "https://example.jp"),
+        ("416", {"max-forwards": "0"}, "https://example.jp"),
     ],
 )
 def test_what_is_wrong_with_a_request_comes_before_who_sends_it(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from tests.proxy.agent import Agent
-from tests.proxy.callers import again, calls, challenges, credentials, knows, other_key
+from tests.proxy.callers import again, answers, calls, challenges, credentials, knows, other_key
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import DID, World
 
@@ -148,6 +148,28 @@ def test_an_ack_from_elsewhere_is_dropped(world: World) -> None:
     world.carrier.gets("BYE")
     world.carrier.sends("200 BYE")
     phone.gets("200 BYE")
+
+
+def test_an_ack_from_another_port_passes(world: World) -> None:
+    """A NAT has forgotten the phone between its INVITE and the answer. An ACK can't be asked for a password, and
+    without it the carrier hangs up after half a minute."""
+    knows(world)
+    phone = world.stranger
+    answers(phone, phone.sends("INVITE"))
+    phone.gets("100")
+    world.carrier.gets("INVITE")
+    world.carrier.sends("200")
+    phone.gets("200")
+    moves(world, (HOME[0], 40999))
+    phone.sends("ACK")
+    world.carrier.gets("ACK")
+    first = phone.sends("BYE")
+    asked = phone.gets("407")  # anything else still has to show who it is
+    phone.sends("BYE", headers=[credentials(asked, "BYE", first.uri)])
+    world.carrier.gets("BYE")
+    world.carrier.sends("200 BYE")
+    phone.gets("200 BYE")
+    assert world.record().reason == ""
 
 
 def test_after_a_restart_a_user_s_dialog_is_its_own_still(world: World) -> None:

@@ -238,3 +238,173 @@ def test_no_password_is_told(ladder: Ladder) -> None:
     (alert,) = world.alerts
     assert alert.details == {"source": "203.0.113.66"}
     assert "hunter2" not in alert.text
+
+
+# -- many behind one address -----------------------------------------------------------------------------------------
+
+NAT = "203.0.113.66"
+
+
+def neighbour(world: World, name: str, port: int, host: str = NAT) -> Agent:
+    """Another phone behind the stranger's address."""
+    agent = Agent(world, name, Flow(world.listeners[0], host, port), port)
+    world.agents.append(agent)
+    return agent
+
+
+def shows(world: World, phone: Agent, **how: str) -> None:
+    """A phone sends a MESSAGE, is challenged, and shows its password."""
+    phone.sends("MESSAGE")
+    asked = phone.gets("407")
+    phone.sends("MESSAGE", headers=[right(phone, asked, **how)])
+    lets_in(world, phone)
+
+
+def goes_wrong(phone: Agent, number: int = MANY, **how: str) -> list[int]:
+    """A phone with an old password that asks again and again, each time with the challenge that it has just got."""
+    codes = []
+    asked = nonce(phone)
+    for _ in range(number):
+        phone.sends("MESSAGE", headers=[right(phone, asked, **{"password": "old", **how})])
+        got = [text for _, text in phone.inbox]
+        phone.inbox.clear()
+        codes += [text.code for text in got]
+        asked = next((text for text in got if text.code == 407), asked)
+    return codes
+
+
+def test_neighbours_that_have_shown_a_password_go_on(any_world: World) -> None:
+    """A phone with an old password shuts its address out within milliseconds. Who has shown a right one over a flow of
+    its own is asked for it, and let in, as before; who has not, and everybody else, gets 403."""
+    world = guarded(any_world, users=("bob", "eve"))
+    pbx, old, new = world.stranger, neighbour(world, "old", 5062), neighbour(world, "new", 5064)
+    shows(world, pbx, user="eve")
+    asked = nonce(new)
+    assert goes_wrong(old) == [407, 407, 403]
+    world.after(1.1)
+    for _ in range(5):
+        shows(world, pbx, user="eve")
+    new.sends("MESSAGE", headers=[right(new, asked)])
+    assert told(new) == [403]
+    world.after(1.1)
+    new.sends("MESSAGE")
+    assert told(new) == [403]
+
+
+def test_the_one_that_goes_on_can_not_guess(any_world: World) -> None:
+    """Over that flow nobody but who has shown a password is looked at: neither another user, nor his own wrong one,
+    which ends it."""
+    world = guarded(any_world, users=("bob", "eve"))
+    eve, old = world.stranger, neighbour(world, "old", 5062)
+    shows(world, eve, user="eve")
+    asked = nonce(eve)
+    goes_wrong(old)
+    world.after(1.1)
+    eve.sends("MESSAGE", headers=[right(eve, asked, user="bob")])
+    assert told(eve) == [403], "right, but nobody has looked"
+    shows(world, eve, user="eve")
+    world.after(1.1)
+    eve.sends("MESSAGE", headers=[right(eve, asked, user="eve", password="guess")])
+    assert told(eve) == [403]
+    world.after(1.1)
+    eve.sends("MESSAGE", headers=[right(eve, asked, user="eve")])
+    assert told(eve) == [403], "one wrong answer, and it is shut out like all others"
+
+
+@pytest.mark.parametrize("user", ["eve", "bob", "nobody"])
+def test_an_attacker_behind_the_same_nat(any_world: World, user: str) -> None:
+    """He knows the PBX's user, and guesses for ten minutes over a flow of his own: so often as the throttle says and no
+    more, every answer the same; and the PBX's calls go all the while."""
+    world = guarded(any_world, users=("bob", "eve"))
+    pbx, thief = world.stranger, neighbour(world, "thief", 5066)
+    shows(world, pbx, user="eve")
+    looked_at = 0
+    for turn in range(20):
+        thief.sends("MESSAGE")
+        got = [text for _, text in thief.inbox]
+        thief.inbox.clear()
+        asked = got[0] if got and got[0].code == 407 else None
+        before = world.rejected("wrong credentials")
+        for n in range(10):
+            if asked is not None:
+                thief.sends("MESSAGE", headers=[right(thief, asked, user=user, password=f"{turn}-{n}")])
+        assert set(told(thief)) <= {403, 407}
+        looked_at += int(world.rejected("wrong credentials") - before)
+        world.after(15.0)
+        shows(world, pbx, user="eve")
+        world.after(15.0)
+    assert 0 < looked_at <= 10 * MANY
+
+
+def test_a_password_found_while_shut_out_is_not_told(any_world: World) -> None:
+    """The right one gets what every wrong one gets: 403, once a second, unread."""
+    world = guarded(any_world)
+    thief = world.stranger
+    asked = nonce(thief)
+    guesses(thief, asked)
+    told(thief)
+    answers = []
+    for password in ("zanzibar", "guess", "zanzibar", "guess"):
+        world.after(1.1)
+        thief.sends("MESSAGE", headers=[right(thief, asked, password=password)])
+        (answer,) = [text for _, text in thief.inbox]
+        thief.inbox.clear()
+        answers.append((answer.code, [name for name, _ in answer.headers]))
+    assert answers == [answers[0]] * 4
+    assert answers[0][0] == 403
+
+
+def test_a_phone_with_an_old_password_shuts_its_address_out_once(any_world: World) -> None:
+    """It goes on for minutes, with every challenge that it gets. From the second time on it is looked at so seldom that
+    those behind the same address who have not been here yet get their turn."""
+    world = guarded(any_world, users=("bob", "eve"))
+    old, new = world.stranger, neighbour(world, "new", 5064)
+    assert goes_wrong(old) == [407, 407, 403]
+    world.after(60.0)
+    blocks = [alert for alert in world.alerts if alert.rule == "auth-throttle" and not alert.resolved]
+    for _ in range(30):
+        for _ in range(5):
+            goes_wrong(old, 3)
+        world.after(2.0)
+    shows(world, new, user="eve")
+    assert [a for a in world.alerts if a.rule == "auth-throttle" and not a.resolved] == blocks
+    world.after(10.0)
+    shows(world, old, user="bob")
+    world.after(0.1)
+    shows(world, old, user="bob")
+
+
+def test_a_copy_of_a_request_is_no_second_guess(any_world: World) -> None:
+    """Its 407 was lost: UDP sends it again, with the same branch (RFC 3261 §17.1.2.2)."""
+    world = guarded(any_world)
+    phone = world.stranger
+    asked = nonce(phone)
+    data = phone.sends("MESSAGE", headers=[right(phone, asked, password="old")], lost=True).data
+    for _ in range(3 * MANY):
+        phone.transmits(data)
+    assert told(phone) == [407] * 3 * MANY
+    guesses(phone, asked, MANY - 1)
+    assert told(phone)[-1] == 403
+
+
+def test_the_alert_is_up_as_long_as_anybody_is_shut_out(any_world: World) -> None:
+    world = guarded(any_world)
+    one, other = world.stranger, neighbour(world, "other", 5060, "203.0.113.77")
+
+    def resolved() -> list[bool]:
+        return [alert.resolved for alert in world.alerts if alert.rule == "auth-throttle"]
+
+    guesses(one, nonce(one))
+    world.after(40.0)
+    assert resolved() == [False]
+    guesses(other, nonce(other))
+    assert resolved() == [False, False], "each address is told"
+    world.after(59.9)
+    assert resolved() == [False, False]
+    world.after(0.2)
+    assert resolved() == [False, False, True]
+    told(one), told(other)
+    world.after(10.0)
+    guesses(one, nonce(one))
+    world.after(4.0)
+    told(one)

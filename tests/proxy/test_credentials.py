@@ -668,6 +668,68 @@ def test_the_next_gateway_has_its_own_challenge(ladder: Ladder) -> None:
     assert world.record().attempts == 2
 
 
+def test_a_prack_names_the_invite_of_the_gateway_that_it_goes_to(ladder: Ladder) -> None:
+    """RFC 3262 §7.2: each gateway knows the call by a number of its own. The PBX acknowledges what the first one has
+    said when the second has rung already."""
+    world = ladder(account=ACCOUNT, gateways=2)
+    one, two = world.gateways
+    challenged(world)
+    one.sends("183", tag="one", headers=["Require: 100rel", "RSeq: 7"])
+    world.pbx.gets("183")
+    one.sends("503 INVITE")
+    one.gets("ACK")
+    assert two.gets("INVITE").cseq == 2
+    two.sends("407", headers=[challenge("of two")])
+    two.gets("ACK")
+    assert two.gets("INVITE").cseq == 3
+    two.sends("183", tag="two", headers=["Require: 100rel", "RSeq: 9"])
+    world.pbx.gets("183")
+    world.pbx.sends("PRACK", tag="one", headers=["RAck: 7 1 INVITE"])
+    late = one.gets("PRACK")
+    assert (late.cseq, late.get("rack")) == (4, "7 2 INVITE")
+    one.sends("481 PRACK")
+    world.pbx.gets("481 PRACK")
+    world.pbx.sends("PRACK", tag="two", headers=["RAck: 9 1 INVITE"])
+    prack = two.gets("PRACK")
+    assert prack.cseq > 3
+    assert prack.get("rack") == "9 3 INVITE"
+    two.sends("200 PRACK")
+    world.pbx.gets("200 PRACK")
+    two.sends("200 INVITE", tag="two")
+    world.pbx.gets("200 INVITE")
+    world.pbx.sends("ACK")
+    assert two.gets("ACK").cseq == 3
+    world.pbx.sends("BYE")
+    two.gets("BYE")
+    two.sends("200 BYE")
+    world.pbx.gets("200 BYE")
+
+
+def test_a_prack_to_the_first_gateway_while_the_second_is_not_challenged_yet(ladder: Ladder) -> None:
+    """The INVITE that left last is not the one that was answered."""
+    world = ladder(account=ACCOUNT, gateways=2)
+    one, two = world.gateways
+    world.pbx.sends("INVITE")
+    world.pbx.gets("100")
+    one.gets("INVITE")
+    one.sends("183", tag="one", headers=["Require: 100rel", "RSeq: 7"])
+    world.pbx.gets("183")
+    one.sends("503 INVITE")
+    one.gets("ACK")
+    two.gets("INVITE")
+    two.sends("407", headers=[challenge("of two")])
+    two.gets("ACK")
+    assert two.gets("INVITE").cseq == 2
+    world.pbx.sends("PRACK", tag="one", headers=["RAck: 7 1 INVITE"])
+    assert one.gets("PRACK").get("rack") == "7 1 INVITE"
+    one.sends("481 PRACK")
+    world.pbx.gets("481 PRACK")
+    two.sends("486 INVITE")
+    two.gets("ACK")
+    world.pbx.gets("486")
+    world.pbx.sends("ACK")
+
+
 def test_a_gateway_that_challenges_and_falls_silent(ladder: Ladder) -> None:
     world = ladder(account=ACCOUNT, gateways=2)
     one, two = world.gateways

@@ -150,6 +150,27 @@ def test_an_ack_after_a_restart(world: World) -> None:
     ends(world, 2 + 1 + JUMP)
 
 
+def test_a_prack_and_an_ack_after_a_restart(world: World) -> None:
+    """The PRACK's own number jumps; the INVITE that it names is the one that left before."""
+    world.pbx.sends("INVITE")
+    world.pbx.gets("100")
+    world.carrier.gets("INVITE")
+    asks_again(world, "INVITE", "n0")
+    world.carrier.sends("183", headers=["Require: 100rel", "RSeq: 7"])
+    world.pbx.gets("183")
+    world.carrier.sends("200 INVITE")
+    world.pbx.gets("200 INVITE")
+    world.restarts()
+    world.pbx.sends("PRACK", headers=["RAck: 7 1 INVITE"])
+    prack = world.carrier.gets("PRACK")
+    assert (prack.cseq, prack.get("rack")) == (2 + 1 + JUMP, "7 2 INVITE")
+    world.carrier.sends("200 PRACK")
+    world.pbx.gets("200 PRACK")
+    world.pbx.sends("ACK")
+    assert world.carrier.gets("ACK").cseq == 2
+    ends(world, 3 + 1 + JUMP)
+
+
 def test_a_call_goes_on_after_a_restart(world: World) -> None:
     """What was challenged before is forgotten: the numbers jump above all that may have been."""
     calls(world)

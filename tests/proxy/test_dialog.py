@@ -139,9 +139,7 @@ def test_a_refused_reinvite_does_not_move_the_target(ladder: Ladder) -> None:
     world.carrier.sends("200 BYE")
 
 
-@pytest.mark.parametrize(
-    "code", ["401", "403", "407", "415", "480", "486", "488", "491", "500", "503", "603"]
-)
+@pytest.mark.parametrize("code", ["401", "403", "407", "415", "480", "486", "488", "491", "500", "603"])
 @pytest.mark.parametrize("sender", ["pbx", "carrier"])
 def test_a_refused_reinvite_keeps_the_call(world: World, code: str, sender: str) -> None:
     """RFC 5057 §5.3: these end the transaction only. What goes up is what came: nothing is tried elsewhere."""
@@ -153,6 +151,28 @@ def test_a_refused_reinvite_keeps_the_call(world: World, code: str, sender: str)
     assert a.gets(f"{code} re-INVITE").to_tag
     a.sends("ACK")
     world.after(300)
+    world.holds(outbound=1)
+    world.hangs_up()
+
+
+@pytest.mark.parametrize("method", ["re-INVITE", "INFO"])
+@pytest.mark.parametrize("sender", ["pbx", "carrier"])
+@pytest.mark.parametrize("passes", [False, True])
+def test_a_503_inside_a_dialog(ladder: Ladder, method: str, sender: str, passes: bool) -> None:
+    """§16.7 step 6: with a 503 that side would send us nothing at all for as long as Retry-After says (§21.5.4), new
+    calls of all keys included. It says nothing about the dialog (RFC 5057 §5.3)."""
+    world = ladder(upstream_503="pass" if passes else "500")
+    world.talks()
+    a, b = both(world, sender)
+    a.sends(method)
+    if method == "re-INVITE":
+        a.gets("100")
+    b.gets(method)
+    b.sends(f"503 {method}", headers=["Retry-After: 300"])
+    a.gets(f"{503 if passes else 500} {method}")
+    if method == "re-INVITE":
+        b.gets("ACK")
+        a.sends("ACK")
     world.holds(outbound=1)
     world.hangs_up()
 
@@ -227,6 +247,22 @@ def test_timer_c_of_a_reinvite(world: World) -> None:
     world.carrier.sends("200 CANCEL")
     refused(world, "487")
     world.holds(outbound=1)
+    world.hangs_up()
+
+
+def test_timer_c_of_a_reinvite_does_not_begin_anew_with_a_100(world: World) -> None:
+    """§16.7 step 2: 101 to 199 only, or who says no more than that holds it up for ever."""
+    world.talks()
+    reinvites(world.pbx, world.carrier)
+    for _ in range(3):
+        world.carrier.sends("100 re-INVITE")
+        world.after(60)
+    world.carrier.gets_nothing()
+    world.carrier.sends("100 re-INVITE")
+    world.after(1.1)
+    world.carrier.gets("CANCEL")
+    world.carrier.sends("200 CANCEL")
+    refused(world, "487")
     world.hangs_up()
 
 

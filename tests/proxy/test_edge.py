@@ -259,8 +259,9 @@ def test_in_the_dialog_critical_privacy_ends_nothing(world: World) -> None:
     world.pbx.gets("200 BYE")
 
 
-def test_a_call_back_of_the_authorities_always_gets_through(world: World) -> None:
+def test_a_call_back_of_the_authorities_always_gets_through(ladder: Ladder) -> None:
     """RFC 7090 §4."""
+    world = ladder(psap_callback=True)
     world.carrier.sends("INVITE", headers=["Priority: psap-callback", "Privacy: user;critical"])
     world.carrier.gets("100")
     world.pbx.gets("INVITE")

@@ -7,6 +7,8 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.text import Text
 
+from callgate.proxy.streams import ACKS_MAX
+
 LARGE = b"v=0\r\n" + b"a=candidate:1 1 UDP 1 192.0.2.1 4000 typ host\r\n" * 40
 
 
@@ -154,3 +156,37 @@ def test_a_re_invite_after_a_restart_keeps_no_token(ladder: Ladder) -> None:
     assert world.used("outbound_cps") == 0
     for agent in world.agents:
         agent.inbox.clear()
+
+
+def test_a_large_ack(ladder: Ladder) -> None:
+    """Its SDP is the answer (RFC 3261 §13.2.1). Where no stream is to be had it goes as a datagram: nobody would ever
+    send it otherwise, each further copy of the 2xx would bring the same."""
+    world = ladder(listens=("TCP",))
+    world.pbx.sends("INVITE", change={"content-type": None}, body=b"")
+    world.pbx.gets("100")
+    world.carrier.gets("INVITE")
+    world.carrier.sends("200")
+    world.pbx.gets("200")
+    world.pbx.sends("ACK", headers=["X-Large: " + "x" * 1300])
+    first = world.carrier.gets("ACK")
+    assert over(first) == "TCP"
+    world.unreachable(first)
+    second = world.carrier.gets("ACK")
+    assert over(second) == "UDP"
+    assert (second.cseq, second.get("x-large")) == (first.cseq, first.get("x-large"))
+    world.unreachable(first)
+    world.carrier.gets_nothing()
+    world.pbx.repeats("ACK")  # for another copy of the 2xx: the carrier is known to take no stream
+    assert over(world.carrier.gets("ACK")) == "UDP"
+    world.hangs_up()
+    world.holds_nothing()
+
+
+def test_large_acks_are_not_kept_for_ever(ladder: Ladder) -> None:
+    world = ladder(listens=("TCP",))
+    world.talks()
+    for _ in range(ACKS_MAX + 10):
+        world.pbx.sends("ACK", headers=["X-Large: " + "x" * 1300])
+        world.carrier.gets("ACK")
+    assert len(world.core.streams._acks) == ACKS_MAX
+    world.hangs_up()

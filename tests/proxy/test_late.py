@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import pytest
 from tests.proxy.agent import Agent
+from tests.proxy.callers import knows
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
+from tests.proxy.phones import phone
 from tests.proxy.text import Text
 
 from callgate.proxy import late
+from callgate.proxy.flow import Flow
 
 T2 = 4.0
 LIFE = 32.0
@@ -410,6 +413,35 @@ def test_a_pbx_that_picks_up_late(ladder: Ladder) -> None:
     world.pbx.gets("BYE")
     world.holds_nothing()
     world.pbx.sends("200 BYE")
+
+
+@pytest.mark.parametrize("later", [0.0, 90.0], ids=["the call is remembered", "forgotten"])
+def test_a_phone_behind_a_nat_that_only_its_password_names(ladder: Ladder, later: float) -> None:
+    """No address of its key's: it is known by where its INVITE went, and by our token in its answer. From elsewhere
+    that counts for nothing."""
+    world = ladder(registered=True)
+    called = phone(world, host="203.0.113.70", nat="192.168.1.7")
+    knows(world, sources=["203.0.113.70"])
+    called.registers()
+    knows(world)
+    assert not world.directory.identify(Flow(called.flow.listener, "203.0.113.70", 5062)).known
+    world.carrier.sends("INVITE")
+    world.carrier.gets("100")
+    called.gets("INVITE")
+    world.after(32.1)
+    called.gets("INVITE", times=6)
+    world.carrier.gets("408")
+    world.carrier.sends("ACK")
+    world.after(later)
+    answer = called.sends("200", lost=True)
+    world.stranger.transmits(answer.data)
+    world.stranger.gets_nothing()
+    called.gets_nothing()
+    called.repeats("200")
+    called.gets("ACK")
+    called.gets("BYE")
+    world.holds_nothing()
+    called.sends("200 BYE")
 
 
 def test_another_fork_picks_up_when_the_call_is_over(ladder: Ladder) -> None:

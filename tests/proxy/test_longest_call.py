@@ -254,3 +254,28 @@ def test_a_failover_goes_on_while_draining(ladder: Ladder) -> None:
     world.gateways[1].gets("ACK")
     world.pbx.gets("486")
     world.pbx.sends("ACK")
+
+
+@pytest.mark.parametrize("early_one", ["PRACK", "UPDATE"])
+def test_the_gates_bye_is_above_what_came_before_the_answer(ladder: Ladder, early_one: str) -> None:
+    """§12.2.1.1: the caller's PRACK has used a number of the dialog too; a BYE with the same one ends nothing."""
+    world = ladder(max_call_seconds=10.0)
+    world.pbx.sends("INVITE")
+    world.pbx.gets("100")
+    world.carrier.gets("INVITE")
+    world.carrier.sends("183", headers=["Require: 100rel", "RSeq: 1"])
+    world.pbx.gets("183")
+    world.pbx.sends(early_one, headers=["RAck: 1 1 INVITE"])
+    early = world.carrier.gets(early_one)
+    world.carrier.sends(f"200 {early_one}")
+    world.pbx.gets(f"200 {early_one}")
+    world.carrier.sends("200 INVITE")
+    world.pbx.gets("200 INVITE")
+    world.pbx.sends("ACK")
+    world.carrier.gets("ACK")
+    world.after(10.1)
+    _, bye = byes(world)
+    assert bye.cseq > early.cseq
+    world.pbx.sends("200 BYE")
+    world.carrier.sends("200 BYE")
+    world.holds_nothing()

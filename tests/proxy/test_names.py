@@ -180,7 +180,7 @@ def test_a_name_beside_an_address(ladder: Ladder) -> None:
     world = ladder(gateways=3)
     first = world.trunk.gateways[0]
     world.located(at(HOSTS[2], priority=5), who=first)
-    assert [g[0].flow.host for g in world.core.trunks.groups(world.trunk, world.now)] == [
+    assert [g[0].flow.host for g in world.core.trunks.groups(world.key, world.now)] == [
         HOSTS[2],
         *HOSTS[1:],
     ]

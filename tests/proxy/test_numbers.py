@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.numbers.support import KCT_NET
 from tests.proxy.ladder import DID, World
 from tests.proxy.text import Text
+
+from callgate.policy.dial import Lists
+from callgate.policy.numberlist import NumberList, Table
 
 
 def is_refused(world: World, code: str, **invite: str) -> Text:
@@ -178,3 +182,36 @@ def test_an_inbound_number_is_not_judged_by_the_outbound_rules(world: World) -> 
     world.pbx.gets("ACK")
     world.carrier.gets("480")
     world.carrier.sends("ACK")
+
+
+def test_a_carrier_prefix_under_kct_net_raises_the_alert_acr_on(any_world: World) -> None:
+    """K3: blocked, never stripped, and somebody is told, once."""
+    any_world.key.dial = KCT_NET
+    for _ in range(2):
+        answer = is_refused(any_world, "403", to="00770312345678")
+        assert answer.get("x-callgate-verdict") == "rule=K-X3"
+    (alert,) = any_world.alerts
+    assert (alert.rule, alert.severity, alert.key) == ("K3", "warning", "acme")
+    assert alert.text.startswith("ACR on")
+    assert dict(alert.details) == {"dialled": "00770312345678"}
+
+
+@pytest.mark.parametrize(
+    ("number", "rule"),
+    [
+        ("0612345678", "N4"),
+        ("+81 (0)3-5555-1234", "N3"),
+        ("1840355551234", "N3"),
+        ("sip:alice", "N2"),
+        ("119", "K-X1+EMG"),
+    ],
+)
+def test_the_lists_of_a_key(any_world: World, number: str, rule: str) -> None:
+    table = [Table(), Table()]
+    for n, entry in enumerate(("0[36]5555XXXX", "03")):
+        table[n].add(entry)
+    lists = Lists("key acme", block=NumberList(table[0]), allow=NumberList(table[1]), default="deny")
+    any_world.key.dial = any_world.key.dial.narrowed([lists])
+    code = {"119": "503", "sip:alice": "484"}.get(number, "403")
+    to = number.removeprefix("sip:").replace(" ", "%20")
+    assert is_refused(any_world, code, to=to).get("x-callgate-verdict") == f"rule={rule}"

@@ -149,6 +149,27 @@ def test_require_passes(world: World) -> None:
     world.pbx.sends("ACK")
 
 
+@pytest.mark.parametrize("sender", ["pbx", "carrier"])
+def test_a_503_to_what_is_no_call(any_world: World, sender: str) -> None:
+    """§16.7 step 6: no 503 goes up, as for calls."""
+    a, b = sides(any_world, sender)
+    a.sends("MESSAGE")
+    b.gets("MESSAGE")
+    b.sends("503 MESSAGE", headers=["Retry-After: 300"])
+    a.gets("500 MESSAGE")
+
+
+@pytest.mark.parametrize("more", [{"max-forwards": "0"}, {}])
+@pytest.mark.parametrize("sender", ["pbx", "carrier"])
+def test_the_scheme_is_looked_at_first(any_world: World, more: dict[str, str], sender: str) -> None:
+    """§16.3: 416 (step 2) before 483 (step 3) and 420 (step 5)."""
+    a, _ = sides(any_world, sender)
+    a.sends("MESSAGE", uri="im:x@example.com", change=more, headers=["Proxy-Require: foo"])
+    a.gets("416 MESSAGE")
+    a.sends("MESSAGE", change={"max-forwards": "0"}, headers=["Proxy-Require: foo"])
+    a.gets("483 MESSAGE")
+
+
 @pytest.mark.parametrize(
     "uri", ["http://example.com/", "mailto:x@example.com", "im:x@example.com", "x-new:1"]
 )

@@ -113,6 +113,45 @@ def test_all_phones_ring_at_once(home: World) -> None:
     hung_up(home, two)
 
 
+def test_a_call_that_another_phone_has_taken_is_not_missed(home: World) -> None:
+    """RFC 3326 §2: the CANCEL says so, also where it had to wait for a sign of life. A caller's own says what he
+    said."""
+    one, two = phone(home, "one"), phone(home, "two", host="192.0.2.71")
+    three = phone(home, "three", host="192.0.2.72")
+    for each in (one, two, three):
+        each.registers()
+    invited(home, one, two, three)
+    two.sends("180")
+    home.carrier.gets("180")
+    one.sends("200")
+    home.carrier.gets("200")
+    assert two.gets("CANCEL").get("reason") == 'SIP;cause=200;text="Call completed elsewhere"'
+    three.sends("180")
+    assert three.gets("CANCEL").get("reason") == 'SIP;cause=200;text="Call completed elsewhere"'
+    for each in (two, three):
+        each.sends("200 CANCEL")
+        each.sends("487 INVITE")
+        each.gets("ACK")
+    home.carrier.sends("ACK")
+    one.gets("ACK")
+    hung_up(home, one)
+    invited(home, one, two, three)
+    two.sends("180")
+    home.carrier.gets("180")
+    one.sends("180")
+    home.carrier.gets("180")
+    home.carrier.sends("CANCEL")
+    home.carrier.gets("200 CANCEL")
+    for each in (one, two):
+        assert not each.gets("CANCEL").has("reason")
+        each.sends("200 CANCEL")
+        each.sends("487 INVITE")
+        each.gets("ACK")
+    home.after(0.1)
+    home.carrier.gets("487")
+    home.carrier.sends("ACK")
+
+
 def test_by_falling_q(home: World) -> None:
     """§16.6: the next q after all of the last one have refused."""
     one, two = phone(home, "one"), phone(home, "two", "192.0.2.71")

@@ -217,3 +217,25 @@ def test_a_route_that_cannot_be_read_is_refused(world: World, fault: str) -> Non
     world.pbx.gets("400 BYE")
     world.holds(outbound=1)
     world.hangs_up()
+
+
+@pytest.mark.parametrize("sender", ["pbx", "carrier"])
+def test_a_call_that_comes_through_the_gate_twice(world: World, sender: str) -> None:
+    """A spiral: out to the carrier and, by a proxy there that is not on the route, back in to another number of ours.
+    Only the values of one passage come off (§16.4; two of the same token after a double Record-Route, RFC 5658), so
+    that the request goes round as the INVITE did, and both passages see the BYE."""
+    world.talks()
+    other = "<sip:127.0.0.1:5060;lr;cg=of-the-other-passage>"
+    a, b = (world.pbx, world.carrier) if sender == "pbx" else (world.carrier, world.pbx)
+    dialog = next(iter(a.legs[a.current].dialogs.values()))
+    (own,) = dialog.routes
+    dialog.routes = [own, own, other]
+    dialog.target = "sip:phone@192.0.2.77"
+    for method in ("INFO", "BYE"):
+        a.sends(method)
+        got = b.gets(method)
+        assert got.all("route") == [other]
+        assert got.uri == "sip:phone@192.0.2.77"
+        b.sends(f"200 {method}")
+        a.gets(f"200 {method}")
+    world.holds_nothing()

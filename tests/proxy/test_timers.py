@@ -371,3 +371,21 @@ def test_a_late_answer_to_a_non_invite_is_dropped(world: World) -> None:
     world.carrier.sends("200 INFO")
     world.pbx.gets_nothing()
     world.hangs_up()
+
+
+def test_a_late_copy_of_the_ack_of_a_failure(world: World) -> None:
+    """§17.2.1: it ends here, after Timer I too: the callee has had the gate's own."""
+    world.pbx.sends("INVITE")
+    world.pbx.gets("100")
+    world.carrier.gets("INVITE")
+    world.carrier.sends("180")
+    world.pbx.gets("180")
+    world.carrier.sends("486")
+    world.carrier.gets("ACK")
+    world.pbx.gets("486")
+    world.pbx.sends("ACK")
+    world.after(5.1)
+    world.pbx.repeats("ACK")
+    world.carrier.gets_nothing()
+    world.pbx.gets_nothing()
+    assert world.rejected("stray ACK") == 1

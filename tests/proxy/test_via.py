@@ -7,6 +7,10 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.text import via_param
 
+from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.forward import reply_flow
+from callgate.sip.message import parse
+
 HOST, PORT = "192.0.2.10", 5070
 
 
@@ -175,3 +179,14 @@ def test_a_response_with_no_via_but_ours_goes_nowhere(world: World) -> None:
     world.carrier.gets("ACK")
     world.pbx.gets("486")
     world.pbx.sends("ACK")
+
+
+@pytest.mark.parametrize(("transport", "port"), [(b"TLS", 5061), (b"TCP", 5060)])
+def test_where_an_answer_goes_without_its_connection(transport: bytes, port: int) -> None:
+    """§18.2.2: to the source, at the port of the Via; the transport's own where that has none."""
+    flow = Flow(Listener(0, transport, "127.0.0.1", port), "192.0.2.10", 40001, connection=7)
+    rest = b"From: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\n\r\n"
+    for written, wanted in ((b"", port), (b":5099", 5099)):
+        via = b"Via: SIP/2.0/%b pbx.example%b;branch=z9hG4bK1\r\n" % (transport, written)
+        request = parse(b"OPTIONS sip:127.0.0.1 SIP/2.0\r\n" + via + rest)
+        assert reply_flow(request, flow).fallback == ("192.0.2.10", wanted)

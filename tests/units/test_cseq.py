@@ -67,11 +67,20 @@ def test_an_invite_is_found_by_the_number_of_either_side() -> None:
     assert shift.of_invite(1) == (2, [b"credentials"])
     assert shift.of_invite(1, 1) == (1, ())
     assert shift.of_invite(2) == (4, ())
-    assert shift.of_invite(7) == (9, ())
+    assert shift.of_invite(7) == (7, ()), "of one that left before this was made"
     for n in range(3, 20):
         shift.note(n, shift.leave(n))
     assert shift.of_invite(19) == (21, ())
     assert len(shift._invites) == INVITES
+
+
+def test_an_invite_of_an_earlier_start_has_the_number_that_it_left_with() -> None:
+    """However far later requests have jumped."""
+    shift = Shift(2, ahead=JUMP)
+    shift.leave(2)
+    shift.again(2)
+    assert shift.of_invite(1) == (3, ())
+    assert Shift(LIMIT).of_invite(1) == (LIMIT - 1, ())
 
 
 def test_the_oldest_numbers_are_forgotten_first() -> None:

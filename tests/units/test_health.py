@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callgate.proxy.health import OPEN_MAX, OPEN_SECONDS, Health, Rules, Standing, retry_after, says_cps_limit
+from callgate.proxy.breaker import OPEN_MAX, OPEN_SECONDS
+from callgate.proxy.health import Health, Rules, Standing, retry_after, says_cps_limit
 from callgate.sip.message import Message, parse
 
 RULES = Rules(interval=30.0, down_after=3, up_after=2, retry_after_max=300.0)
@@ -25,7 +26,7 @@ def fails(health: Health, times: int, now: float = 1000.0) -> None:
 
 def silent(health: Health, times: int) -> None:
     for _ in range(times):
-        health.options_failed("no answer to OPTIONS")
+        health.options_failed("no answer to OPTIONS", 1000.0)
 
 
 # -- OPTIONS ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callgate.proxy.strangers import Allowance
-from callgate.proxy.throttle import SOURCES, Throttle, who
+from callgate.proxy.throttle import PROVEN_SECONDS, SOURCES, USERS, Proven, Throttle, who
 
 SOURCE = "192.0.2.1"
 
@@ -138,3 +138,69 @@ def test_an_allowance_is_bounded(per_second: int) -> None:
     for n in range(3 * Allowance.SOURCES):
         assert allowance.may_answer(f"source {n}", 0.0)
     assert len(allowance._given) <= Allowance.SOURCES
+
+
+# -- who goes on, and who is looked at less often ------------------------------------------------------
+
+
+def test_a_copy_counts_once() -> None:
+    throttle = Throttle()
+    assert not any(throttle.failed(SOURCE, 0.0, 3, 10.0, 60.0, b"bob", 7) for _ in range(20))
+    assert not throttle.failed(SOURCE, 0.0, 3, 10.0, 60.0, b"bob", 8)
+    assert throttle.failed(SOURCE, 0.0, 3, 10.0, 60.0, b"bob", 9)
+
+
+def test_on_probation_he_never_shuts_the_source_out_again() -> None:
+    throttle, blocks = Throttle(), 0
+    for tenth in range(10_000):
+        now = tenth / 10
+        if not throttle.shut_out(SOURCE, now) and throttle.looks_at(SOURCE, b"bob", now, 10, 10.0):
+            blocks += throttle.failed(SOURCE, now, 10, 10.0, 60.0, b"bob", tenth + 1)
+    assert blocks == 1
+    assert throttle.looks_at(SOURCE, b"eve", now, 10, 10.0)
+    assert throttle.looks_at("192.0.2.2", b"bob", now, 10, 10.0), "elsewhere he is nobody"
+    throttle.right(SOURCE, b"bob")
+    assert all(throttle.looks_at(SOURCE, b"bob", now, 10, 10.0) for _ in range(3))
+
+
+def test_the_end_of_the_last_block() -> None:
+    throttle = Throttle()
+    for n in range(3):
+        fails(throttle, 0.0)
+        fails(throttle, n + 5.0, "192.0.2.2")
+    assert throttle.blocked_until(1.0) == 67.0
+    assert throttle.blocked_until(66.9) == 67.0
+    assert throttle.blocked_until(67.0) == 0.0
+
+
+PLACE = ("192.0.2.1", 5060, 0)
+
+
+def test_who_has_shown_a_password() -> None:
+    proven = Proven()
+    proven.right(PLACE, b"bob", 0.0)
+    assert proven.knows(PLACE, b"bob", PROVEN_SECONDS - 0.1)
+    assert proven.knows_anybody(PLACE, 0.0)
+    assert not proven.knows(PLACE, b"bob", PROVEN_SECONDS)
+    assert not proven.knows_anybody(PLACE, PROVEN_SECONDS)
+    assert not proven.knows(PLACE, b"eve", 0.0)
+    for other in (("192.0.2.1", 5061, 0), ("192.0.2.2", 5060, 0), ("192.0.2.1", 5060, 1)):
+        assert not proven.knows(other, b"bob", 0.0)
+        assert not proven.knows_anybody(other, 0.0)
+    proven.wrong(PLACE, b"eve")
+    assert proven.knows(PLACE, b"bob", 0.0)
+    proven.wrong(PLACE, b"bob")
+    assert not proven.knows_anybody(PLACE, 0.0)
+    assert not proven._users
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    throttle, proven = Throttle(), Proven()
+    for n in range(3 * SOURCES):
+        proven.right((str(n), 1, 0), b"bob", 0.0)
+        throttle.failed(f"s{n}", 0.0, 1, 10.0, 60.0, str(n).encode())
+    for n in range(3 * USERS):
+        proven.right(PLACE, str(n).encode(), 0.0)
+    assert len(proven._users) <= SOURCES
+    assert len(proven._users[PLACE]) <= USERS
+    assert len(throttle._probation) <= SOURCES

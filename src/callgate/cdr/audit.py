@@ -10,6 +10,7 @@ import getpass
 import json
 import os
 import sqlite3
+from collections.abc import Generator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,12 +59,19 @@ class Audit:
                 (at, who or _process(), what, target, _json(before), _json(after)),
             )
 
-    def lines(self) -> list[tuple[Any, ...]]:
-        """Everything, oldest first: (id, at, who, what, target, before, after)."""
-        return list(self._db.execute("SELECT * FROM audit ORDER BY id"))
-
     def close(self) -> None:
         self._db.close()
+
+
+def read_lines(state_dir: Path) -> Generator[tuple[Any, ...], None, None]:
+    """Every line of a gate's audit log, running or not, oldest first: (id, at, who, what, target, before, after).
+    Raises FileNotFoundError where there is none, sqlite3.Error where it can't be read."""
+    path = state_dir / FILE
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}")
+    # Not as read-only: the reader of a log in WAL mode takes part in its bookkeeping.
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=2.0)) as db:
+        yield from db.execute("SELECT id, at, who, what, target, before, after FROM audit ORDER BY id")
 
 
 def _process() -> str:

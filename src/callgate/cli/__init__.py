@@ -18,15 +18,12 @@ import callgate
 if TYPE_CHECKING:
     from callgate.config import Config
 
-COMMANDS = ("run", "check", "dial", "demo")
+COMMANDS = ("run", "check", "dial", "demo", "status", "reload", "calls", "keys", "audit")
 """Each is a module of this package with a `register(app)`."""
 
 NOT_YET: dict[str, int | None] = {
-    "calls": 4,
-    "keys": 4,
     "explain": 4,
     "events": 5,
-    "audit": 5,
     "outbox": 5,
     "cdr": 5,
     "erase": 5,
@@ -108,4 +105,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that can't show a character must not end the program
             stream.reconfigure(errors="backslashreplace")
-    build(sys.argv[1:])(prog_name="callgate")
+    try:
+        build(sys.argv[1:])(prog_name="callgate")
+    except ValueError as error:
+        # A data file of the program that is damaged is found when the room that reads it is imported.
+        if type(error).__name__ != "PlanError":
+            raise
+        print(f"callgate: {error}: install CallGate anew", file=sys.stderr)
+        sys.exit(1)

@@ -9,7 +9,8 @@ from typing import Any
 import typer
 
 from callgate.cli import ConfigPath, load_or_exit
-from callgate.config import Config, Key, SipPeer, certificates, effective_limits
+from callgate.config import Config, Key, SipPeer, certificates, effective_limits, mode_of
+from callgate.policy.dial import Lists
 from callgate.policy.profile import NESTED, NOT_ENFORCED, RULE, Limits, NumberRules, Profile
 from callgate.sip.certificate import names_of, proves
 
@@ -111,8 +112,23 @@ def _number_lines(rules: NumberRules) -> Iterator[str]:
             by_rule.setdefault(rule, []).append(name)
         for rule, names in by_rule.items():
             yield f"  {verdict}   {rule}: {', '.join(names)}"
+    for verdict, lists in (("blocked", rules.lists.block), ("allowed", rules.lists.allow)):
+        for found, rule in lists:
+            yield f"  {verdict}   {rule}: {len(found):,} entries of its list"
     rest = {"allow": "allowed", "block": "blocked"}[rules.default]
     yield f"  {rest}   {rules.default_rule + ': ' if rules.default_rule else ''}every other number"
+
+
+def _list_lines(lists: Lists | None) -> Iterator[str]:
+    """The lists of numbers of a trunk or a key."""
+    if lists is None:
+        return
+    for name, found in (("block", lists.block), ("allow", lists.allow), ("trusted", lists.trusted)):
+        if found:
+            yield f"  dial      {name}: {len(found):,} {'entry' if len(found) == 1 else 'entries'}"
+    if lists.default is not None:
+        what = {"allow": "allowed", "deny": "blocked"}[lists.default]
+        yield f"  dial      default {lists.default}: every other number is {what}"
 
 
 def _identity_lines(key: Key) -> Iterator[str]:
@@ -146,10 +162,17 @@ def report(config: Config) -> Iterator[str]:
         if trunk.numbering == "any":
             yield "  numbering any: every Request-URI goes, emergency numbers are judged all the same"
         yield from _number_lines(profile.numbers)
+        yield from _list_lines(config.lists.get(("trunks", name)))
+        if profile.pending:
+            yield "  not enforced yet:"
+        for rule, text in profile.pending.items():
+            yield f"    {rule}: {text}"
     for name, key in config.keys.items():
         profile = config.profiles[key.trunk]
         yield ""
         yield f"key {name} (trunk {key.trunk}, contract {profile.name})"
+        if mode_of(config, key) == "shadow":
+            yield "  mode      shadow: what is over a limit passes, and is logged and counted"
         yield f"  sources   {', '.join(map(str, key.sources)) or 'none'}"
         yield from _identity_lines(key)
         yield f"  pbx       {_pbx(config, key)}"
@@ -158,6 +181,7 @@ def report(config: Config) -> Iterator[str]:
             ", …" if len(key.numbers) > 5 else ""
         )
         yield f"  numbers   {shown or 'none'}" + (f" ({count} numbers)" if count > 1 else "")
+        yield from _list_lines(config.lists.get(("keys", name)))
         yield from _limit_lines(effective_limits(config, name), profile)
     found = list(warnings(config))
     if found:
@@ -217,8 +241,23 @@ def _key_warnings(config: Config, name: str, key: Key) -> Iterator[str]:
             yield f"key {name}: the source {net} is everybody: whoever reaches the gate may call at your cost"
     if key.pbx is not None and not key.numbers:
         yield f"key {name}: no `numbers`, so every inbound call is refused with 404"
+    if mode_of(config, key) == "shadow":
+        yield f"key {name}: mode shadow keeps to no limit; the carrier may suspend the account"
     yield from _media_warning(config, name, key)
+    yield from _lists_warning(config, f"key {name}", ("keys", name), config.profiles[key.trunk])
     yield from _above_contract(name, effective_limits(config, name), config.profiles[key.trunk])
+
+
+def _lists_warning(config: Config, who: str, place: tuple[str, str], profile: Profile) -> Iterator[str]:
+    lists = config.lists.get(place)
+    rule = profile.numbers.default_rule
+    if lists is None or profile.numbers.default != "block":
+        return
+    if lists.allow or lists.default == "allow":
+        yield (
+            f"{who}: `dial` allows numbers that the contract's list does not hold ({rule or profile.name}); "
+            "be sure that the carrier carries them"
+        )
 
 
 def _missing_tcp(config: Config) -> Iterator[str]:
@@ -254,6 +293,8 @@ def warnings(config: Config) -> Iterator[str]:
     if config.ops is None:
         yield "`ops` is null: no /metrics, /healthz and /readyz"
     yield from tls_warnings(config)
+    for name in config.trunks:
+        yield from _lists_warning(config, f"trunk {name}", ("trunks", name), config.profiles[name])
     for name, key in config.keys.items():
         yield from _key_warnings(config, name, key)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
 
-from callgate.config import Config, ConfigError, load_config
+from callgate.cli import words
+from callgate.config import Config, ConfigError, dial_rules, load_config
 from callgate.numbers import Number, read_dialled
 from callgate.policy.dial import DialRules, DialVerdict
 
@@ -41,13 +43,28 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option("--key", help="Whose contract, where there are several.")
         ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="One JSON object per number.")] = False,
+        why: Annotated[
+            bool, typer.Option("--why", help="Say it in words, several lines per number.")
+        ] = False,
+        lang: Annotated[
+            str | None, typer.Option("--lang", help="Of --why: en or ja; else that of the locale.")
+        ] = None,
     ) -> None:
         """What would happen to this dialled string, and why."""
-        raise typer.Exit(dial_command(config, key, as_json, numbers))
+        if lang not in (None, "en", "ja"):
+            print(f"--lang: there is en and ja, not {lang}", file=sys.stderr)
+            raise typer.Exit(2)
+        render = json_line if as_json else readable_line
+        if why:
+            render = partial(json_why if as_json else readable_why, lang=words.language(lang))
+        raise typer.Exit(dial_command(config, key, render, numbers))
 
 
-def dial_command(config: Path, key: str | None, as_json: bool, numbers: Iterable[str]) -> int:
-    """Judge each number, print one line per number. The exit code is 2 where no contract can be told."""
+Render = Callable[[Number, DialVerdict], str]
+
+
+def dial_command(config: Path, key: str | None, render: Render, numbers: Iterable[str]) -> int:
+    """Judge each number, print what `render` makes of it. The exit code is 2 where no contract can be told."""
     try:
         rules = rules_of(load_config(config), key)
     except ConfigError as error:
@@ -57,7 +74,6 @@ def dial_command(config: Path, key: str | None, as_json: bool, numbers: Iterable
     except Ambiguous as error:
         print(error, file=sys.stderr)
         return 2
-    render = json_line if as_json else readable_line
     try:
         for batch in batches(numbers):
             sys.stdout.write(
@@ -79,11 +95,17 @@ def rules_of(config: Config, key: str | None) -> DialRules:
     if key is not None and key not in config.keys:
         raise Ambiguous(f"--key: there is no key {key}; there is {known}")
     names = [key] if key is not None else list(config.keys)
-    trunks = dict.fromkeys(config.keys[name].trunk for name in names)
-    found = [(config.profiles[trunk].numbers, config.trunks[trunk].numbering) for trunk in trunks]
+    found = [_rules(config, name) for name in names]
     if any(one != found[0] for one in found):
         raise Ambiguous(f"--key: the keys stand under different number rules; say which one: {known}")
-    return DialRules(*found[0])
+    return dial_rules(config)[names[0]]
+
+
+def _rules(config: Config, name: str) -> tuple[object, ...]:
+    """What the number rules of a key come from, to tell whether another key has the same."""
+    key = config.keys[name]
+    trunk = config.trunks[key.trunk]
+    return config.profiles[key.trunk].numbers, trunk.numbering, trunk.dial, key.dial
 
 
 def batches(numbers: Iterable[str]) -> Iterator[Iterable[bytes]]:
@@ -112,36 +134,51 @@ def lines(stream: BinaryIO) -> Iterator[list[bytes]]:
 
 def json_line(number: Number, verdict: DialVerdict) -> str:
     """One number as a JSON object on a line of its own."""
-    return (
-        _dump(
-            {
-                "dialled": number.dialled,
-                "canonical": number.canonical or None,
-                "class": number.cls,
-                "verdict": "allowed" if verdict.allowed else "blocked",
-                "rule": verdict.rule or None,
-                "code": verdict.code or None,
-                "carrier_prefix": number.carrier_prefix,
-                "steps": number.steps,
-                "reason": verdict.reason,
-            }
-        )
-        + "\n"
-    )
+    return _dump(_fields(number, verdict)) + "\n"
+
+
+def json_why(number: Number, verdict: DialVerdict, lang: words.Language) -> str:
+    """The same with `why`: each line in words."""
+    return _dump({**_fields(number, verdict), "why": dict(words.why(number, verdict, lang))}) + "\n"
+
+
+def _fields(number: Number, verdict: DialVerdict) -> dict[str, object]:
+    return {
+        "dialled": number.dialled,
+        "canonical": number.canonical or None,
+        "class": number.cls,
+        "verdict": "allowed" if verdict.allowed else "blocked",
+        "rule": verdict.rule or None,
+        "code": verdict.code or None,
+        "carrier_prefix": number.carrier_prefix,
+        "steps": number.steps,
+        "reason": verdict.reason,
+    }
 
 
 _dump = json.JSONEncoder(check_circular=False).encode
 
 
+def _shown(dialled: str) -> str:
+    """A dialled string with nothing in it that a terminal would obey."""
+    shown = dialled if len(dialled) <= SHOWN else f"{dialled[:SHOWN]}..."
+    if shown.isprintable():
+        return shown
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in shown)
+
+
 def readable_line(number: Number, verdict: DialVerdict) -> str:
-    """One number as a line for a person: nothing in it that a terminal would obey."""
-    shown = number.dialled if len(number.dialled) <= SHOWN else f"{number.dialled[:SHOWN]}..."
-    if not shown.isprintable():
-        shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in shown)
+    """One number as a line for a person."""
     if verdict.allowed:
-        words = f"allowed{f' by {verdict.rule}' if verdict.rule else ''}"
+        said = f"allowed{f' by {verdict.rule}' if verdict.rule else ''}"
     else:
-        words = f"blocked by {verdict.rule}, {verdict.code}"
+        said = f"blocked by {verdict.rule}, {verdict.code}"
     canonical = f" = {number.canonical}" if number.canonical and number.canonical != number.dialled else ""
     steps = f" [{'; '.join(number.steps)}]" if number.steps else ""
-    return f"{shown}{canonical}: {words}: {verdict.reason} ({number.cls}){steps}\n"
+    return f"{_shown(number.dialled)}{_shown(canonical)}: {said}: {verdict.reason} ({number.cls}){steps}\n"
+
+
+def readable_why(number: Number, verdict: DialVerdict, lang: words.Language) -> str:
+    """One number in several lines of words."""
+    lines = [f"  {label}: {_shown(text)}\n" for label, text in words.why(number, verdict, lang)]
+    return f"{_shown(number.dialled)}\n{''.join(lines)}"

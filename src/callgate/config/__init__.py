@@ -1,7 +1,7 @@
 """The config: its schema, reading it, and every fault in it with a line and a remedy."""
 
 from callgate.config.faults import ConfigError, Fault
-from callgate.config.load import effective_limits, load_config
+from callgate.config.load import dial_rules, effective_limits, load_config, mode_of, state_dir_of
 from callgate.config.profiles import load_profile
 from callgate.config.schema import Config, Key, KeyNumber, Listener, Log, Trunk
 from callgate.config.values import HostPort, IPNetwork, ListenUri, Numbers, SipPeer
@@ -20,7 +20,10 @@ __all__ = [
     "Numbers",
     "SipPeer",
     "Trunk",
+    "dial_rules",
     "effective_limits",
     "load_config",
     "load_profile",
+    "mode_of",
+    "state_dir_of",
 ]

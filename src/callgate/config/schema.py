@@ -26,6 +26,7 @@ from callgate.config.values import (
     Advertise,
     Aor,
     Count,
+    Entry,
     FilePath,
     Host,
     HostPort,
@@ -45,6 +46,8 @@ from callgate.config.values import (
     SomeSeconds,
     Text,
 )
+from callgate.policy.dial import Lists
+from callgate.policy.numberlist import Table
 from callgate.policy.profile import LIMIT_FIELDS, Profile
 
 Algorithm = Literal["SHA-256", "SHA-512-256", "MD5"]
@@ -247,6 +250,15 @@ class Limits(Section):
         return {name: getattr(self, name) for name in LIMIT_FIELDS if name in self.model_fields_set}
 
 
+class Dial(Section):
+    """Lists of numbers that may be dialled or not; `default` is for what none of them names."""
+
+    block: tuple[Entry, ...] = _list()
+    allow: tuple[Entry, ...] = _list()
+    trusted: tuple[Entry, ...] = _list()
+    default: Literal["allow", "deny"] | None = None
+
+
 class Trunk(Section):
     """One carrier contract: where its calls go, and what it asks."""
 
@@ -254,6 +266,7 @@ class Trunk(Section):
     sources: tuple[Network, ...] = _list()
     profile: Text = "standard"
     numbering: Literal["japan", "any"] = "japan"
+    dial: Dial = _section(Dial)
     emergency_route: Peer | None = None
     credentials: Credentials | None = None
     register_: Register | None = Field(default=None, alias="register")
@@ -262,6 +275,7 @@ class Trunk(Section):
     try_seconds: Annotated[float, Field(gt=0, le=32, allow_inf_nan=False)] = 4
     retry_after_max: Seconds = 300
     upstream_503: Literal["500", "pass"] = "500"
+    psap_callback: bool = False
     limits: Limits = _section(Limits)
 
 
@@ -322,8 +336,9 @@ class Key(Section):
     caller_ids: tuple[Number, ...] | None = None
     trusted: bool = True
     trunk: TrunkName = ""
+    dial: Dial = _section(Dial)
     recorders: tuple[Network, ...] = _list()
-    mode: Mode = "enforce"
+    mode: Mode | None = None
     limits: Limits = _section(Limits)
 
 
@@ -358,6 +373,8 @@ class Config(Section):
 
     _path: Path = PrivateAttr(default=Path())
     _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
+    _lists: dict[tuple[str, str], Lists] = PrivateAttr(default_factory=dict)
+    _list_files: dict[Path, Table] = PrivateAttr(default_factory=dict)
 
     @field_validator("database")
     @classmethod
@@ -383,3 +400,13 @@ class Config(Section):
     def profiles(self) -> Mapping[str, Profile]:
         """Trunk → its contract."""
         return self._profiles
+
+    @property
+    def lists(self) -> Mapping[tuple[str, str], Lists]:
+        """("trunks", name) or ("keys", name) → the lists of numbers of its `dial`; only where there are some."""
+        return self._lists
+
+    @property
+    def list_files(self) -> Mapping[Path, Table]:
+        """The files of the lists, and what is in each."""
+        return self._list_files

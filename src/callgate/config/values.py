@@ -347,6 +347,11 @@ def parse_id(value: object) -> str:
     return text
 
 
+def parse_entry(value: object) -> str:
+    """An entry of a list of numbers, as it is written; what it means is seen to where the list is made."""
+    return as_text(value, "+4479")
+
+
 ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 MAX_SECRET_BYTES = 65536
 
@@ -432,6 +437,8 @@ Network = Annotated[IPNetwork, _or_made(parse_network, ipaddress.IPv4Network, ip
 Number = Annotated[Numbers, _or_made(Numbers.parse, Numbers)]
 Id = Annotated[str, PlainValidator(parse_id)]
 Text = Annotated[str, Field(min_length=1)]
+Entry = Annotated[str, PlainValidator(parse_entry)]
+"""An entry of a list of numbers."""
 OneLine = Annotated[Text, AfterValidator(_one_line)]
 """Text that goes into a header."""
 Count = Annotated[int, Field(ge=0, le=1_000_000)]

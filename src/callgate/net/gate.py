@@ -7,6 +7,7 @@ import contextlib
 import gc
 import secrets
 import time
+from collections.abc import Container
 from time import monotonic
 
 from callgate.config import Config, SipPeer
@@ -21,16 +22,31 @@ from callgate.net.records import RecordLog
 from callgate.net.registrations import Registrations
 from callgate.net.shield import Shield
 from callgate.net.streams import Entry, Limits, StreamListener
+from callgate.net.suspensions import Suspensions
 from callgate.net.tls import Contexts
+from callgate.net.trail import Trail
 from callgate.net.troubles import Troubles
 from callgate.net.udp import UdpSocket
 from callgate.net.wiring import names_of, ways_of
 from callgate.policy.claim import Claim
-from callgate.proxy.commands import Alert, Hangup, Keep, Note, Record, Release, Renew, Resolve, Send, Withdraw
+from callgate.proxy.adopt import adopt
+from callgate.proxy.commands import (
+    Alert,
+    Hangup,
+    Keep,
+    Note,
+    Record,
+    Release,
+    Renew,
+    Resolve,
+    Send,
+    Suspended,
+    Withdraw,
+)
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.meters import Meters
-from callgate.proxy.peers import Directory
+from callgate.proxy.peers import Directory, Key
 from callgate.proxy.places import Place
 from callgate.proxy.token import Signer
 from callgate.store.memory import MemoryStore
@@ -56,10 +72,10 @@ class Gate:
         meters: Meters,
         log: Log,
         contexts: Contexts | None = None,
+        trail: Trail | None = None,
     ) -> None:
         started = monotonic()
         self.config = config
-        self.directory = directory
         self.log = log
         self.meters = meters
         self.core = Core(directory, Signer(secret), meters, secrets.randbits(62), started)
@@ -67,8 +83,10 @@ class Gate:
         self.gauges = Gauges(directory, meters, self.store, self.core)
         self.records = RecordLog(log, meters)
         self._registrations: Registrations | None = None
-        self._named = names_of(config, directory)
-        self._peer_of = {who: peer for peer, those in self._named.items() for who in those}
+        self.suspensions: Suspensions | None = None
+        if config.state_dir is not None and trail is not None:
+            self.suspensions = Suspensions(config.state_dir, trail, self._suspensions_not_kept)
+        self._name(config)
         self._names: Names | None = None
         strangers = config.strangers
         each, together = strangers.messages_per_second, strangers.messages_in_all
@@ -92,6 +110,15 @@ class Gate:
         self._ended = False
         self._failed = 0
 
+    @property
+    def directory(self) -> Directory:
+        return self.core.directory
+
+    def _name(self, config: Config) -> None:
+        """Who is looked up."""
+        self._named = names_of(config, self.core.directory)
+        self._peer_of = {who: peer for peer, those in self._named.items() for who in those}
+
     # -- life ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -108,6 +135,8 @@ class Gate:
             self.close()
             raise
         self.set_clock()
+        if self.suspensions is not None:
+            self.core.suspensions.restore(self.suspensions.load(), monotonic())
         self._take_up_registrations()
         for bound in self._sockets:
             bound.start(self._loop)
@@ -125,6 +154,8 @@ class Gate:
         keys = self.directory.keys.values()
         if self.config.state_dir is None or not any(key.registered for key in keys):
             return
+        if self._registrations is not None:
+            return  # before a reload
         loop, now = self._loop, monotonic()
         assert loop is not None
 
@@ -140,6 +171,15 @@ class Gate:
 
     def _not_kept(self, text: str) -> None:
         self.core.alert(Alert("registrations", "warning", "", text), monotonic())
+        self.turn_ends()
+
+    def _suspensions_not_kept(self, fault: str) -> None:
+        text = f"who is suspended may be lost with the process: {fault}"
+        alert = Alert("suspensions", "critical", "", text)
+        if fault:
+            self.core.alerts.stands(alert)
+        else:
+            self.core.alerts.over(alert)
         self.turn_ends()
 
     def _bind(self, listener: Listener, address: tuple[str, int]) -> UdpSocket | StreamListener:
@@ -158,8 +198,6 @@ class Gate:
 
     async def look_up_names(self) -> None:
         """Look up the names of the config, and keep on doing so. Waits for the first answers, but not for long."""
-        if not self._named:
-            return
         dns = self.config.dns
         seconds = dns.timeout_ms / 1000
         servers = [(server.host, server.port or DNS_PORT) for server in dns.servers]
@@ -175,12 +213,39 @@ class Gate:
             places=[f"{p.transport.decode().lower()}:{h}:{p.port}" for p in places for h in p.hosts],
             trouble=trouble or None,
         )
-        for who in self._named[peer]:
+        for who in self._named.get(peer, ()):
             self.core.trunks.located(who, places, trouble, now)
         self.turn_ends()
 
     def _no_look_up(self, error: Exception) -> None:
         self._fault("look-up", error)
+
+    def prepare(self, key: Key) -> None:
+        """Make what is counted of a key that is new, or has changed: before it is adopted."""
+        self.core.counts.prepare_key(key)
+        self.gauges.declare(key)
+
+    def adopt(self, config: Config, directory: Directory, prepared: Container[str]) -> None:
+        """Another config holds from now on, in one step. Calls go on."""
+        now = monotonic()
+        gone = [key for key in self.directory.keys if key not in directory.keys]
+        known = set(self._peer_of)
+        adopt(self.core, directory, now, prepared=prepared)
+        self.config = config
+        for key_id in gone:
+            self.gauges.drop(key_id)
+        for key in directory.keys.values():
+            if key.id in prepared:
+                self.gauges.declare(key)  # how far it is slowed has gone over to it
+        self._name(config)
+        if self._names is not None:
+            self._names.adopt(self._named)
+            for who in self._peer_of.keys() - known:
+                found = self._names.known(self._peer_of[who])
+                if found is not None:
+                    self.core.trunks.located(who, *found, now)
+        self._take_up_registrations()
+        self.turn_ends()
 
     async def close_names(self) -> None:
         """End the look-ups."""
@@ -195,6 +260,8 @@ class Gate:
         self._sockets.clear()
         if self._registrations is not None:
             self._registrations.close()
+        if self.suspensions is not None:
+            self.suspensions.close()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -358,8 +425,11 @@ class Gate:
             case Keep():
                 if self._registrations is not None:
                     self._registrations.keep(command.key, command.user, command.rows)
+            case Suspended():
+                if self.suspensions is not None:
+                    self.suspensions.keep(command)
             case Resolve():
-                if self._names is not None:
+                if self._names is not None and command.who in self._peer_of:
                     self._names.hurry(self._peer_of[command.who])
             case Hangup():
                 bound = self._sockets[command.flow.listener.index]

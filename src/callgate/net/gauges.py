@@ -6,7 +6,7 @@ from callgate.policy.claim import Members, Window
 from callgate.policy.congestion import Congestion
 from callgate.policy.ledger import Store
 from callgate.proxy.core import Core
-from callgate.proxy.meters import Meters
+from callgate.proxy.meters import ABSENT, Meters
 from callgate.proxy.peers import Directory, Key
 
 # The last part of a limit's name in the store → its gauges.
@@ -34,16 +34,29 @@ class Gauges:
         self._retransmissions = meters.series("retransmissions_total")
         self._levels: dict[str, tuple[Congestion, int]] = {}
         for key in directory.keys.values():
-            self._declare(key)
+            self.declare(key)
 
-    def _declare(self, key: Key) -> None:
-        self._levels[key.id] = key.congestion, self._meters.series("congestion_level", key.id)
+    def declare(self, key: Key) -> None:
+        """Show the limits of a key, new or changed; hide those that it has no more."""
+        meters = self._meters
+        self._levels[key.id] = key.congestion, meters.series("congestion_level", key.id)
         limits = self._limits[key.id] = []
-        for part in {part.name: part for part in (*key.outbound, *key.inbound)}.values():
+        parts = {part.name.rpartition("/")[2]: part for part in (*key.outbound, *key.inbound)}
+        for name, (used, limit) in GAUGES.items():
+            part = parts.get(name)
             if isinstance(part, Window | Members) and part.limit is not None:
-                used, limit = GAUGES[part.name.rpartition("/")[2]]
-                limits.append((part.name, self._meters.series(used, key.id)))
-                self._meters.set(limit, key.id, value=float(part.limit))
+                limits.append((part.name, meters.series(used, key.id)))
+                meters.set(limit, key.id, value=float(part.limit))
+            elif meters.has(limit, key.id):
+                meters.set(used, key.id, value=ABSENT)
+                meters.set(limit, key.id, value=ABSENT)
+        self._busy.add(key.id)
+
+    def drop(self, key_id: str) -> None:
+        """A key that is gone is shown no more."""
+        self._limits.pop(key_id, None)
+        self._levels.pop(key_id, None)
+        self._busy.discard(key_id)
 
     def touched(self, key_id: str) -> None:
         self._busy.add(key_id)
@@ -63,6 +76,9 @@ class Gauges:
                 used = self._store.used(name, now)
                 values[place] = float(used)
                 quiet = quiet and not used
+            if key_id not in self._levels:  # a call of a key that is gone
+                self._busy.discard(key_id)
+                continue
             congestion, place = self._levels[key_id]
             level = congestion.level(now) if congestion.raised else 0
             values[place] = float(level)

@@ -136,29 +136,55 @@ class Names:
         changed: OnChange,
         unexpected: Callable[[Exception], None],
     ) -> None:
-        self._names = [Name(peer, stale_seconds) for peer in dict.fromkeys(peers)]
+        self._stale = stale_seconds
+        self._names = {peer: Name(peer, stale_seconds) for peer in peers}
         self._locator = locator
         self._changed = changed
         self._unexpected = unexpected
         self._free = asyncio.Semaphore(AT_ONCE)
-        self._waits = {name.peer: _Wait() for name in self._names}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._waits = {peer: _Wait() for peer in self._names}
+        self._tasks: dict[SipPeer, asyncio.Task[None]] = {}
         self._unasked = len(self._names)
         self._all_asked = asyncio.Event()
 
     async def start(self, within: float) -> None:
         """Look up every name; wait for the first answers, `within` seconds at most."""
-        self._tasks = [asyncio.create_task(self._keep(name), name="names") for name in self._names]
+        for name in self._names.values():
+            self._begin(name)
         if self._tasks:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within):
                     await self._all_asked.wait()
 
     async def close(self) -> None:
-        for task in self._tasks:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
+
+    def adopt(self, peers: Iterable[SipPeer]) -> None:
+        """These are the names of the config from now on: new ones are looked up at once, others no more."""
+        wanted = dict.fromkeys(peers)
+        for peer in [peer for peer in self._names if peer not in wanted]:
+            task = self._tasks.pop(peer, None)
+            if task is not None:
+                task.cancel()
+            del self._names[peer], self._waits[peer]
+        for peer in wanted:
+            if peer not in self._names:
+                self._names[peer] = Name(peer, self._stale)
+                self._waits[peer] = _Wait()
+                self._unasked += 1
+                self._begin(self._names[peer])
+
+    def known(self, peer: SipPeer) -> tuple[tuple[Place, ...], str] | None:
+        """The places of a name and what is wrong with it; None before its first answer."""
+        name = self._names.get(peer)
+        return (name.places, name.trouble) if name is not None and name.again else None
+
+    def _begin(self, name: Name) -> None:
+        self._tasks[name.peer] = asyncio.create_task(self._keep(name), name="names")
 
     def hurry(self, peer: SipPeer) -> None:
         """Who is there does not answer: look the name up soon."""

@@ -17,11 +17,17 @@ ADVICE = {
     "N1": "list the number under a key's `numbers`",
     "dns": "look at the name's records and at the name servers (`dns.servers`, or /etc/resolv.conf)",
     "trunk-down": "ask the carrier, or see whether its addresses can be reached from here",
+    "trunk-refuses": "see what numbers this key dials, and whether the carrier has shut it out",
     "K11": "the carrier takes fewer calls than the contract says: ask it, or lower `outbound_cps`",
+    "record-route": "it has to copy Record-Route into its 2xx; until then its calls end for the gate by `probe` "
+    "or `max_call_seconds`",
     "trunk-credentials": "compare `credentials` of the trunk with what the carrier gave you",
     "trunk-register": "compare `register` and `credentials` of the trunk with what the carrier gave you",
     "register": "look at the phone's settings: its domain, its user, how long it wants to be registered",
     "registrations": "see to the disk and the rights of `state_dir`; it is tried again every few seconds",
+    "K3": "turn ACR and LCR (automatic carrier choice) off in the PBX: calls must be dialled without 00XY",
+    "V9": "`callgate keys resume KEY` ends it before its time",
+    "suspensions": "see to the disk and the rights of `state_dir`; then suspend the key once more",
     "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
 }
 """What to do about an alert, by rule."""
@@ -59,6 +65,8 @@ class RecordLog:
         }
         if record.rule:
             fields["rule"] = record.rule
+        if record.shadow:
+            fields["shadow"] = True
         if record.limit or record.value:
             fields |= {"value": record.value, "limit": record.limit}
         if record.reason:

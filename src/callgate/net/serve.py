@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any
 
 import callgate
-from callgate.cdr.audit import Audit
 from callgate.config import Config, ConfigError, HostPort, certificates
 from callgate.net import log as logging
+from callgate.net.control import Control, Taken
+from callgate.net.desk import Desk
 from callgate.net.gate import CLOCK_SECONDS, Gate
 from callgate.net.ops_child import OpsChild
 from callgate.net.reload import Reload
 from callgate.net.shared import Shared
+from callgate.net.trail import Trail
 from callgate.net.wiring import contexts_of, directory_of, listeners_of, secret_of
+from callgate.numbers.abroad import warm
 from callgate.proxy.flow import Listener
 from callgate.proxy.meters import Meters
 from callgate.sip.scanner import built
@@ -63,10 +66,11 @@ def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
 
 async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     log = logging.get_logger()
+    trail = Trail(config.state_dir, log)
     try:
         listeners = listeners_of(config)
         directory = directory_of(config, listeners)
-        gate = Gate(config, directory, _secret(config), meters, log, contexts_of(config))
+        gate = Gate(config, directory, _secret(config), meters, log, contexts_of(config), trail)
         gate.start()
     except ConfigError as error:
         for fault in error.faults:
@@ -77,14 +81,17 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
         log.error("callgate can't start", error=str(error))
         print(f"callgate can't start: {error}", file=sys.stderr)
         return 1
-    audit = _audit(config, log)
-    audit("start", {"version": callgate.__version__, "config": str(config.path), "keys": sorted(config.keys)})
+    begun = {"version": callgate.__version__, "config": str(config.path), "keys": sorted(config.keys)}
+    trail.note("start", after=begun)
     shared.listeners(gate.listeners)
     meters.set("build_info", callgate.__version__, sys.version.split()[0], value=1.0)
     meters.set("start_time_seconds", value=time.time())
     stop = asyncio.Event()
-    reload = Reload(gate, config, log, audit)
+    reload = Reload(gate, config, log, trail.note)
+    control = await _control(config, Desk(gate, reload, trail), log)
     signals = _Signals(stop, reload)
+    # What kinds of numbers other countries have is read beside the calls; one that comes before waits some 20 ms.
+    threading.Thread(target=warm, args=(lambda: time.sleep(0.002),), name="numbers", daemon=True).start()
     beat = asyncio.create_task(_beat(gate, shared, meters), name="beat")
     ops = _ops(config, shared, gate, meters, log)
     try:
@@ -98,19 +105,22 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
         await stop.wait()
         if ready is not None:
             ready.cancel()
-        audit("drain", {"calls": gate.live_calls})
+        trail.note("drain", after={"calls": gate.live_calls})
         shared.state("draining")
-        await _drain(gate, config.drain_seconds, signals, log)
+        await _drain(gate, reload.config.drain_seconds, signals, log)
         await _unregister(gate, signals)
     finally:
         beat.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await beat
+        if control is not None:
+            await control.close()
         await gate.close_names()
         gate.close()
         if ops is not None:
             await ops.stop()
-    audit("stop", {"calls_abandoned": gate.live_calls})
+    trail.note("stop", after={"calls_abandoned": gate.live_calls})
+    trail.close()
     log.info("callgate stopped", calls_abandoned=gate.live_calls)
     return 0
 
@@ -123,23 +133,17 @@ def _secret(config: Config) -> bytes:
         raise OSError(error.errno, what) from error
 
 
-def _audit(config: Config, log: logging.Log) -> Callable[[str, Any], None]:
-    """Notes changes of the gate's state in `state_dir`; where that fails, says so and goes on."""
-    audit: Audit | None = None
-    if config.state_dir is not None:
-        try:
-            audit = Audit(config.state_dir)
-        except (OSError, sqlite3.Error) as error:
-            log.error("the audit log can't be kept", error=str(error), state_dir=str(config.state_dir))
-
-    def note(what: str, after: Any) -> None:
-        if audit is not None:
-            try:
-                audit.note(what, after=after)
-            except sqlite3.Error as error:
-                log.error("the audit log can't be kept", error=str(error), what=what)
-
-    return note
+async def _control(config: Config, desk: Desk, log: logging.Log) -> Control | None:
+    """The control socket; without one, calls are served all the same."""
+    if config.state_dir is None:
+        return None
+    control = Control(config.state_dir, desk, log)
+    try:
+        await control.start()
+    except (OSError, Taken) as error:
+        log.error("no control socket", error=str(error), socket=str(control.path))
+        return None
+    return control
 
 
 def _say_ready(shared: Shared, config: Config, listeners: list[Listener], log: logging.Log) -> None:

@@ -31,6 +31,9 @@ IDLE_POLLS = 5
 RECEIVE_BUFFER = 4 << 20
 FLOWS_MAX = 16_384
 """Known peers remembered in one generation of two: what is in neither is looked up again."""
+TRIES = 8
+"""How often a datagram is handed to the kernel that reports errors of others."""
+_BY_ICMP = frozenset((errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EMSGSIZE))
 _IP_RECVERR, _IPV6_RECVERR, _MSG_ERRQUEUE = 11, 25, 0x2000
 
 Received = Callable[[bytes, Flow, float], None]
@@ -212,36 +215,40 @@ class UdpSocket:
     def send(self, data: bytes, host: str, port: int, claim: int) -> None:
         if self._unsent:
             self._unsent.append((data, (host, port), claim))
+            self._flush_soon()  # should a fault have ended the last flush half-way
             return
         self._send(data, (host, port), claim)
 
     def _send(self, data: bytes, address: tuple[str, int], claim: int) -> bool:
         """False when the kernel takes no more now: the datagram waits."""
-        try:
-            self._socket.sendto(data, address)
-        except BlockingIOError:
-            return self._wait(data, address, claim)
-        except OSError as error:
-            # An earlier datagram's ICMP error is reported by the next call, whatever that does: ask again.
-            if error.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EMSGSIZE):
-                self._loop_soon(self._take_errors)
+        for tried in range(1, TRIES + 1):
             try:
                 self._socket.sendto(data, address)
             except BlockingIOError:
                 return self._wait(data, address, claim)
-            except OSError:
-                self._loop_soon(self._undelivered_later, data)
-                return True
+            except OSError as error:
+                # An earlier datagram's ICMP error is reported by the next call, whatever that does, and more of them
+                # may come in between: ask again, for it says nothing about this one.
+                if tried == 1 and error.errno in _BY_ICMP:
+                    self._loop_soon(self._take_errors)
+                if tried == TRIES or (tried > 1 and error.errno not in _BY_ICMP):
+                    self._loop_soon(self._undelivered_later, data)
+                    return True
+            else:
+                break
         if claim:
             self._delivered(claim, monotonic())
         return True
 
     def _wait(self, data: bytes, address: tuple[str, int], claim: int) -> bool:
         self._unsent.appendleft((data, address, claim))
+        self._flush_soon()
+        return False
+
+    def _flush_soon(self) -> None:
         if not self._flushing and self._loop is not None:
             self._flushing = True  # by the clock: a writer that libuv watches ends with the first ICMP error
             self._loop.call_later(POLL_SECONDS, self._flush)
-        return False
 
     def withdraw(self, claim: int) -> bool:
         """Take back what waits under a claim; True where something did."""

@@ -9,7 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from callgate.config import Config, ConfigError, Fault, KeyNumber, SipPeer, effective_limits
+from callgate.config import (
+    Config,
+    ConfigError,
+    Fault,
+    KeyNumber,
+    SipPeer,
+    dial_rules,
+    effective_limits,
+    mode_of,
+)
 from callgate.config import Numbers as NumberRange
 from callgate.config import Trunk as TrunkSection
 from callgate.config.certificates import Unfit
@@ -97,15 +106,18 @@ def names_of(config: Config, directory: Directory) -> dict[SipPeer, list[Gateway
     return names
 
 
-def directory_of(config: Config, listeners: list[Listener]) -> Directory:
-    """Keys, trunks and who has which address and number. Raises ConfigError where a peer can't be reached from
-    any listener."""
+def directory_of(
+    config: Config, listeners: list[Listener], before: tuple[Config, Directory] | None = None
+) -> Directory:
+    """Keys, trunks and who has which address and number. Trunks and keys of whom `before` says the same are its very
+    objects. Raises ConfigError where a peer can't be reached from any listener."""
     faults: list[Fault] = []
     trunks: dict[str, Trunk] = {}
-    dial: dict[str, DialRules] = {}
+    dial = dial_rules(config)
     for name, section in config.trunks.items():
-        numbers = config.profiles[name].numbers
-        dial[name] = DialRules(numbers, section.numbering)
+        if before is not None and same_trunk(name, config, before[0]):
+            trunks[name] = before[1].trunks[name]
+            continue
         trunk = Trunk(
             name,
             any_number=section.numbering == "any",
@@ -121,6 +133,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             ),
             account=_account(section),
             register=_register(section),
+            psap_callback=section.psap_callback,
         )
         for index, peer in enumerate(section.gateways):
             trust = trunk_trust(config, name, peer.host)
@@ -133,47 +146,15 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
         trunks[name] = trunk
     keys: dict[str, Key] = {}
     numbers_of: Numbers[Key] = Numbers()
-    routes = _Routes(config, listeners, faults)
+    routes = _Routes(config, listeners, faults, before[1].route_sites if before is not None else {})
     for key_id, key_section in config.keys.items():
-        limits = effective_limits(config, key_id)
-        outbound, inbound, attempt, forwarded = parts_of(key_id, limits)
-        pbx = key_section.pbx if isinstance(key_section.pbx, SipPeer) else None
-        flow = None
-        pbx_trust = None if pbx is None else Trust("", key_section.tls_names or (pbx.host,))
-        if pbx is not None and pbx_trust is not None and not pbx.is_name:
-            flow = flow_to(pbx, listeners, pbx_trust)
-            if flow is None:
-                faults.append(_unreachable(config, f"keys.{key_id}.pbx", pbx))
-        key = Key(
-            key_id,
-            trunks[key_section.trunk],
-            dial[key_section.trunk],
-            outbound=outbound,
-            inbound=inbound,
-            attempt=attempt,
-            forwarded=forwarded,
-            networks=key_section.sources,
-            pbx=flow,
-            pbx_uri=parse_uri(str(pbx).encode()) if pbx is not None else None,
-            pbx_trust=pbx_trust,
-            registered=key_section.pbx == "registered",
-            max_call_seconds=limits.max_call_seconds,
-            hold_alert_seconds=limits.hold_alert_seconds,
-            hold_release_seconds=limits.hold_release_seconds,
-            require=key_section.require,
-            tls_names=key_section.tls_names,
-            trusted=key_section.trusted,
-            only_number=_only_number(key_section.numbers),
-        )
-        if key_section.caller_ids is not None:
-            key.caller_ids = caller_ids_of(key_section.caller_ids, key)
+        if before is not None and same_key(key_id, config, before[0]):
+            key = before[1].keys[key_id]
+        else:
+            key = _key_of(config, key_id, trunks, dial, listeners, routes, faults)
         keys[key_id] = key
-        for place, number in enumerate(key_section.numbers):
+        for number in key_section.numbers:
             numbers_of.add(number.number.first, number.number.last, key)
-            if number.route is not None:
-                route = routes.of(number.route, f"keys.{key_id}.numbers[{place}].route")
-                key.routes = key.routes or Numbers()
-                key.routes.add(number.number.first, number.number.last, route)
     if faults:
         raise ConfigError(faults)
     secret_headers = [k.secret_header.name for k in config.keys.values() if k.secret_header is not None]
@@ -192,13 +173,15 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
 
 
 class _Routes:
-    """Makes the routes of numbers; steps that lead to one address share it."""
+    """Makes the routes of numbers; steps that lead to one address share it, over a reload too."""
 
-    def __init__(self, config: Config, listeners: list[Listener], faults: list[Fault]) -> None:
+    def __init__(
+        self, config: Config, listeners: list[Listener], faults: list[Fault], known: Mapping[str, Site]
+    ) -> None:
         self._config = config
         self._listeners = listeners
         self._faults = faults
-        self.sites: dict[str, Site] = {}  # by URI
+        self.sites = dict(known)  # by URI
 
     def of(self, section: Sequence[RouteStep], path: str) -> Route:
         return tuple([self._step(step, f"{path}[{n}].to") for n, step in enumerate(section)])
@@ -222,6 +205,83 @@ class _Routes:
                 site = self.sites[name] = Site(host_port(parse_uri(name.encode())), name, flow, trust=trust)
         onward = b"tel:" + to.number.encode() if to.kind == "tel" else b""
         return Step(onward, site, to.user.encode(), step.ring_seconds, step.busy, schedule)
+
+
+def _key_of(
+    config: Config,
+    key_id: str,
+    trunks: Mapping[str, Trunk],
+    dial: Mapping[str, DialRules],
+    listeners: list[Listener],
+    routes: _Routes,
+    faults: list[Fault],
+) -> Key:
+    """One key; what is wrong is added to `faults`."""
+    key_section = config.keys[key_id]
+    limits = effective_limits(config, key_id)
+    outbound, inbound, attempt, forwarded = parts_of(key_id, limits)
+    pbx = key_section.pbx if isinstance(key_section.pbx, SipPeer) else None
+    flow = None
+    pbx_trust = None if pbx is None else Trust("", key_section.tls_names or (pbx.host,))
+    if pbx is not None and pbx_trust is not None and not pbx.is_name:
+        flow = flow_to(pbx, listeners, pbx_trust)
+        if flow is None:
+            faults.append(_unreachable(config, f"keys.{key_id}.pbx", pbx))
+    key = Key(
+        key_id,
+        trunks[key_section.trunk],
+        dial[key_id],
+        outbound=outbound,
+        inbound=inbound,
+        attempt=attempt,
+        forwarded=forwarded,
+        networks=key_section.sources,
+        pbx=flow,
+        pbx_uri=parse_uri(str(pbx).encode()) if pbx is not None else None,
+        pbx_trust=pbx_trust,
+        registered=key_section.pbx == "registered",
+        max_call_seconds=limits.max_call_seconds,
+        hold_alert_seconds=limits.hold_alert_seconds,
+        hold_release_seconds=limits.hold_release_seconds,
+        require=key_section.require,
+        tls_names=key_section.tls_names,
+        trusted=key_section.trusted,
+        only_number=_only_number(key_section.numbers),
+        shadow=mode_of(config, key_section) == "shadow",
+    )
+    if key_section.caller_ids is not None:
+        key.caller_ids = caller_ids_of(key_section.caller_ids, key)
+    for place, number in enumerate(key_section.numbers):
+        if number.route is not None:
+            route = routes.of(number.route, f"keys.{key_id}.numbers[{place}].route")
+            key.routes = key.routes or Numbers()
+            key.routes.add(number.number.first, number.number.last, route)
+    return key
+
+
+def same_trunk(name: str, one: Config, other: Config) -> bool:
+    """Whether two configs say the same of a trunk and its contract."""
+    section, before = one.trunks[name], other.trunks.get(name)
+    return (
+        before is not None
+        and section == before
+        and section.limits.by_hand == before.limits.by_hand  # null is not the same as nothing
+        and one.profiles[name] == other.profiles[name]
+        and one.lists.get(("trunks", name)) == other.lists.get(("trunks", name))
+    )
+
+
+def same_key(key_id: str, one: Config, other: Config) -> bool:
+    """Whether two configs say the same of a key and its trunk."""
+    section, before = one.keys[key_id], other.keys.get(key_id)
+    return (
+        before is not None
+        and section == before
+        and section.limits.by_hand == before.limits.by_hand
+        and mode_of(one, section) == mode_of(other, before)
+        and one.lists.get(("keys", key_id)) == other.lists.get(("keys", key_id))
+        and same_trunk(section.trunk, one, other)
+    )
 
 
 def room_of(config: Config) -> Room:

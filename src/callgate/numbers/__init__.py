@@ -2,7 +2,7 @@
 
 from callgate.numbers.classes import CLASSES, EMERGENCY, STRICT
 from callgate.numbers.number import Number, Reading
-from callgate.numbers.plan import JAPAN, Plan, PlanError
+from callgate.numbers.plan import JAPAN, Plan, PlanError, country_of
 from callgate.numbers.uri import read_dialled, read_uri
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Reading",
+    "country_of",
     "read_dialled",
     "read_uri",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from callgate.numbers.classes import EMERGENCY
@@ -15,8 +14,7 @@ class Reading(NamedTuple):
     cls: str
 
 
-@dataclass(slots=True, frozen=True)
-class Number:
+class Number(NamedTuple):
     """A judged number.
 
     `dialled` is the raw text: of a SIP URI its user part, else all of it; it is what is forwarded.

@@ -9,16 +9,22 @@ from __future__ import annotations
 import re
 import unicodedata
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 MAX_BYTES = 1024
 """Longer text is refused unread."""
 
 SEPARATORS = "-.()/ \t\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u30fc"
+ASCII_SEPARATORS = b"-.()/ \t"
+SEPARATORS_OUT = "separators left out"
+FORMS_PLAIN = "Unicode forms made plain"
+FULL_WIDTH = {0xFF10 + digit: str(digit) for digit in range(10)} | {0xFF0B: "+", 0xFF0D: "-", 0x3000: " "}
+"""The full-width forms that a Japanese keyboard makes, as NFKC has them."""
 DROP = dict.fromkeys(map(ord, SEPARATORS))
 DIALLABLE = re.compile(r"[0-9+#*]*")
 PAUSED = re.compile(r"([0-9+#*]+)[pPwW,][0-9#*pPwW,A-D]*")
 """A number, then a pause and what is keyed in after the answer."""
-ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+BROKEN = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Mn", "Me"})
 """Unicode categories that leave no mark of their own on a screen."""
@@ -41,9 +47,7 @@ def unescape(raw: bytes) -> bytes | None:
     """%-escapes decoded, once; None where a % is followed by no two hex digits."""
     if b"%" not in raw:
         return raw
-    if raw.count(b"%") != len(ESCAPE.findall(raw)):
-        return None
-    return ESCAPE.sub(lambda found: bytes((int(found[1], 16),)), raw)
+    return None if BROKEN.search(raw) else unquote_to_bytes(raw)
 
 
 def show(raw: bytes) -> str:
@@ -73,11 +77,11 @@ def clean(text: str) -> Text:
                 return Text("", "hidden", f"invisible or control character U+{ord(char):04X}")
         folded = unicodedata.normalize("NFKC", text)
         if folded != text:
-            steps.append("Unicode forms made plain")
+            steps.append(FORMS_PLAIN)
         text = folded
     bare = text.translate(DROP)
     if bare != text:
-        steps.append("separators left out")
+        steps.append(SEPARATORS_OUT)
     if not DIALLABLE.fullmatch(bare):
         if not (paused := PAUSED.fullmatch(bare)):
             return _unreadable(bare)

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from functools import lru_cache
 
 from callgate.numbers.classes import RANK
 from callgate.numbers.number import Number, Reading
 from callgate.numbers.plan import JAPAN, Plan
-from callgate.numbers.text import Text, behind_disguise, clean, decode, show
-from callgate.numbers.walk import MAX_DIGITS, Walk, read_digits
+from callgate.numbers.text import (
+    ASCII_SEPARATORS,
+    FORMS_PLAIN,
+    FULL_WIDTH,
+    SEPARATORS_OUT,
+    Text,
+    behind_disguise,
+    clean,
+    decode,
+    show,
+)
+from callgate.numbers.walk import MAX_DIGITS, Walk, made, read_digits
 
 SCHEME = re.compile(rb"(sips?|tel|urn):", re.IGNORECASE)
 ANY_SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:")
 NESTED = re.compile(r"(?:(?:sips?|tel|urn):)+", re.IGNORECASE)
 SOS_URN = re.compile(r"urn:service:sos(?:\.[a-z0-9.-]+)?", re.IGNORECASE)
 SOS_USER = re.compile(r"sos(?:\.[a-z0-9-]+)*", re.IGNORECASE)
+SUSPECT = {"emergency": "emergency_suspect"}
 GLOBAL_CONTEXT = re.compile(r"\+[0-9]{1,15}")
 DOMAIN_CONTEXT = re.compile(
     r"(?=.{1,253}$)(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.?"
@@ -27,27 +38,88 @@ def read_uri(uri: bytes, plan: Plan = JAPAN) -> Number:
 
     Never raises: what can't be read comes back as class `invalid`, a name as `sip_uri`.
     """
-    # The live path: sip:0312345678@host
-    if uri[:4] == b"sip:" and (at := uri.find(b"@", 4)) > 0:
-        user = uri[4:at]
-        if user.isdigit() and len(user) <= MAX_DIGITS and uri.find(b"@", at + 1) < 0:
-            text = user.decode("ascii")
-            return read_digits(text, plan, text)
+    # The live path: sip:0312345678@host, sip:+81-3-1234-5678@host, tel:+81312345678
+    if uri[:4] == b"sip:":
+        at = uri.find(b"@", 4)
+        if at > 0 and uri.find(b"@", at + 1) < 0:
+            user = uri[4:at]
+            if user.isdigit() and len(user) <= MAX_DIGITS:
+                text = user.decode("ascii")
+                return read_digits(text, plan, text)
+            if (found := _simple(user, plan)) is not None:
+                return found
+    elif uri[:4] == b"tel:" and (found := _spelled(uri[4:], plan)) is not None:
+        return _after(found, uri.decode("ascii"), ("tel: URI",))
     return _judge_uri(uri, plan, typed=False)
+
+
+def _bare(raw: bytes) -> str:
+    """The digits of ASCII digits, a plus in front and separators; empty for anything else."""
+    bare = raw.translate(None, ASCII_SEPARATORS)
+    if not (bare.isdigit() or (bare[:1] == b"+" and bare[1:].isdigit())) or len(raw) > MAX_DIGITS:
+        return ""
+    return bare.decode("ascii")
+
+
+def _spelled(raw: bytes, plan: Plan) -> Number | None:
+    """The number that ASCII digits, a plus in front and separators are; None for anything else."""
+    digits = _bare(raw)
+    if not digits:
+        return None
+    if len(digits) == len(raw):
+        return read_digits(digits, plan, digits)
+    return _after(read_digits(digits, plan, ""), raw.decode("ascii"), (SEPARATORS_OUT,))
+
+
+def _simple(raw: bytes, plan: Plan) -> Number | None:
+    """The number of a user part in the spellings that PBXes use: plain, escaped, full-width, `phone-context=+81`; None
+    for anything else. What it says is what the long way (`_judge_user`) says."""
+    if (found := _spelled(raw, plan)) is not None:
+        return found
+    if raw.endswith(plan.context) and raw.count(b";") == 1 and raw[:1] != b"+":
+        first = raw[: -len(plan.context)]
+        digits = _bare(first)
+        if not digits or digits[0] == "+":
+            return None
+        steps = plan.context_steps if len(digits) == len(first) else (*plan.context_steps, SEPARATORS_OUT)
+        dialled = raw.decode("ascii")
+        before = read_digits(digits, plan, dialled)
+        found = read_digits(plan.plus + digits, plan, dialled)
+        if before.cls != "unknown" or before.canonical[:1] == "+":
+            return _after(_joined(before, found, plan.plus, plan), dialled, steps)
+        _, canonical, cls, carrier, own, readings, note = found
+        return made(Number, (dialled, canonical, cls, carrier, steps + own, before.readings + readings, note))
+    if b"%" not in raw or b";" in raw or b":" in raw:
+        return None
+    text = decode(raw)
+    return None if isinstance(text, Text) else _half(text, raw, plan)
+
+
+def _half(text: str, raw: bytes, plan: Plan) -> Number | None:
+    """The number of digits and separators that may be full-width; None for anything else."""
+    half = text if text.isascii() else text.translate(FULL_WIDTH)
+    if not half.isascii() or (found := _spelled(half.encode("ascii"), plan)) is None:
+        return None
+    return _after(found, show(raw), () if half == text else (FORMS_PLAIN,))
+
+
+def _after(found: Number, dialled: str, steps: tuple[str, ...]) -> Number:
+    """The same number, dialled as `dialled`, with `steps` before its own. (`_replace` takes three times as long.)"""
+    _, canonical, cls, carrier, own, readings, note = found
+    return made(Number, (dialled, canonical, cls, carrier, steps + own, readings, note))
 
 
 def read_dialled(text: bytes | str, plan: Plan = JAPAN) -> Number:
     """Judge what a person typed: bare digits in any spelling, or a URI. Never raises."""
     raw = text if isinstance(text, bytes) else _bytes(text)
-    if raw.isdigit() and len(raw) <= MAX_DIGITS:
-        digits = raw.decode("ascii")
-        return read_digits(digits, plan, digits)
+    if (plain := _spelled(raw, plan)) is not None:
+        return plain
     stripped = raw.strip(b" \t")
     if ANY_SCHEME.match(stripped) or b"@" in stripped:
         found = _judge_uri(stripped, plan, typed=True)
     else:
         found = _judge_user(stripped, plan)
-    return replace(found, dialled=show(raw))
+    return found._replace(dialled=show(raw))
 
 
 def _bytes(text: str) -> bytes:
@@ -77,7 +149,7 @@ def _judge_uri(raw: bytes, plan: Plan, typed: bool) -> Number:
         return _judge_urn(raw, plan)
     if name == b"tel":
         found = _judge_user(rest, plan)
-        return replace(found, dialled=show(raw), steps=("tel: URI", *found.steps))
+        return found._replace(dialled=show(raw), steps=("tel: URI", *found.steps))
     return _judge_sip(raw, rest, plan, typed)
 
 
@@ -101,7 +173,7 @@ def _judge_sip(raw: bytes, rest: bytes, plan: Plan, typed: bool) -> Number:
         where = re.split(rb"[:;?]", rest, maxsplit=1)[0]
         found = _judge_user(where, plan, sip=True, named=True)
         if typed or found.cls in RANK or found.emergency:
-            return replace(found, dialled=show(raw))
+            return found._replace(dialled=show(raw))
         return Number(show(raw), show(where), "sip_uri", readings=(Reading(show(where), "sip_uri"),))
     if b"@" in host:
         return _refused(_judge_user(user, plan, sip=True), show(user), "more than one @")
@@ -114,19 +186,22 @@ def _refused(found: Number, dialled: str, note: str) -> Number:
     An emergency number is only a suspect here: nobody could say where the call would go.
     """
     if found.cls in RANK:
-        cls = "emergency_suspect" if found.cls == "emergency" else found.cls
-        return replace(found, dialled=dialled, cls=cls)
+        readings = tuple(Reading(r.text, SUSPECT.get(r.cls, r.cls)) for r in found.readings)
+        return found._replace(dialled=dialled, cls=SUSPECT.get(found.cls, found.cls), readings=readings)
     return Number(dialled, "", "invalid", None, found.steps, found.readings, note)
 
 
 def _judge_user(raw: bytes, plan: Plan, sip: bool = False, named: bool = False) -> Number:
     """A user part (`sip`: it may have a password; `named`: it may be a name), or the number of a tel URI."""
-    if raw[:1] == b"+" and raw[1:].isdigit() and len(raw) <= MAX_DIGITS:
-        digits = raw.decode("ascii")
-        return read_digits(digits, plan, digits)
+    if (plain := _spelled(raw, plan)) is not None:
+        return plain
     whole = decode(raw)
     if isinstance(whole, Text):
         return _invalid(raw, whole.note, plan)
+    if b";" not in raw and b":" not in raw:
+        plain = _half(whole, raw, plan)
+        if plain is not None:
+            return plain
     if nested := NESTED.match(whole):
         return _judge_nested(raw, whole, nested.end(), plan)
     # Parameters are found before the escapes are taken out: an escaped ; or : belongs to the name.
@@ -145,8 +220,9 @@ def _judge_user(raw: bytes, plan: Plan, sip: bool = False, named: bool = False) 
         if named and _is_name(text, cleaned.kind):
             return Number(show(raw), text, "sip_uri", readings=(Reading(text, "sip_uri"),))
         return _invalid(raw, cleaned.note, plan, behind_disguise(text))
-    found = _with_params(cleaned.digits, params, raw, plan, steps)
-    return replace(found, steps=(*steps, *cleaned.steps, *found.steps)) if steps or cleaned.steps else found
+    before = read_digits(cleaned.digits, plan, show(raw))
+    found = _with_params(cleaned.digits, params, raw, plan, steps, before)
+    return found._replace(steps=(*steps, *cleaned.steps, *found.steps)) if steps or cleaned.steps else found
 
 
 def _judge_nested(raw: bytes, whole: str, end: int, plan: Plan) -> Number:
@@ -162,27 +238,29 @@ def _is_name(text: str, kind: str) -> bool:
     return kind == "letters" and text.isprintable() and any(char.isalpha() for char in text)
 
 
-def _with_params(digits: str, params: list[bytes], raw: bytes, plan: Plan, steps: list[str]) -> Number:
-    """Apply `phone-context`, leave the others out (isub, postd, ext, cpc ...), RFC 3966 §3 and §5.1.5."""
-    dialled = show(raw)
+def _with_params(
+    digits: str, params: list[bytes], raw: bytes, plan: Plan, steps: list[str], before: Number
+) -> Number:
+    """Apply `phone-context`, leave the others out (isub, postd, ext, cpc ...), RFC 3966 §3 and §5.1.5. `before` is the
+    number without them."""
     if not params:
-        return read_digits(digits, plan, dialled)
+        return before
+    dialled = show(raw)
+    before = _after(before, dialled, ()) if before.dialled != dialled else before
     contexts: set[str] = set()
     for param in params:
-        name, _, value = param.partition(b"=")
-        plain_name, plain_value = decode(name), decode(value)
-        if isinstance(plain_name, Text) or isinstance(plain_value, Text):
-            return _refused(read_digits(digits, plan, dialled), dialled, "a parameter that can not be read")
-        if plain_name.strip().lower() == "phone-context":
-            contexts.add(plain_value.strip().lower())
-    before = read_digits(digits, plan, dialled)
+        read = _param(param)
+        if read is None:
+            return _refused(before, dialled, "a parameter that can not be read")
+        if read[0] == "phone-context":
+            contexts.add(read[1])
     if not contexts:
         steps.append("parameters left out")
         return before
     if len(contexts) > 1:
         return _refused(before, dialled, "more than one phone-context")
     context = contexts.pop()
-    plus = clean(context).digits if context[:1] == "+" else ""
+    plus = _plus(context)
     if digits[:1] == "+":
         agrees = digits.startswith(plus) if plus else bool(DOMAIN_CONTEXT.fullmatch(context))
         return before if agrees else _refused(before, dialled, "phone-context contradicts a number with +")
@@ -197,11 +275,28 @@ def _with_params(digits: str, params: list[bytes], raw: bytes, plan: Plan, steps
     return _joined(before, read_digits(plus + digits, plan, dialled), plus, plan)
 
 
+@lru_cache(maxsize=1024)
+def _param(raw: bytes) -> tuple[str, str] | None:
+    """(name, value) of a parameter, both in small letters; None where it can't be read. A PBX sends always the same."""
+    name, _, value = raw.partition(b"=")
+    plain_name, plain_value = decode(name), decode(value)
+    if isinstance(plain_name, Text) or isinstance(plain_value, Text):
+        return None
+    return plain_name.strip().lower(), plain_value.strip().lower()
+
+
+@lru_cache(maxsize=1024)
+def _plus(context: str) -> str:
+    """The plus and digits that a global phone-context is; empty for any other."""
+    return clean(context).digits if context[:1] == "+" else ""
+
+
 def _joined(before: Number, after: Number, plus: str, plan: Plan) -> Number:
     """The number with its context in front; what it was before counts as a reading."""
     if before.cls in RANK and not (after.cls in RANK and RANK[after.cls] <= RANK[before.cls]):
-        return replace(before, readings=before.readings + after.readings)
-    after = replace(after, readings=before.readings + after.readings)
+        return before._replace(readings=before.readings + after.readings)
+    dialled, canonical, cls, carrier, steps, readings, note = after
+    after = Number(dialled, canonical, cls, carrier, steps, before.readings + readings, note)
     abroad = not plus.startswith("+" + plan.country_code)
     whole = before.canonical.startswith("+")
     if whole and not abroad and after.cls == "invalid":

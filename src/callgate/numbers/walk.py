@@ -11,13 +11,17 @@ import re
 
 from callgate.numbers.classes import EMERGENCY, RANK, STRICT
 from callgate.numbers.number import Number, Reading
-from callgate.numbers.plan import Plan
+from callgate.numbers.plan import Abroad, Entry, Plan
 
 MAX_DIGITS = 64
 """No string that means anything is longer, prefixes and all."""
 MAX_ROUNDS = 4
 """Prefixes nested deeper are refused. The walk still looks for emergency numbers under them."""
 LAST_ROUND = 12
+
+made = tuple.__new__
+"""Makes a NamedTuple of all its fields in half the time."""
+NO_ZERO = "neither 0 nor + in front"
 
 FEATURE = re.compile(r"[*#]+[0-9]{0,4}[*#]+(?=[0-9+])")
 """A feature code before a number, such as `#31#`."""
@@ -75,6 +79,12 @@ class Walk:
         """Read `text`: digits, `*`, `#`, at its front or after a prefix `+`. Sets the outcome."""
         plan = self.plan
         while True:
+            if (
+                (entry := plan.first4.get(text[:4])) is not None
+                and len(text) in entry.digits
+                and text.isdigit()
+            ):
+                return self.end(text, entry.cls, self.world(text))
             start = text
             text = self.callers_prefixes(text)
             if text[-1:] == "#" and text[:-1].removeprefix("+").isdigit():
@@ -105,7 +115,7 @@ class Walk:
         """Take off 184 and 186, any number of them, and 122 where it releases a fixed carrier."""
         plan = self.plan
         while text[:3] in plan.caller_id_prefixes and len(text) > 3:
-            self.steps.append(f"{text[:3]} taken off (caller id prefix)")
+            self.steps.append(plan.caller_id_prefixes[text[:3]])
             text = text[3:]
         release = plan.carrier_release
         if text.startswith(release) and text[len(release) :].startswith("00"):
@@ -144,16 +154,24 @@ class Walk:
         code = plan.country_code
         if digits.startswith(code):
             return self.home(text, digits[len(code) :])
-        cls, note = ("invalid", "no country code begins with 0") if digits[0] == "0" else plan.abroad(digits)
-        if cls == "invalid":
+        if digits[0] == "0":
+            found = Abroad("invalid", digits, note="no country code begins with 0")
+        else:
+            found = plan.abroad(digits)
+        if found.cls == "invalid":
             self.aside(digits)
-        self.end(text, cls, "" if cls == "invalid" else "+" + digits, note)
+            self.end(text, "invalid", "", found.note)
+            return text, True
+        if found.digits != digits:
+            self.steps.append("trunk prefix behind the country code left out")
+            self.readings.append(Reading(text, "international"))
+        self.end("+" + found.digits, found.cls, "+" + found.digits, found.note)
         return text, True
 
     def home(self, text: str, rest: str) -> tuple[str, bool]:
         """What stands behind +81."""
         plan = self.plan
-        self.steps.append(f"+{plan.country_code} made national")
+        self.steps.append(plan.made_national)
         if rest[:1] == "0":
             return rest, False
         national = "0" + rest
@@ -177,8 +195,7 @@ class Walk:
         self.readings.append(Reading(text, "carrier_select"))
         if self.carrier is None:
             self.carrier = carrier.prefix
-        named = f" ({carrier.name})" if carrier.name else ""
-        self.steps.append(f"carrier prefix {carrier.prefix}{named}")
+        self.steps.append(carrier.step)
         rest = text[len(carrier.prefix) :]
         behind = Walk(self.plan)
         behind.rounds = self.rounds + 1
@@ -219,7 +236,7 @@ class Walk:
         if text[0] != "0":
             if len(text) > self.plan.most_digits:
                 return self.end(text, "invalid", "", f"more than {self.plan.most_digits} digits")
-            return self.end(text, "unknown", text, "neither 0 nor + in front")
+            return self.end(text, "unknown", text, NO_ZERO)
         entry = self.plan.entry(text)
         if entry is None:
             if len(text) in (10, 11):
@@ -232,7 +249,7 @@ class Walk:
         return self.end(text, "invalid", "", f"{size}: a number with {entry.prefix} has {lengths} digits")
 
     def world(self, national: str) -> str:
-        return f"+{self.plan.country_code}{national[1:]}"
+        return self.plan.plus + national[1:]
 
 
 def _rank(reading: Reading) -> int:
@@ -243,12 +260,51 @@ def read_digits(text: str, plan: Plan, dialled: str) -> Number:
     """The number that a string of digits, `+`, `*` and `#` is."""
     if len(text) > MAX_DIGITS:
         return Number(dialled, "", "invalid", note=f"more than {MAX_DIGITS} digits")
-    # The ordinary case first: a whole domestic number as it stands.
-    if text[:1] == "0" and text.isdigit():
-        entry = plan.first4.get(text[:4])
-        if entry is not None and len(text) in entry.digits:
-            canonical = f"+{plan.country_code}{text[1:]}"
-            return Number(dialled, canonical, entry.cls, None, (), (Reading(text, entry.cls),))
+    # The ordinary cases first: a whole domestic number as it stands, behind 184 or 186, behind its country code,
+    # behind a carrier prefix. What they say is what the walk says.
+    whole = text
+    steps: tuple[str, ...] = ()
+    while whole[:3] in plan.caller_id_prefixes:
+        steps = (*steps, plan.caller_id_prefixes[whole[:3]])
+        whole = whole[3:]
+    if whole[:1] == "0" and (entry := _entry(whole, plan)) is not None:
+        cls = entry.cls
+        return made(
+            Number, (dialled, plan.plus + whole[1:], cls, None, steps, (made(Reading, (whole, cls)),), "")
+        )
+    for front, taken in plan.abroad_home.items():
+        if whole.startswith(front):
+            rest = whole[len(front) :]
+            # Digits that begin with 1 can be prefixes of a call: the long way.
+            national = rest if rest[:1] == "0" else "0" + rest
+            if rest[:1] != "1" and (entry := _entry(national, plan)) is not None and entry.cls != "unknown":
+                readings = (made(Reading, (national, entry.cls)),)
+                number = plan.plus + national[1:]
+                return made(Number, (dialled, number, entry.cls, None, steps + taken, readings, ""))
+            break
+    else:
+        if whole[:2] == "00":
+            carrier = plan.carrier(whole)
+            rest = whole[len(carrier.prefix) :]
+            if rest[:1] == "0" and (entry := _entry(rest, plan)) is not None:
+                both = (Reading(whole, "carrier_select"), Reading(rest, entry.cls))
+                steps += (carrier.step,)
+                return Number(dialled, plan.plus + rest[1:], "carrier_select", carrier.prefix, steps, both)
+        elif (
+            # A local number, as it stands before a phone-context.
+            "1" < text[:1] <= "9"
+            and 3 < len(text) <= plan.most_digits
+            and text.isdigit()
+            and text not in plan.exact
+        ):
+            readings = (made(Reading, (text, "unknown")),)
+            return made(Number, (dialled, text, "unknown", None, (), readings, NO_ZERO))
     walk = Walk(plan)
     walk.run(text)
     return walk.number(dialled)
+
+
+def _entry(national: str, plan: Plan) -> Entry | None:
+    """The entry of a whole domestic number, None for anything else."""
+    entry = plan.first4.get(national[:4])
+    return entry if entry is not None and len(national) in entry.digits and national.isdigit() else None

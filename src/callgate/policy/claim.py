@@ -70,8 +70,8 @@ class Claim:
 
     `id` is the claimant's own number: asked twice, it is granted once. Granted after `deadline` (monotonic
     seconds), it is not granted at all. `lease`: seconds after which the store takes everything back unless it
-    is renewed. `force`: count, never refuse (emergency calls). `twin`: another claim, to be released by itself, that is
-    granted together with this one or not at all (a call in and its forward).
+    is renewed. `force`: count, never refuse (emergency calls, shadow mode). `twin`: another claim, to be released by
+    itself, that is granted together with this one or not at all (a call in and its forward).
     """
 
     __slots__ = ("deadline", "force", "id", "lease", "parts", "twin")
@@ -91,7 +91,8 @@ class Claim:
 
 
 class Verdict:
-    """The store's answer. `value` is what the count would have become, `limit` what it may be.
+    """The store's answer. `value` is what the count would have become, `limit` what it may be. Granted with a `rule`:
+    that would have refused it, had it not been forced.
 
     `free_at`: when asking again makes sense (monotonic seconds), None where nobody can know. `note`: what a
     person should know besides.

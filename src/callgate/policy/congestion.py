@@ -51,13 +51,13 @@ def pace(parts: Parts) -> str:
 
 
 class Congestion:
-    """The level of one key; 0 while nothing is said. Times are monotonic seconds."""
+    """The level of one key, up to `highest`; 0 while nothing is said. Times are monotonic seconds."""
 
-    __slots__ = ("_fall_at", "_highest", "_plain_at", "_rise_at", "raised")
+    __slots__ = ("_fall_at", "_plain_at", "_rise_at", "highest", "raised")
 
     def __init__(self, highest: int) -> None:
         self.raised = 0  # the level when last something was heard
-        self._highest = highest
+        self.highest = highest
         self._fall_at = 0.0
         self._rise_at = 0.0
         self._plain_at = float("-inf")
@@ -76,7 +76,7 @@ class Congestion:
         if lone:
             return False
         self._fall_at = now + FALL_SECONDS
-        if self.raised >= self._highest or now < self._rise_at:
+        if self.raised >= self.highest or now < self._rise_at:
             return False
         self.raised += 1
         self._rise_at = now + RISE_SECONDS

@@ -18,7 +18,8 @@ class Store(Protocol):
     """
 
     def claim(self, claim: Claim, now: float) -> Verdict | None:
-        """All of it or nothing. None: the verdict comes later."""
+        """All of it or nothing; a forced one is granted, with the rule that would have refused it. None: the verdict
+        comes later."""
         ...
 
     def sent(self, claim_id: int, now: float) -> None:
@@ -31,6 +32,10 @@ class Store(Protocol):
 
     def release(self, claim_id: int, now: float) -> None:
         """Leave every set; tokens that were never sent come back at once, the others when their time is up."""
+        ...
+
+    def lines(self, claim_id: int) -> tuple[tuple[str, int], ...]:
+        """What a claim holds: (name of the set, lines in it)."""
         ...
 
     def used(self, name: str, now: float) -> int:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
+from callgate.policy.numberlist import NumberList
+
 RULE: Mapping[str, str] = MappingProxyType(
     {
         "outbound_cps": "V1",
@@ -97,16 +99,30 @@ LIMIT_FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Limits) if f.name !
 
 
 @dataclass(slots=True, frozen=True)
+class RuledLists:
+    """Numbers that a profile names one by one, or by country or first digits: each list with the id of its rule."""
+
+    block: tuple[tuple[NumberList, str], ...] = ()
+    allow: tuple[tuple[NumberList, str], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.block or self.allow)
+
+
+@dataclass(slots=True, frozen=True)
 class NumberRules:
     """Verdicts by number class: class → id of the rule that blocks (or allows) it.
 
-    `default` is for a class in neither; `default_rule` is the rule it then stands on (K-D), if any.
+    `default` is for a class in neither; `default_rule` is the rule it then stands on (K-D), if any. `lists` name
+    numbers more closely than by class. `alerts`: class → the rule whose alert a number of it raises (K3).
     """
 
     blocked: Mapping[str, str]
     allowed: Mapping[str, str] = field(default_factory=dict)
     default: Literal["allow", "block"] = "allow"
     default_rule: str = ""
+    lists: RuledLists = RuledLists()
+    alerts: Mapping[str, str] = field(default_factory=dict)
 
     def verdict(self, number_class: str) -> tuple[bool, str]:
         """(may it be dialled, the rule that says so; empty where it is the plain default)."""
@@ -127,11 +143,13 @@ class Profile:
     title: str
     limits: Mapping[str, Any]
     numbers: NumberRules
+    pending: Mapping[str, str] = field(default_factory=dict)
+    """Rule → what it asks that no limit here stands for, and nothing enforces yet."""
 
     @property
     def not_enforced_yet(self) -> list[tuple[str, str]]:
-        """(rule, text) of every limit that the profile holds and nothing enforces yet."""
-        return _not_enforced(self.limits)
+        """(rule, text) of everything that the profile holds and nothing enforces yet."""
+        return [*_not_enforced(self.limits), *self.pending.items()]
 
 
 def contradictions(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from callgate.proxy.commands import Alert, Command
 from callgate.proxy.counts import Counts
 from callgate.proxy.wheel import NEVER
@@ -34,9 +36,9 @@ class Alerts:
         self.due = now + QUIET
         return True
 
-    def stands(self, alert: Alert) -> None:
-        """A cause that lasts until `over`."""
-        self._up(alert, NEVER, False)
+    def stands(self, alert: Alert, *, each: bool = False) -> None:
+        """A cause that lasts until `over`. `each`: tell every one, not only the first."""
+        self._up(alert, NEVER, each)
 
     def over(self, alert: Alert) -> None:
         """The cause of one that stood is gone; nothing where it did not stand."""
@@ -63,6 +65,11 @@ class Alerts:
         over.details = {name: alert.details[name] for name in alert.details.keys() & {"gateway"}}
         over.resolved = True
         self._out.append(over)
+
+    def forget(self, gone: Callable[[Alert], bool]) -> None:
+        """What these were about is there no more."""
+        for name in [name for name, (_, alert) in self._active.items() if gone(alert)]:
+            self._resolved(self._active.pop(name)[1])
 
     def expire(self, now: float) -> None:
         """Resolve what has been quiet for long enough."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.proxy.answer import rank
+from callgate.proxy.around import REASON
 from callgate.proxy.commands import Renew
 from callgate.proxy.context import Context, Phase
 from callgate.proxy.copies import LEASE
@@ -33,6 +34,10 @@ UNANSWERED = frozenset((408, 480, 500, 503))
 """What leads on to the next step of a number's route."""
 
 
+COMPLETED_ELSEWHERE = (b'Reason: SIP;cause=200;text="Call completed elsewhere"',)
+"""For whoever else rings when one has picked up, so that it shows no missed call (RFC 3326 §2)."""
+
+
 class Attempts(Context):
     """The half of a `Call` that tries targets and hears what they say."""
 
@@ -52,8 +57,9 @@ class Attempts(Context):
             return
         self.group = group
         self._begin_step(now)
+        who = self.key.trunk.tells(self.key)
         for target in self.groups[group]:
-            if target.usable(now):
+            if target.usable(now, who):
                 self._try(target, claim_id, now)
         if self._next_group(now) >= 0 or self._with_other_flow():
             self._wake(now + self.key.trunk.try_seconds)
@@ -122,7 +128,7 @@ class Attempts(Context):
         client.target = target
         client.passage = passage
         if target.health is not None:
-            target.health.tried(now)
+            target.health.tried(now, key.trunk.tells(key))
         if outbound and claim_id:
             first = record.attempts == 1
             self.copies.first(self, client, claim_id, arrived=record.invite_at if first else None)
@@ -140,8 +146,9 @@ class Attempts(Context):
     def _next_group(self, now: float) -> int:
         """The next group with a target that a call may go to; -1 where nobody else is to be tried."""
         if not self._declined():
+            who = self.key.trunk.tells(self.key)
             for group in range(self.group + 1, len(self.groups)):
-                if any(target.usable(now) for target in self.groups[group]):
+                if any(target.usable(now, who) for target in self.groups[group]):
                     return group
         return -1
 
@@ -211,13 +218,18 @@ class Attempts(Context):
         if side is not None and first:
             side.stage = Stage.UP
             side.seen_at = self.caller.seen_at = self.up_at = now
-            side.vitals = Vitals(response, now)
+            if self.phase is not Phase.OVER and self.core.around.goes(self, client, response):
+                side.around = side.acknowledged = True  # nobody can know better
+                self.record.reason = REASON
+            side.vitals = Vitals(response, now, seen=not side.around)
             if self.phase is Phase.UP:  # another dialog of a fork
                 self.look_again(now)
         self._well(client)
         if self.phase is Phase.TRYING:
             self.phase = Phase.UP
             self.answered(client, response, side, now)
+            if not self.cancelled:
+                self.cancel_reason = COMPLETED_ELSEWHERE
             for other in self.attempts:
                 if other is not client:
                     self._cancel(other, now)
@@ -340,12 +352,12 @@ class Attempts(Context):
                 return
         if target is not None and target.binding is not None and target.flow.listener.reliable:
             self.core.registrar.failed(target.binding)
-        self._failed(client, "calls can't be delivered", now)
+        self._failed(client, "calls can't be delivered", now, lost=True)
 
-    def _failed(self, client: AnyClient, why: str, now: float) -> None:
+    def _failed(self, client: AnyClient, why: str, now: float, *, lost: bool = False) -> None:
         assert isinstance(client, InviteClientTransaction)
         self.copies.stop(self, client)
-        self._silent(client, why, now)
+        self._silent(client, why, now, lost=lost)
         if self.phase is Phase.TRYING and client in self.current and not self._other_flow(client, now):
             self._lost(client, now, others=True)
 
@@ -383,12 +395,12 @@ class Attempts(Context):
     def _well(self, client: InviteClientTransaction) -> None:
         """An attempt has shown that a gateway takes calls."""
         if client.target is not None:
-            self.core.trunks.call_well(client.target)
+            self.core.trunks.call_well(client.target, self.key)
 
-    def _silent(self, client: InviteClientTransaction, why: str, now: float) -> None:
-        """An attempt has shown that a gateway does not answer."""
+    def _silent(self, client: InviteClientTransaction, why: str, now: float, *, lost: bool = False) -> None:
+        """An attempt has shown that a gateway does not answer, or (`lost`) can't be reached."""
         if client.target is not None:
-            self.core.trunks.call_failed(client.target, why, now)
+            self.core.trunks.call_failed(client.target, self.key, why, now, lost=lost)
         if self.direction == INBOUND:
             self.core.trunks.pbx_silent(self.key)
 
@@ -400,10 +412,10 @@ class Attempts(Context):
             return
         trunks = self.core.trunks
         told, pause = says_cps_limit(response), retry_after(response)
-        if pause is not None:
-            trunks.asks_for_pause(target, pause, now)
-        if not told:
-            trunks.call_failed(target, "503 to calls", now)
+        if not told:  # else its words are about the rate of this key, and K11 is enough
+            if pause is not None:
+                trunks.asks_for_pause(target, self.key, pause, now)
+            trunks.call_failed(target, self.key, "503 to calls", now)
         last = self.current == [client] and self._next_group(now) < 0
         if told or last:
             trunks.congested(self.key, now, plain=not told and pause is None)

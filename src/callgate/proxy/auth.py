@@ -22,7 +22,7 @@ from callgate.proxy.forward import SCHEMES, checked, reply_flow
 from callgate.proxy.nonce import Nonces
 from callgate.proxy.peers import Key, Peer, chosen
 from callgate.proxy.strangers import Allowance, Strangers
-from callgate.proxy.throttle import Throttle
+from callgate.proxy.throttle import Place, Proven, Throttle
 from callgate.sip.digest import MD5, Credentials, challenge_value, parse_credentials, verify
 from callgate.sip.errors import Malformed
 from callgate.sip.message import Message, header_value
@@ -51,6 +51,8 @@ class Auth:
     def __init__(self, core: Core) -> None:
         self.core = core
         self._throttle = Throttle()
+        self._proven = Proven()
+        self._blocking = False  # the alert stands, and a timer waits for the end of the last block
         self._challenges = Allowance(CHALLENGES)
         self._emergencies = Strangers()
         self._nonces: tuple[bytes, Nonces] | None = None  # with the secret that they are made with
@@ -89,6 +91,9 @@ class Auth:
 
             key = chosen(keys, shows)
             if key is not None:
+                if user is not None:
+                    self._proven.right(_place(flow), user.name.encode(), now)
+                    self._throttle.right(flow.host, user.name.encode())
                 return Peer(key, owners=peer.owners, named=peer.named, user=user.name if user else "")
             if peer.trunk is not None and user is None:
                 return peer
@@ -100,7 +105,7 @@ class Auth:
             # The password is right, and what is required besides is not there. The answer is that to a wrong
             # password, or it would tell whoever guesses that he has guessed it.
             text = "a right password without what the key requires besides"
-            self._failed(access, flow, now, user, text)
+            self._failed(access, request, flow, now, user.name.encode(), user, text)
             digest = Digest.WRONG
         self._refuse(access, request, digest, flow, now)
         return None
@@ -116,7 +121,9 @@ class Auth:
         places = shown.get(first) or shown.get(other)
         if not places:
             return Digest.ABSENT, None
-        if self._throttle.shut_out(flow.host, now) and not self._may_try(request, flow.host, now):
+        place, shut_out = _place(flow), self._throttle.shut_out(flow.host, now)
+        tries = shut_out and self._may_try(request, flow.host, now)
+        if shut_out and not tries and not self._proven.knows_anybody(place, now):
             return Digest.SHUT_OUT, None
         try:
             credentials = parse_credentials(header_value(request.lines[places[0]]))
@@ -133,9 +140,15 @@ class Auth:
         if not self._signer(access).good(credentials.nonce, flow.host, wall, access.nonce_seconds):
             # Not looked at, so that it tells nothing and counts for nothing: anybody can send this from anywhere.
             return Digest.STALE, None
-        user = access.users.get(credentials.username)
+        name = credentials.username
+        if not (tries or self._proven.knows(place, name, now)) and (
+            shut_out or not self._throttle.looks_at(flow.host, name, now, access.failures, access.per_seconds)
+        ):
+            return Digest.SHUT_OUT, None
+        user = access.users.get(name)
         if not _right(access, credentials, user, request):
-            self._failed(access, flow, now, user, "a wrong password, or an unknown user")
+            why = "a wrong password, or an unknown user"
+            self._failed(access, request, flow, now, name, user, why, credentials.response)
             return Digest.WRONG, None
         flow.known = True
         return Digest.GOOD, user
@@ -148,15 +161,40 @@ class Auth:
             and self._emergencies.may_answer(source, now)
         )
 
-    def _failed(self, access: Access, flow: Flow, now: float, user: User | None, why: str) -> None:
+    def _failed(
+        self,
+        access: Access,
+        request: Message,
+        flow: Flow,
+        now: float,
+        name: bytes,
+        user: User | None,
+        why: str,
+        response: bytes = b"",
+    ) -> None:
         core, source = self.core, flow.host
         details = {"source": source} | ({"user": user.name} if user is not None else {})
         core.alert(Alert("auth", "info", "", f"{why}: not let in", details=details), now)
-        if self._throttle.failed(source, now, access.failures, access.per_seconds, access.block_seconds):
+        self._proven.wrong(_place(flow), name)
+        times = (access.failures, access.per_seconds, access.block_seconds)
+        if self._throttle.failed(source, now, *times, name, hash((request.via.branch, response))):
             text = f"{access.failures} wrong passwords from one address: it gets 403 for {access.block_seconds:g} s"
-            core.alert(
-                Alert("auth-throttle", "warning", "", text, details={"source": source}), now, each=True
-            )
+            core.alerts.stands(self._alert(text, source), each=True)
+            if not self._blocking:
+                self._blocking = True
+                core.wheel.at(now + access.block_seconds, self._unblock)
+
+    def _unblock(self, now: float) -> None:
+        """The alert is over when nobody is shut out any more."""
+        until = self._throttle.blocked_until(now)
+        if until:
+            self.core.wheel.at(until, self._unblock)
+        else:
+            self._blocking = False
+            self.core.alerts.over(self._alert("", ""))
+
+    def _alert(self, text: str, source: str) -> Alert:
+        return Alert("auth-throttle", "warning", "", text, details={"source": source})
 
     def _signer(self, access: Access) -> Nonces:
         secret = access.secret or self.core.signer.nonce_secret
@@ -168,7 +206,10 @@ class Auth:
 
     def _refuse(self, access: Access, request: Message, digest: Digest, flow: Flow, now: float) -> None:
         core = self.core
-        if self._throttle.shut_out(flow.host, now):
+        shut_out = self._throttle.shut_out(flow.host, now)
+        if shut_out and digest is not Digest.WRONG and self._proven.knows_anybody(_place(flow), now):
+            shut_out = False  # he is asked once more
+        if shut_out or digest is Digest.SHUT_OUT:
             core.counts.rejected(Digest.SHUT_OUT.value)
             core.dispatch.answer_stranger(request, 403, flow, now)
         elif not access.users:
@@ -184,8 +225,8 @@ class Auth:
         if not self._challenges.may_answer(flow.host, now):
             return
         _, code, extra = checked(request)
-        if not code and request.uri.partition(b":")[0].lower() not in SCHEMES:
-            code = 416
+        if code != 400 and request.uri.partition(b":")[0].lower() not in SCHEMES:
+            code, extra = 416, []
         if not code:
             register = request.method == b"REGISTER"
             code, name = (401, b"WWW-Authenticate") if register else (407, b"Proxy-Authenticate")
@@ -198,6 +239,10 @@ class Auth:
         core.counts.sent(request.method, code)
         data = reply(request, code, core.answer_tag(request), extra)
         core.out.append(Send(reply_flow(request, flow), data))
+
+
+def _place(flow: Flow) -> Place:
+    return flow.host, flow.port, flow.connection
 
 
 def _right(access: Access, credentials: Credentials, user: User | None, request: Message) -> bool:

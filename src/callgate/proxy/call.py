@@ -26,7 +26,7 @@ from callgate.proxy.record import PAST
 from callgate.proxy.token import INBOUND
 from callgate.proxy.transactions import AnyServer, InviteClientTransaction
 from callgate.proxy.vitals import look
-from callgate.sip.message import FROM, TO, Message
+from callgate.sip.message import FROM, TO, Message, header_value
 from callgate.sip.transaction import LIFE, NEVER
 
 if TYPE_CHECKING:
@@ -101,29 +101,42 @@ class Call(Attempts):
             parts = key.inbound_free if self.free else key.inbound
         else:
             parts = key.lines if self.free else key.claims(now)[2 if self.inbound_leg else 0]
-        claim = Claim(self.leg, parts, now + ASK_SECONDS, LEASE)
+        claim = Claim(self.leg, parts, now + ASK_SECONDS, LEASE, force=key.shadow)
         if inbound and not self.free and self.groups[0][0].onward:
             self.reserved = core.next_id()
-            claim.twin = Claim(self.reserved, key.claims(now)[2], claim.deadline, LEASE)
+            claim.twin = Claim(self.reserved, key.claims(now)[2], claim.deadline, LEASE, key.shadow)
         core.ask(self, key, claim, now)
 
     def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:
         """The store has answered, or has not in time."""
         if claim_id != self.leg:
             self.copies.answered(self, claim_id, verdict, now)
-        elif self.phase is not Phase.ASKING:
+            return
+        if self.phase is not Phase.ASKING:
             if verdict.granted:
                 self.core.out += [Release(each) for each in (claim_id, self.reserved) if each]
-        elif verdict.granted:
+            return
+        refusal = None
+        if verdict.rule:
+            refusal = refused_by_limit(verdict.rule, verdict.value, verdict.limit, verdict.note)
+        if verdict.granted:
             if claim_id not in self.copies.granted:
                 self.copies.granted += (claim_id,)
-            self.phase = Phase.TRYING
-            self.core.counts.call_up(self.key, self.counted_as)
-            if self.did:
-                self.core.forwards.opened(self)
-            self.attempt(claim_id, now)
-        else:
-            self.refuse(refused_by_limit(verdict.rule, verdict.value, verdict.limit, verdict.note), now)
+        elif refusal is not None and not self.key.shadow:
+            self.refuse(refusal, now)
+            return
+        if self.core.suspensions.all:  # it may have waited since before that
+            suspended = self.core.suspensions.refusal(self, now)
+            if suspended is not None:
+                self.refuse(suspended, now)
+                return
+        if refusal is not None:
+            self.passes(refusal, now)
+        self.phase = Phase.TRYING
+        self.core.counts.call_up(self.key, self.counted_as)
+        if self.did:
+            self.core.forwards.opened(self)
+        self.attempt(claim_id, now)
 
     def nowhere(self, code: int, why: str, now: float) -> None:
         """There is nobody to bring the call to (RFC 3261 §16.5: an empty target set)."""
@@ -134,7 +147,7 @@ class Call(Attempts):
         """Answer the call with what the gate decided, and say why to a PBX."""
         inbound = self.direction == INBOUND
         record = self.record
-        record.verdict, record.outcome = "refused", "refused"
+        record.verdict, record.outcome, record.shadow = "refused", "refused", False
         record.rule, record.value, record.limit = refusal.rule, refusal.value, refusal.limit
         record.reason = refusal.note or refusal.text
         if refusal.limit:
@@ -150,6 +163,22 @@ class Call(Attempts):
         self.answer(
             refusal.inbound_code if inbound else refusal.code, [] if inbound else refusal.headers(), now
         )
+
+    def passes(self, refusal: Refusal, now: float) -> bool:
+        """Whether a call passes in spite of a limit or number rule: in shadow mode it does, and it is noted what would
+        have become of it; the first rule decides, as it would have."""
+        if not self.key.shadow:
+            return False
+        record = self.record
+        if not record.shadow:
+            record.shadow = True
+            record.rule, record.value, record.limit = refusal.rule, refusal.value, refusal.limit
+            record.reason = f"would have been refused: {refusal.note or refusal.text}"
+            self.core.counts.shadow(self.key, refusal.rule)
+            text = f"shadow mode: a call has passed that would have been refused: {refusal.text}"
+            alert = Alert(refusal.rule, "info", self.key.id, text, refusal.value, refusal.limit)
+            self.core.alert(alert, now)
+        return True
 
     # -- what attempts lead to ---------------------------------------------------------------------------
 
@@ -169,10 +198,17 @@ class Call(Attempts):
         self.from_line = request.lines[request.at[FROM]]
         self.to_line = b"To: " + response.value(TO)
         self.request = self.routes = self.dialled = self.best = None
-        longest = self.key.max_call_seconds
+        longest = self._longest
         self.core.out.append(Renew(self.leg, NEVER if longest is None else longest + SPARE))
         first = self.core.directory.probing.earliest
         self._wake(now + min(NO_ACK, longest or NO_ACK, first))
+
+    def began_as(self, side: Side) -> bytes:
+        """The address that a side of its dialog began with; empty once the call is over."""
+        of = FROM if side is self.caller else TO
+        if self.request is not None:
+            return self.request.value(of)
+        return header_value(self.from_line if of == FROM else self.to_line)
 
     def picked_up_late(
         self, client: InviteClientTransaction, response: Message, first: bool, told: bool, now: float
@@ -197,21 +233,28 @@ class Call(Attempts):
             self.core.forget(self)
 
     def _expire_up(self, now: float) -> None:
-        answered, longest = self.record.answer_at, self.key.max_call_seconds
+        answered, longest = self.record.answer_at, self._longest
         assert answered is not None
         until = NEVER if longest is None else answered + longest
         if now >= until:
-            up = [side for side in self.callees if side.stage is Stage.UP]
-            if not up or any(side.vitals is not None for side in up):  # else the gate hangs up already
-                self.record.rule = "C1"
-                self.record.reason = f"max_call_seconds {longest:g} reached"
-                self.core.hang_up(self, now)
+            self.core.end_call(self, "C1", f"max_call_seconds {longest:g} reached", now)
             return
         if not self._acknowledged and now >= self.up_at + NO_ACK:
             self._never_acknowledged(now)
         if self.phase is Phase.UP:
             self._wake(until if self._acknowledged else min(until, self.up_at + NO_ACK))
             self.look_again(now)
+
+    @property
+    def _longest(self) -> float | None:
+        """Seconds until the gate ends the call itself (C1)."""
+        return None if self.key.shadow else self.key.max_call_seconds
+
+    def _outlasts(self, now: float) -> None:
+        """Shadow mode: whether C1 would have ended a call before it did."""
+        answered, longest = self.record.answer_at, self.key.max_call_seconds
+        if answered is not None and longest is not None and now >= answered + longest:
+            self.passes(Refusal("C1", f"max_call_seconds {longest:g} reached", 0), now)
 
     @property
     def _acknowledged(self) -> bool:
@@ -253,17 +296,18 @@ class Call(Attempts):
             return
         core, record = self.core, self.record
         core.holds.over(self, now)
-        granted = self.phase is not Phase.ASKING
-        if granted:
+        if self.key.shadow:
+            self._outlasts(now)
+        if self.phase is not Phase.ASKING:
             core.counts.call_down(self.key, self.counted_as)
             if self.did:
                 core.forwards.ended(self)
+        if self.reserved and self.copies.granted:
+            core.out.append(Release(self.reserved))
         self.phase = Phase.OVER
         for client in self.attempts:
             self.copies.stop(self, client)
         self.copies.release(self)
-        if self.reserved and granted:
-            core.out.append(Release(self.reserved))
         record.end_at = now
         record.call_id = self.call_id.decode("utf-8", "replace")
         if record.answer_at is not None:

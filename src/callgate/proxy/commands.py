@@ -12,6 +12,7 @@ from callgate.proxy.record import CallRecord
 
 if TYPE_CHECKING:
     from callgate.proxy.peers import Gateway, Key
+    from callgate.proxy.suspension import Suspension
 
 
 class Send:
@@ -119,6 +120,27 @@ class Keep:
         self.rows = rows
 
 
+class Suspended:
+    """These keys are suspended from now on, and no others: to be kept over a restart. `key` is whose suspension has
+    changed, from `before` to `after` (None: it has none), and `by` whom."""
+
+    __slots__ = ("after", "before", "by", "key", "rows")
+
+    def __init__(
+        self,
+        rows: tuple[Suspension, ...],
+        key: str,
+        before: Suspension | None,
+        after: Suspension | None,
+        by: str,
+    ) -> None:
+        self.rows = rows
+        self.key = key
+        self.before = before
+        self.after = after
+        self.by = by
+
+
 class Resolve:
     """A gateway or PBX that is given by name does not answer: perhaps its name leads elsewhere by now. `who` is a
     `peers.Gateway` or a `peers.Key`."""
@@ -138,4 +160,6 @@ class Hangup:
         self.flow = flow
 
 
-Command = Send | Claim | Withdraw | Release | Renew | Record | Alert | Note | Keep | Resolve | Hangup
+Command = (
+    Send | Claim | Withdraw | Release | Renew | Record | Alert | Note | Keep | Suspended | Resolve | Hangup
+)

@@ -66,8 +66,9 @@ class Copies:
         if client is None and self.wait_for_gateway:
             return
         # A copy is no new call to the carrier: congestion (K11) does not hold it up.
-        parts = call.key.claims(now)[1] if client is None else call.key.attempt
-        claim = Claim(call.core.next_id(), parts, now + ASK_SECONDS, LEASE)
+        key = call.core.current(call.key)
+        parts = key.claims(now)[1] if client is None else key.attempt
+        claim = Claim(call.core.next_id(), parts, now + ASK_SECONDS, LEASE, force=key.shadow)
         self._asked = self._asked or {}
         self._asked[claim.id] = client
         call.core.ask(call, call.key, claim, now)
@@ -80,8 +81,9 @@ class Copies:
         if not wanted:
             if verdict.granted:
                 core.out.append(Release(claim_id))
-        elif verdict.granted:
-            self.granted += (claim_id,)
+        elif verdict.granted or (client is None and call.key.shadow):
+            if verdict.granted:
+                self.granted += (claim_id,)
             if client is None:
                 call.free = False  # only the first gateway had seen it
                 call.attempt(claim_id, now)

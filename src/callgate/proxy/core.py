@@ -15,7 +15,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from random import getrandbits, random
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from callgate.bridge.endpoint import Endpoint
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
 from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
+from callgate.proxy.around import Around
 from callgate.proxy.auth import Auth
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert, Command, Hangup, Release
@@ -50,10 +52,13 @@ from callgate.proxy.registrar import Registrar
 from callgate.proxy.registration import Registrations
 from callgate.proxy.relay import Relay, Way
 from callgate.proxy.streams import Streams
+from callgate.proxy.suspension import Suspensions
+from callgate.proxy.sweep import Sweep
 from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
 from callgate.proxy.transactions import CANCEL_MARK, Transactions, server_key
 from callgate.proxy.trunks import Trunks
+from callgate.proxy.vitals import Tally, ask
 from callgate.proxy.wheel import Wheel
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import COOKIE
@@ -99,6 +104,7 @@ class Core:
         self.counts = Counts(meters)
         self.counts.prepare(directory)
         self.alerts = Alerts(self.out, self.counts)
+        self.around = Around(self.alerts)
         self.errors: list[Exception] = []  # bugs of ours, for the shell to report
         self.wheel = Wheel(started, self.errors)
         self.layer = Transactions(self.wheel, self.out)
@@ -130,6 +136,7 @@ class Core:
         self.trunks = Trunks(self, dice)
         self.trunks.begin(started)
         self.registrations = Registrations(self, directory.trunks.values())
+        self.suspensions = Suspensions(self)
 
     # -- what the shell calls ----------------------------------------------------------------------------
 
@@ -215,6 +222,8 @@ class Core:
         client = self.layer.clients.get(branch)
         if client is not None:
             self.layer.failed(client, now)
+        elif head.startswith(b"ACK ") and (instead := self.streams.undelivered(branch, now)) is not None:
+            self.out.append(instead)
 
     def closed(self, flow: Flow) -> None:
         """A connection has ended, whoever closed it."""
@@ -241,6 +250,7 @@ class Core:
     def clock(self, utc_offset: float, now: float) -> None:
         """UTC is `now + utc_offset`."""
         self.utc_offset = utc_offset
+        self.suspensions.clock()
 
     def take_touched(self) -> set[str]:
         """The keys that have put a claim since the last time."""
@@ -331,6 +341,57 @@ class Core:
                 HangUp(call, side).start(self, now)
         if not up:
             call.end(now, "gate")  # its 2xx had no To tag (RFC 2543): there is no dialog to end
+
+    def end_call(self, call: Call, rule: str, why: str, now: float) -> bool:
+        """Hang up a call that is up; its record tells why. False where the gate does so already."""
+        up = [side for side in call.callees if side.stage is Stage.UP]
+        if up and not any(side.vitals is not None for side in up):
+            return False
+        record = call.record
+        record.reason = why
+        if rule:
+            record.rule, record.shadow = rule, False
+        self.hang_up(call, now)
+        return True
+
+    def current(self, key: Key) -> Key:
+        """What a key is held to by the present config; a call that is up may have an earlier one's object."""
+        return self.directory.keys.get(key.id, key)
+
+    def live(self) -> Iterator[Call]:
+        """The calls that are up or set up when the first is asked for, and are not over when their turn comes."""
+        seen: set[int] = set()
+        for call in chain(list(self.by_call_id.values()), list(self.by_token.values())):
+            if call.phase is not Phase.OVER and call.leg not in seen:
+                seen.add(call.leg)
+                yield call
+
+    def find_call(self, text: str) -> Call | None:
+        """The call with that Call-ID, or with that number of its record (16 hex digits). Looks at every call."""
+        found = self.by_call_id.get(text.encode("utf-8", "surrogateescape"))
+        if found is not None and found.phase is not Phase.OVER:
+            return found
+        return next((call for call in self.live() if f"{call.leg:016x}" == text), None)
+
+    def free_lines(self, call: Call, why: str) -> None:
+        """Give back what a call that is up holds, though it goes on."""
+        call.record.reason = why
+        call.copies.release(call)
+
+    def end_early(self, call: Call, why: str, now: float) -> bool:
+        """End a call, up or not. False where it is ending already."""
+        if call.phase is Phase.UP:
+            return self.end_call(call, "", why, now)
+        if call.server is None or call.cancelled or call.phase is Phase.OVER:
+            return False
+        call.nowhere(480, why, now)
+        return True
+
+    def reconcile(self, now: float) -> tuple[Sweep, Tally]:
+        """Ask both sides of every call that is up whether it still is. What is returned is at work, and counts what
+        comes back."""
+        tally = Tally()
+        return Sweep(self, self.live(), lambda call, at: ask(call, tally, at), now), tally
 
     def forget(self, call: Call) -> None:
         """An ended call need not be remembered any more."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 from callgate.proxy.commands import Alert
-from callgate.proxy.meters import DIRECTIONS, Meters
+from callgate.proxy.meters import ABSENT, DIRECTIONS, Meters
 from callgate.proxy.peers import Directory, Gateway, Key, Trunk
 from callgate.proxy.record import CallRecord
 
@@ -24,30 +26,47 @@ class Counts:
 
     def prepare(self, directory: Directory) -> None:
         """Every series of a key and a gateway exists from the start, with 0."""
-        series, values = self._meters.series, self._values
         for key in directory.keys.values():
-            self._meters.declare_key(key.id)
-            if key.registered:
-                series("registrations", key.id)
-            for n, direction in enumerate(DIRECTIONS):
-                parts = (key.outbound, key.inbound, key.forwarded)[n]
-                for rule in (
-                    "drain",
-                    "store",
-                    "privacy",
-                    *(("I19",) if not n and key.caller_ids is not None else ()),
-                    *(() if n else ("trunk", "K11")),
-                    *(part.rule for part in parts),
-                    *(() if n else key.dial.rules),
-                ):
-                    series("calls_total", key.id, direction, "refused", rule)
-                self._active[key.id, n] = series("calls_active", key.id, direction)
+            self.prepare_key(key)
         for trunk in directory.trunks.values():
-            if trunk.register is not None:
-                series("registered", trunk.name)
-            for gateway in trunk.gateways:
-                gateway.up_series = series("trunk_up", trunk.name, gateway.name)
-                values[gateway.up_series] = 1.0 if gateway.up else 0.0
+            self.prepare_trunk(trunk)
+
+    def prepare_key(self, key: Key) -> None:
+        series = self._meters.series
+        self._meters.declare_key(key.id)
+        self._shown("suspended", key.id)
+        if key.registered:
+            self._shown("registrations", key.id)
+        for n, direction in enumerate(DIRECTIONS):
+            limits = (
+                *(("I19",) if n != 1 and key.caller_ids is not None else ()),
+                *(part.rule for part in (key.outbound, key.inbound, key.forwarded)[n]),
+                *(() if n == 1 else key.dial.rules),
+            )
+            for rule in ("drain", "store", "privacy", "V9", *(() if n == 1 else ("trunk", "K11")), *limits):
+                series("calls_total", key.id, direction, "refused", rule)
+            for rule in limits if key.shadow else ():
+                series("shadow_refusals_total", key.id, rule)
+            self._active[key.id, n] = self._shown("calls_active", key.id, direction)
+
+    def prepare_trunk(self, trunk: Trunk) -> None:
+        if trunk.register is not None:
+            self._shown("registered", trunk.name)
+        for gateway in trunk.gateways:
+            gateway.up_series = self._meters.series("trunk_up", trunk.name, gateway.name)
+            self._values[gateway.up_series] = 1.0 if gateway.up else 0.0
+
+    def _shown(self, metric: str, *labels: str) -> int:
+        """A gauge that is there, with 0 where it was not."""
+        at = self._meters.series(metric, *labels)
+        if isnan(self._values[at]):  # hidden by a reload, and back by another
+            self._values[at] = 0.0
+        return at
+
+    def hide(self, metric: str, *labels: str) -> None:
+        """A gauge of what the config does not name any more."""
+        if self._meters.has(metric, *labels):
+            self._meters.set(metric, *labels, value=ABSENT)
 
     def received(self, method: bytes, code: int) -> None:
         i = self._received.get((method, code))
@@ -87,6 +106,10 @@ class Counts:
     def call_down(self, key: Key, direction: int) -> None:
         self._values[self._series_active(key, direction)] -= 1.0
 
+    def active(self, key: Key, direction: int) -> int:
+        """Calls of a key that are up or set up."""
+        return int(self._values[self._series_active(key, direction)])
+
     def _series_active(self, key: Key, direction: int) -> int:
         i = self._active.get((key.id, direction))
         if i is None:
@@ -103,6 +126,13 @@ class Counts:
     def reaped(self, key: Key, reason: str) -> None:
         """A call, or one dialog of it, has ended because a side of it is gone."""
         self._values[self._meters.series("calls_reaped_total", key.id, reason)] += 1.0
+
+    def shadow(self, key: Key, rule: str) -> None:
+        """A call has passed that would have been refused."""
+        self._values[self._meters.series("shadow_refusals_total", key.id, rule)] += 1.0
+
+    def suspended(self, key: str, is_so: bool) -> None:
+        self._meters.set("suspended", key, value=float(is_so))
 
     def emergency(self, key: Key, verdict: str) -> None:
         self._values[self._meters.series("emergency_calls_total", key.id, verdict)] += 1.0

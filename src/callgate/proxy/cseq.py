@@ -28,10 +28,10 @@ class Shift:
     request is raised by besides, because some challenges may have been forgotten.
     """
 
-    __slots__ = ("_ahead", "_invites", "offset", "top")
+    __slots__ = ("_ahead", "_first", "_invites", "offset", "top")
 
     def __init__(self, offset: int = 0, *, ahead: int = 0) -> None:
-        self.offset = offset
+        self.offset = self._first = offset
         self.top = 0
         self._ahead = ahead
         # (number of the PBX, number that left, its credentials) of the last INVITEs
@@ -70,11 +70,12 @@ class Shift:
 
     def of_invite(self, number: int, raised: int = 0) -> tuple[int, Sequence[bytes]]:
         """The number with which the PBX's INVITE `number` left last, and its credentials. `raised`: the one that a
-        response named, where that is known."""
+        response named, where that is known. An INVITE that left before this was made was raised by what that began
+        with, however far later requests have gone."""
         for known, left, credentials in reversed(self._invites):
             if (left == raised) if raised else (known == number):
                 return left, credentials
-        return raised or min(number + self.offset, LIMIT - 1), ()
+        return raised or min(number + self._first, LIMIT - 1), ()
 
 
 class Shifts:

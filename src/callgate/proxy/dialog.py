@@ -32,10 +32,11 @@ class Side:
 
     `tag` is its tag; `cseq` the highest CSeq it has used, and of a callee `heard` the highest that the caller has
     used towards it (-1: none yet), `invited` the CSeq of the INVITE that it has answered, `acknowledged` whether the
-    caller knows of that answer; `flow` how its messages reach us; `sent_by` the host that its own requests name in
-    their Via, where they ask for symmetric answers (`rport`). Contact and Record-Route are kept as they were written:
-    most calls end before anybody has to read them. `seen_at` is when something of it last came; `vitals` of a
-    callee's dialog that is up, until it is over or the gate hangs it up.
+    caller knows of that answer, `around` whether their dialog may go around the gate (`proxy.around`); `flow` how its
+    messages reach us; `sent_by` the host that its own requests name in their Via, where they ask for symmetric
+    answers (`rport`). Contact and Record-Route are kept as they were written: most calls end before anybody has to
+    read them. `seen_at` is when something of it last came; `vitals` of a callee's dialog that is up, until it is over
+    or the gate hangs it up.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class Side:
         "_routes",
         "_routes_are_its_own",
         "acknowledged",
+        "around",
         "cseq",
         "flow",
         "heard",
@@ -66,7 +68,7 @@ class Side:
         self.heard = -1
         self.invited = 0
         self.stage = Stage.EARLY  # of a callee
-        self.acknowledged = False
+        self.acknowledged = self.around = False
         self.hop: Flow | None = None  # where `hop_uri` leads
         self.hop_uri = b""
         self.sent_by = b""

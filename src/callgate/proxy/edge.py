@@ -3,7 +3,7 @@
 Whatever the gate reads for itself, and whatever one side must not learn or make the other believe, is taken off what
 is forwarded, requests and responses, both ways; the message that came stays as it is. P-Asserted-Identity passes
 between those who are trusted (RFC 3325): the trunk, and keys unless the config says otherwise. What a signature
-covers (RFC 8224: Identity, From, To, Date, the body) is never touched.
+covers (RFC 8224: Identity, From, To, Date, the body) is not touched here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from callgate.numbers import read_uri
 from callgate.proxy.answer import Refusal
-from callgate.sip.errors import Malformed
-from callgate.sip.fields import parse_name_addr, split_list
+from callgate.proxy.caller import ASSERTED, asserted_of, judge_caller, without_others
 from callgate.sip.message import FROM, Message, header_value
 
 if TYPE_CHECKING:
@@ -29,13 +27,10 @@ TAKEN_OFF: Final = (
     "X-Record-Of",
     "X-CallGate-Verdict",
 )
-ASSERTED: Final = b"p-asserted-identity"
 PRIVACY: Final = b"privacy"
 SHOWS_CALLER: Final = frozenset((b"INVITE", b"MESSAGE"))
 
 CRITICAL = Refusal("privacy", "this is no privacy service (RFC 3323)", 500)
-WRONG_CALLER = Refusal("I19", "the caller id is none of those that this key may show", 403)
-NO_CALLER = Refusal("I19", "no caller id: neither From nor P-Asserted-Identity holds a number", 403)
 
 _BETWEEN = re.compile(rb"[;, \t]+")
 
@@ -75,13 +70,19 @@ class Edge:
             name = found[1].lower()
             if name in self._off:
                 edits[i] = None
-            elif name == ASSERTED and not key.trusted:
+            elif name == ASSERTED:
                 asserted.append(i)
-        if asserted and from_pbx:  # RFC 3325 §5: whom we don't trust we don't repeat
+        if not asserted:
+            return edits
+        if key.trusted:
+            if from_pbx and key.caller_ids is not None and not _is_judged(message):
+                for i in asserted:
+                    edits[i] = without_others(message.lines[i], key.caller_ids)
+        elif from_pbx:  # RFC 3325 §5: whom we don't trust we don't repeat
             edits.update(dict.fromkeys(asserted))
             if key.only_number:
                 edits[asserted[0]] = b"P-Asserted-Identity: " + _identity(key)
-        elif asserted and b"id" in privacy(message):  # §7
+        elif b"id" in privacy(message):  # §7
             edits.update(dict.fromkeys(asserted))
         return edits
 
@@ -115,27 +116,22 @@ def _asks_too_much(request: Message) -> Refusal | None:
     return None
 
 
+def _is_judged(message: Message) -> bool:
+    """Whether this is a request that is refused, or goes as it is, for the caller that it shows (I19): what comes in a
+    dialog, or as an answer, is never refused for that. What it may not show goes off instead."""
+    return message.method in SHOWS_CALLER and not message.code and not message.to_tag
+
+
 def _judge_caller(request: Message, key: Key) -> Refusal | None:
     """I19: every number that a call shows as its caller's, in From and in P-Asserted-Identity, is one of the key's
-    `caller_ids`, and there is one. A From without a number (`anonymous`) is fine beside such an identity."""
+    `caller_ids`, and there is one."""
     allowed = key.caller_ids
     if allowed is None:
         return None
-    shown = [request.value(FROM)]
-    asserted = request.find(ASSERTED) if request.marked else ()
+    values = [request.value(FROM)]
+    asserted = asserted_of(request) if request.marked else []
     if key.trusted:
-        shown += [v for i in asserted for v in split_list(header_value(request.lines[i]))]
+        values += asserted
     elif asserted and key.only_number:
-        shown.append(_identity(key))  # that is what leaves
-    any_number = False
-    for value in shown:
-        try:
-            number = read_uri(parse_name_addr(value).uri)
-        except Malformed:
-            return WRONG_CALLER
-        if number.cls == "sip_uri" or not number.dialled:
-            continue  # a name
-        if allowed.get(number.canonical) is None:
-            return WRONG_CALLER
-        any_number = True
-    return None if any_number else NO_CALLER
+        values.append(_identity(key))  # that is what leaves
+    return judge_caller(values, allowed)

@@ -64,7 +64,7 @@ def reply_flow(request: Message, flow: Flow) -> Flow:
     its Via unless it asked for `rport` (RFC 3261 §18.2.2, RFC 3581 §4). Never where a Via's host or `maddr`
     points: that would let a stranger aim our answers at others."""
     via = request.via
-    port = via.port or 5060
+    port = via.port or (5061 if flow.listener.secure else 5060)
     if flow.connection:
         return Flow(flow.listener, flow.host, flow.port, flow.connection, (flow.host, port), flow.trust)
     if via.rport or port == flow.port:
@@ -88,8 +88,9 @@ class Routes:
 
 
 def take_own_routes(request: Message, directory: Directory) -> Routes:
-    """Take off the values on top of Route that name us: one, or two after a double Record-Route (RFC 5658).
-    Raises Malformed."""
+    """Take off the values on top of Route that name us: one, or two after a double Record-Route (RFC 5658). Another
+    token than the first is of another passage: the call has come through the gate twice (RFC 3261 §16.3 step 4), and
+    the request goes the same way round. Raises Malformed."""
     routes = Routes()
     if ROUTE not in request.at:
         return routes
@@ -103,6 +104,8 @@ def take_own_routes(request: Message, directory: Directory) -> Routes:
                 if not directory.is_own(uri.bare_host, uri.default_port):
                     break
                 token = uri.param(b"cg") or b""
+            if token and routes.token and token != routes.token:
+                break
             routes.token = routes.token or token
             own += 1
         kept = values[own:]

@@ -84,6 +84,11 @@ def last_number(call: Call, side: Side, end: Side) -> int:
     return side.heard if side.heard >= 0 else call.caller.cseq
 
 
+AHEAD = 100
+"""What the CSeq of the gate's own BYE lies above the last one seen, where the other side may have used further ones
+(PRACK, or whatever went around the gate)."""
+
+
 class Bye:
     """A BYE of the gate's own to `side`, sent once more where that is a trunk that challenges it and the gate has
     credentials."""
@@ -169,7 +174,7 @@ class Farewell:
     def send(self, core: Core, now: float) -> None:
         call, side, end = self.hang_up.call, self.hang_up.side, self.end
         # Not noted as the other's own: its BYE, crossing with this one, is none the staler for it.
-        self.number = self.bye.number = max(last_number(call, side, end), 0) + 1
+        self.number = self.bye.number = max(last_number(call, side, end), 0) + (AHEAD if side.around else 1)
         if is_trunk(call, end) and call.key.trunk.account is not None:
             call.shift = call.shift or Shift()
             self.bye.number = call.shift.own() or self.number

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from callgate.numbers import read_uri
 from callgate.proxy.answer import NOT_SECURE
 from callgate.proxy.call import Call
+from callgate.proxy.caller import own_again
 from callgate.proxy.commands import Send
 from callgate.proxy.context import Phase
 from callgate.proxy.cseq import JUMP, Shift
@@ -20,7 +21,7 @@ from callgate.proxy.token import OUTBOUND
 from callgate.proxy.transactions import Key as TransactionKey
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
-from callgate.sip.message import ROUTE, Message, header_value
+from callgate.sip.message import FROM, ROUTE, Message, header_value
 from callgate.sip.uri import parse_uri
 
 if TYPE_CHECKING:
@@ -77,14 +78,23 @@ class Inside:
                 self.core.dispatch.answer(request, key, 400, flow, now)
             return
         call = self.core.by_token.get(token) if token else self.core.by_call_id.get(request.call_id)
+        if (
+            request.method == b"ACK"
+            and call is not None
+            and call.origin == key
+            and call.phase is Phase.OVER
+            and key not in self.core.layer.servers
+        ):  # one more copy of the ACK of a failure: it ends here, though its transaction is forgotten (Timer I)
+            self.core.counts.rejected("stray ACK")
+            return
         path = self._known(call, request) if call is not None else self._verified(token, request)
-        belongs = path is not None and self._belongs(path, flow, peer)
+        belongs = path is not None and self._belongs(path, flow, peer, request.method)
         if not belongs and self.core.directory.access is not None and request.method != b"ACK":
             who = self.core.auth.admit(request, flow, peer, now)
             if who is None:
                 return
             peer = who
-            if path is not None and path.from_pbx and peer.key is path.key:
+            if path is not None and path.from_pbx and peer.key is not None and peer.key.id == path.key.id:
                 belongs = True
                 path.sender.flow, path.sender.hop = flow, None  # it has moved
         if path is None or not belongs:
@@ -102,7 +112,8 @@ class Inside:
             # A re-INVITE of a call of an earlier start, or a new call in its clothes: the To tag is not ours to
             # verify. So its number is judged, and it takes a token like any call.
             verdict = path.key.dial.judge(read_uri(uri))
-            if not verdict.allowed and verdict.code != 484:
+            passes = verdict.allowed or verdict.code == 484 or (path.key.shadow and not verdict.emergency)
+            if not passes:
                 self.core.counts.rejected("re-INVITE of an unknown call")
                 self.core.dispatch.answer(request, key, 403, flow, now)
                 return
@@ -157,17 +168,22 @@ class Inside:
         sender, receiver = (pbx, trunk) if from_pbx else (trunk, pbx)
         return Path(None, key, sender, receiver, from_pbx, token.raised)
 
-    def _belongs(self, path: Path, flow: Flow, peer: Peer) -> bool:
+    def _belongs(self, path: Path, flow: Flow, peer: Peer, method: bytes) -> bool:
         """Whether a request comes from the side that its tags name. Nobody may hang up for the other side: a BYE
         of the carrier gives lines back at its receipt."""
         side = path.sender
         if side.flow.host == flow.host and (side.flow.port == flow.port or flow.listener.reliable):
             return True
+        if method == b"ACK" and side.flow.host == flow.host:
+            # A NAT has given it another port, and it can't be asked for a password (RFC 3261 §22.1).
+            return True
         if path.from_pbx:
-            return peer.key is path.key
+            return peer.key is not None and peer.key.id == path.key.id  # a reload makes new objects
         if peer.key is not None:
             return False
-        return peer.trunk is path.key.trunk or side.gave_host(flow.host)
+        if peer.trunk is not None and peer.trunk.name == path.key.trunk.name:
+            return True
+        return side.gave_host(flow.host)
 
     def _pass_inside(
         self,
@@ -187,9 +203,9 @@ class Inside:
         if path.from_pbx and self.core.directory.access is not None:
             routes.edits.update(self.core.directory.access.taken_off(request))
         fresh = stale = False
-        if call is not None and method not in (b"ACK", b"PRACK"):
-            stale = _stale(path, request.cseq_number)
-            fresh = not stale
+        if call is not None and method != b"ACK":
+            stale = _stale(path, request.cseq_number) and method != b"PRACK"
+            fresh = not stale and method != b"PRACK"
         if fresh:
             sender.learn_via(request)
         if not stale:
@@ -200,6 +216,9 @@ class Inside:
         if request.marked:
             edge = self.core.directory.edge
             routes.edits.update(edge.edits(request, path.key, from_pbx=path.from_pbx))
+        from_line = _from_line(path, request)
+        if from_line:
+            routes.edits[request.at[FROM]] = from_line
         to = receiver.next_hop(target, self.core.directory, peer)
         if call is not None:
             token = token or call.tokens[-1]
@@ -217,13 +236,16 @@ class Inside:
                 self.core.holds.heard(call, sender is call.caller, request.body, now)
             if shift is not None:
                 # Of the first INVITE several copies may have left; this callee has answered one of them.
-                first = call is not None and sender is call.caller and request.cseq_number == sender.cseq
-                raised = receiver.invited if first else 0
+                opened = call is not None and sender is call.caller and request.cseq_number == sender.cseq
+                raised = receiver.invited if opened else 0
                 shown = path.key.trunk.has_gateway(to)
                 routes = raise_ack(request, routes, shift, raised, shown=shown)
             # RFC 3261 §16.11, §17: the ACK of a 2xx is a transaction of its own, without state or answer.
             self.core.counts.sent(method)
-            over, _, data = self.core.compose(request, uri, token, to, routes, hops, now)
+            over, branch, data = self.core.compose(request, uri, token, to, routes, hops, now)
+            if over is not to:  # there may be no stream to be had (RFC 3261 §18.1.1)
+                _, _, again = self.core.compose(request, uri, token, to, routes, hops, now, by_datagram=True)
+                self.core.streams.acknowledges(branch, over, Send(to, again))
             self.core.out.append(Send(over, data))
             return
         if uri[:5].lower() == b"sips:" and not to.listener.secure:
@@ -233,7 +255,10 @@ class Inside:
             return
         passage = None
         if account is not None and shift is not None:
-            passage = Passage(account, shift, request, routes)
+            first = call is not None and sender is call.caller
+            passage = Passage(
+                account, shift, request, routes, (sender.cseq, receiver.invited) if first else (0, 0)
+            )
             if not passage.raised:
                 self.core.dispatch.answer(request, key, 500, flow, now, [USED_UP])
                 return
@@ -242,6 +267,8 @@ class Inside:
             self.core, request, server, None if stale else call, sender, receiver, path.from_pbx, path.key
         )
         relay.passage = passage
+        if from_line:
+            relay.from_line = request.lines[request.at[FROM]]
         if method == b"BYE":
             if call is not None and not path.from_pbx and not stale:
                 by_caller = sender is call.caller
@@ -260,6 +287,17 @@ class Inside:
         if call.shift is None:
             call.shift = Shift()
         return call.shift
+
+
+def _from_line(path: Path, request: Message) -> bytes:
+    """I19: the From line that a request of the PBX leaves with, where its own shows a caller that the key may not;
+    empty where it stays. Of a dialog that the gate has no memory of nobody knows how it began."""
+    call, allowed = path.call, path.key.caller_ids
+    if not path.from_pbx or allowed is None or call is None:
+        return b""
+    line, own = request.lines[request.at[FROM]], call.began_as(path.sender)
+    shown = own_again(line, own, request.from_tag, allowed) if own else line
+    return b"" if shown is line else shown
 
 
 def _stale(path: Path, number: int) -> bool:

@@ -16,7 +16,7 @@ from callgate.proxy.commands import Release, Send
 from callgate.proxy.copies import ASK_SECONDS
 from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow
-from callgate.proxy.hangup import Bye, own_request
+from callgate.proxy.hangup import AHEAD, Bye, own_request
 from callgate.proxy.peers import Key, Peer
 from callgate.proxy.token import OUTBOUND
 from callgate.proxy.transactions import AnyClient, InviteClientTransaction
@@ -35,8 +35,6 @@ HANGS_UP = LIFE
 """Seconds it then has to hang up: the gate has said that there is no such call."""
 LEASE = 4 * LIFE
 """Seconds; all is over long before."""
-AHEAD = 100
-"""What the BYE's CSeq lies above the INVITE's: the caller may have used the next ones towards this callee (PRACK)."""
 
 
 class LateAnswers:
@@ -64,7 +62,8 @@ class LateAnswers:
 
     def stray(self, response: Message, branch: bytes, flow: Flow, now: float) -> bool:
         """A 2xx to an INVITE that matches no transaction; False where it is none of ours. Our token in its Via says
-        whose call it was; it has to come from where that key's calls go."""
+        whose call it was; it has to come from where that key's calls go: a phone that is known by its password only,
+        from where its INVITE went."""
         core = self.core
         text = branch.partition(b".")[0]
         call = core.by_token.get(text)
@@ -76,7 +75,13 @@ class LateAnswers:
             return False
         key = core.directory.key_of_tag.get(token.key_tag)
         peer = core.directory.identify(flow)
-        if key is None or not (peer.trunk is key.trunk if token.direction == OUTBOUND else peer.key is key):
+        if key is None:
+            return False
+        if token.direction == OUTBOUND:
+            theirs = peer.trunk is key.trunk
+        else:
+            theirs = peer.key is key or key in peer.owners or flow.host == token.pbx_host
+        if not theirs:
             return False
         self._take(key, token.direction, branch, response, flow, False, now)
         return True

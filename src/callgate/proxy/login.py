@@ -42,6 +42,10 @@ class Account:
     def __repr__(self) -> str:
         return f"Account({self.username!r})"
 
+    def same_as(self, other: Account | None) -> bool:
+        mine = (self.username, self._password, self.realm)
+        return other is not None and mine == (other.username, other._password, other.realm)
+
     def answer(self, challenge: Challenge, method: bytes, uri: bytes, nc: int) -> bytes:
         """The header line for a challenge; `nc` counts the uses of its nonce."""
         cnonce = token_hex(8).encode()
@@ -119,11 +123,20 @@ def _realms(request: Message, routes: Routes) -> set[Name]:
 
 class Passage:
     """A PBX's request on its way to a trunk whose challenges the gate answers. `raised` is the CSeq number that it
-    leaves with, 0 where there is none left."""
+    leaves with, 0 where there is none left. `invited`: the numbers of the INVITE that opened its dialog, the PBX's own
+    and the one that this callee has answered; (0, 0) where they are not known."""
 
-    __slots__ = ("_login", "_request", "_routes", "_shift", "raised")
+    __slots__ = ("_invited", "_login", "_request", "_routes", "_shift", "raised")
 
-    def __init__(self, account: Account, shift: Shift, request: Message, routes: Routes) -> None:
+    def __init__(
+        self,
+        account: Account,
+        shift: Shift,
+        request: Message,
+        routes: Routes,
+        invited: tuple[int, int] = (0, 0),
+    ) -> None:
+        self._invited = invited
         self._login = Login(account)
         self._shift = shift
         self._request = request
@@ -156,7 +169,7 @@ class Passage:
         """The edits that it came with, and those that make the numbers the trunk's and put in the credentials."""
         request, routes, shift = self._request, self._routes, self._shift
         if request.method == b"PRACK":
-            routes = _raise_rack(request, routes, shift)
+            routes = _raise_rack(request, routes, shift, self._invited)
         if self.raised == request.cseq_number and not self._login.lines:
             return routes
         return _edited(routes, request.at[CSEQ], _cseq(self.raised, request.method, self._login.lines))
@@ -183,12 +196,14 @@ def raise_ack(request: Message, routes: Routes, shift: Shift, raised: int, *, sh
     return _edited(routes, request.at[CSEQ], _cseq(raised, b"ACK", credentials))
 
 
-def _raise_rack(request: Message, routes: Routes, shift: Shift) -> Routes:
-    """RFC 3262 §7.2: RAck names the INVITE by its number. One that can't be read stays as it is."""
+def _raise_rack(request: Message, routes: Routes, shift: Shift, invited: tuple[int, int]) -> Routes:
+    """RFC 3262 §7.2: RAck names the INVITE by its number. Of the one that opened the dialog several copies may have
+    left, and the callee knows the one that it has answered. A RAck that can't be read stays as it is."""
     for i in request.find(b"rack"):
         parts = header_value(request.lines[i]).split()
         if len(parts) == 3 and parts[1].isdigit() and len(parts[1]) <= 10 and parts[2] == b"INVITE":
-            raised, _ = shift.of_invite(int(parts[1]))
+            number = int(parts[1])
+            raised, _ = shift.of_invite(number, invited[1] if number == invited[0] else 0)
             routes = _edited(routes, i, b"RAck: %b %d INVITE" % (parts[0], raised))
     return routes
 

@@ -37,6 +37,11 @@ METRICS: Final[Mapping[str, Metric]] = {
     "calls_reaped_total": Metric(
         "counter", "Calls that ended because a side of them was gone, by how that showed.", ("key", "reason")
     ),
+    "shadow_refusals_total": Metric(
+        "counter",
+        "Calls that passed and that their key's limits would have refused: shadow mode.",
+        ("key", "rule"),
+    ),
     "calls_active": Metric("gauge", "Calls up, ringing ones included.", ("key", "direction")),
     "setup_added_seconds": Metric(
         "histogram",
@@ -56,6 +61,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "congestion_level": Metric(
         "gauge", "By how many steps a key's calls are slowed because its trunk is congested (K11).", ("key",)
     ),
+    "suspended": Metric("gauge", "1 while a key is suspended (V9): its new calls are refused.", ("key",)),
     # alerts
     "alerts_total": Metric("counter", "Alerts raised.", ("rule", "severity")),
     "alerts_active": Metric("gauge", "Alerts raised and not resolved.", ("rule", "key", "severity")),
@@ -199,6 +205,10 @@ class Meters:
         """
         at = self._at.get((metric, labels))
         return self._make(metric, labels) if at is None else at
+
+    def has(self, metric: str, *labels: str) -> bool:
+        """Whether there is such a series."""
+        return (metric, labels) in self._at
 
     def histogram(self, metric: str, *labels: str) -> Histogram:
         """The histogram of that name, to keep and `observe` into."""

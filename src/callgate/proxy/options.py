@@ -101,7 +101,7 @@ class Watch:
             pause = retry_after(response)
             if pause is not None:
                 self._not_before = now + min(pause, self._health.rules.retry_after_max)
-            self._core.trunks.options_failed(self._target, f"{response.code} to OPTIONS")
+            self._core.trunks.options_failed(self._target, f"{response.code} to OPTIONS", now)
         else:
             self._core.trunks.options_well(self._target, now)
         self._next(now)
@@ -117,7 +117,7 @@ class Watch:
 
     def _lost(self, why: str, now: float) -> None:
         if self._waiting:
-            self._core.trunks.options_failed(self._target, why)
+            self._core.trunks.options_failed(self._target, why, now)
             self._next(now)
 
     def _next(self, now: float) -> None:

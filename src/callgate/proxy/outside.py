@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from callgate.numbers import read_dialled, read_uri
+from callgate.proxy import suspension
 from callgate.proxy.answer import NOT_SECURE, Refusal, reply
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert
@@ -41,9 +42,6 @@ class Outside:
         self.core = core
 
     def take(self, request: Message, key: TransactionKey, flow: Flow, peer: Peer, now: float) -> None:
-        hops = self.core.dispatch.validate(request, key, flow, now)
-        if hops is None:
-            return
         method = request.method
         try:
             routes = take_own_routes(request, self.core.directory)
@@ -54,6 +52,9 @@ class Outside:
             return
         if uri.scheme not in SCHEMES:
             self.core.dispatch.answer(request, key, 416, flow, now)
+            return
+        hops = self.core.dispatch.validate(request, key, flow, now)
+        if hops is None:
             return
         if method == b"REGISTER":
             self._register(request, key, flow, peer, now)
@@ -129,7 +130,7 @@ class Outside:
             call.groups, call.steps = self._way_of(key, number, uri, now)
             if key.registered:
                 routes = called_party(request, routes)
-            call.free = b"psap-callback" in request.header(b"priority").lower()  # RFC 7090 §4
+            call.free = self._exempt(request, key)
         else:
             assert peer.key is not None
             key = peer.key
@@ -159,6 +160,8 @@ class Outside:
         if call.direction == INBOUND:
             record.raw = _user(request.value(TO))
             record.canonical = read_dialled(record.raw).canonical
+            if self._suspended(call, now):
+                return
             if call.groups:
                 self._admit(call, request, uri, flow, now)
             elif key.registered:
@@ -170,15 +173,18 @@ class Outside:
             return
         dialled = read_uri(request.uri)
         verdict = key.dial.judge(dialled)
+        refusal = Refusal(verdict.rule, verdict.reason, verdict.code)
         record.raw, record.canonical = dialled.dialled, dialled.canonical
         record.number_class = dialled.cls
-        if verdict.allowed:
+        if not verdict.emergency and self._suspended(call, now):
+            return
+        if verdict.allowed or (not verdict.emergency and call.passes(refusal, now)):
             call.free, challenger = self.core.answers_challenge(request, now)
-            call.groups = self.core.trunks.groups(key.trunk, now, challenger)
+            call.groups = self.core.trunks.groups(key, now, challenger)
             # To another gateway than the one that asked it is a new call.
             call.free = call.free and bool(call.groups) and call.groups[0][0] is challenger
             if not call.groups:
-                call.refuse(self.core.trunks.refusal(key.trunk, now), now)
+                call.refuse(self.core.trunks.refusal(key, now), now)
                 return
             self._admit(call, request, uri, flow, now)
             return
@@ -187,7 +193,20 @@ class Outside:
             who = {"caller": record.caller_raw, "dialled": dialled.dialled}
             text = "an emergency call that this trunk can't carry was answered with 503"
             self.core.alert(Alert(verdict.rule, "critical", key.id, text, details=who), now, each=True)
-        call.refuse(Refusal(verdict.rule, verdict.reason, verdict.code), now)
+        elif verdict.alert:
+            who = {"dialled": dialled.dialled}
+            text = "ACR on: the PBX puts a carrier prefix before its calls, which this contract doesn't carry"
+            self.core.alert(Alert(verdict.alert, "warning", key.id, text, details=who), now)
+        call.refuse(refusal, now)
+
+    def _suspended(self, call: Call, now: float) -> bool:
+        """V9: whether a call was refused because its key is suspended."""
+        suspensions = self.core.suspensions
+        refusal = suspensions.refusal(call, now) if suspensions.all else None
+        if refusal is None:
+            return False
+        call.refuse(refusal, now)
+        return True
 
     def _shift(self, request: Message) -> Shift:
         """What raises the numbers of a call out: that of the call before where this one goes on from its refusal (a
@@ -202,7 +221,9 @@ class Outside:
         """The number may be called: the rest of what may be said of a call before it asks for what it needs."""
         outbound = call.direction == OUTBOUND
         refusal = judge(request, call.key, from_pbx=outbound)
-        if refusal is not None and (outbound or not call.free):  # the authorities always get through
+        if refusal is not None and not outbound and call.free:
+            refusal = None  # the authorities always get through
+        if refusal is not None and not (refusal.rule == "I19" and call.passes(refusal, now)):
             call.refuse(refusal, now)
             return
         if uri.scheme == b"sips":
@@ -283,6 +304,11 @@ class Outside:
             steps += [step] * len(found)
         return groups, tuple(steps)
 
+    def _exempt(self, request: Message, key: Key) -> bool:
+        """Whether a call in is counted and never refused: the authorities call back. That a header says so counts
+        only of a trunk that is trusted with it (RFC 7090 §4.2, §5.3), for any caller can write one."""
+        return key.trunk.psap_callback and request.header(b"priority").lower() == b"psap-callback"
+
     def _targets(self, key: Key, number: str, asked: Uri) -> Groups:
         """Where calls for a number of a key go; empty where nobody has registered."""
         if key.registered:
@@ -319,25 +345,31 @@ class Outside:
             assert peer.key is not None
             key = peer.key
             verdict = key.dial.judge(read_uri(request.uri))
-            if not verdict.allowed:
+            if not verdict.allowed and (verdict.emergency or not key.shadow):
                 refusal = Refusal(verdict.rule, verdict.reason, verdict.code)
                 self.core.dispatch.answer(request, server_key, verdict.code, flow, now, refusal.headers())
                 return
-            groups = self.core.trunks.groups(key.trunk, now)
+            groups = self.core.trunks.groups(key, now)
             if not groups:
-                refusal = self.core.trunks.refusal(key.trunk, now)
+                refusal = self.core.trunks.refusal(key, now)
                 self.core.dispatch.answer(request, server_key, refusal.code, flow, now, refusal.headers())
                 return
             target = groups[0][0]
             uri = self.core.trunk_uri(parse_uri(request.uri), target.hostport, key)
             to, from_pbx, route = target.flow, True, b""
+        suspended = self.core.suspensions.of(key.id, now) if request.method != b"OPTIONS" else None
+        if suspended is not None:
+            refusal = suspension.refusal(suspended)
+            told = refusal.headers() if from_pbx else []
+            self.core.dispatch.answer(request, server_key, refusal.code, flow, now, told)
+            return
         if uri.startswith(b"sips:") and not (flow.listener.secure and to.listener.secure):
             self.core.dispatch.answer(
                 request, server_key, 480, flow, now, NOT_SECURE.headers() if from_pbx else []
             )
             return
         refused = judge(request, key, from_pbx=from_pbx)
-        if refused is not None:
+        if refused is not None and not (key.shadow and refused.rule == "I19"):
             told = refused.headers() if from_pbx else []
             self.core.dispatch.answer(request, server_key, refused.code, flow, now, told)
             return

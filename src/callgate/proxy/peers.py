@@ -7,6 +7,7 @@ began with.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -67,6 +68,7 @@ class Gateway:
 
 class Trunk:
     """A carrier. `any_number`: numbering is `any`, so any Request-URI goes (emergency is judged all the same).
+    `psap_callback`: it is trusted to say that the authorities call back (RFC 7090).
     `rules`: how the health of its gateways is judged. `account`: with this the gate answers its challenges; None: they
     are the PBX's. `register`: what the gate registers there; `service_route`: the Route that the registrar wants in new
     requests (RFC 3608), empty for none."""
@@ -77,9 +79,11 @@ class Trunk:
         "gateways",
         "name",
         "networks",
+        "psap_callback",
         "register",
         "rules",
         "service_route",
+        "shared",
         "try_seconds",
         "upstream_503",
     )
@@ -95,6 +99,7 @@ class Trunk:
         rules: Rules = NO_OPTIONS,
         account: Account | None = None,
         register: Wanted | None = None,
+        psap_callback: bool = False,
     ) -> None:
         self.name = name
         self.rules = rules
@@ -105,7 +110,13 @@ class Trunk:
         self.any_number = any_number
         self.try_seconds = try_seconds
         self.upstream_503 = upstream_503
+        self.psap_callback = psap_callback
+        self.shared = False  # by several keys
         self.networks = list(networks)
+
+    def tells(self, key: Key) -> str:
+        """Whom the health of a gateway is told as whose call it was; empty where it can be nobody else's."""
+        return key.id if self.shared else ""
 
     def has_gateway(self, flow: Flow) -> bool:
         """Whether a flow leads to a host of a configured gateway."""
@@ -140,9 +151,10 @@ class Key:
     that don't go to its PBX. `pbx_groups` is what a call in tries; they change where the PBX is a name
     (`pbx_site`); of a key that is `registered` it is whoever has registered. `max_call_seconds` may be None.
     `congestion` is how far its calls are slowed (K11). `require` names what has to show that a call is this key's
-    (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is. `trusted`: what it asserts
-    of a caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
-    `only_number` is its DID where it has exactly one.
+    (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is. `trusted`: what it asserts of
+    a caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
+    `only_number` is its DID where it has exactly one. `shadow`: what its limits and the number rules would refuse is
+    noted, and passes.
     """
 
     __slots__ = (
@@ -168,6 +180,7 @@ class Key:
         "registered",
         "require",
         "routes",
+        "shadow",
         "tag",
         "tls_names",
         "token_seconds",
@@ -198,8 +211,10 @@ class Key:
         caller_ids: Numbers[Key] | None = None,
         only_number: str = "",
         registered: bool = False,
+        shadow: bool = False,
     ) -> None:
         self.id = id
+        self.shadow = shadow
         self.tag = key_tag(id)
         self.trunk = trunk
         self.dial = dial
@@ -242,11 +257,21 @@ class Key:
         """What a new call, a further attempt and a forward claim at this moment: less while the trunk is congested
         (K11)."""
         level = self.congestion.level(now) if self.congestion.raised else 0
-        return self._slower[level - 1] if level else (self.outbound, self.attempt, self.forwarded)
+        if not level or not self._slower:
+            return self.outbound, self.attempt, self.forwarded
+        return self._slower[self._step(level)]
 
     def pace(self, level: int) -> str:
         """What a level of congestion leaves, in words."""
-        return pace(self._slower[level - 1][1])
+        return pace(self._slower[self._step(level)][1])
+
+    def _step(self, level: int) -> int:
+        return min(level, len(self._slower)) - 1
+
+    def slow_like(self, other: Key) -> None:
+        """This is the same key with other limits: how far its calls are slowed is known."""
+        self.congestion = other.congestion
+        self.congestion.highest = len(self._slower)
 
     @property
     def takes_calls(self) -> bool:
@@ -378,6 +403,9 @@ class Directory:
         self.trunks = {t.name: t for t in trunks}
         self.keys = {k.id: k for k in keys}
         self.key_of_tag = {k.tag: k for k in self.keys.values()}
+        of_trunk = Counter(key.trunk.name for key in self.keys.values())
+        for trunk in self.trunks.values():
+            trunk.shared = of_trunk[trunk.name] > 1
         self.numbers = numbers
         self.access = access
         self.probing = probing or Probing()
@@ -479,7 +507,8 @@ class Directory:
         gateway = self._gateways.get((host, port))
         if peer.key is not None:
             return peer.key.pbx_site is not None and peer.key.pbx_site.has(host, port)
-        return gateway is not None and gateway.trunk is peer.trunk
+        owner = gateway.trunk if gateway is not None else None
+        return owner is not None and peer.trunk is not None and owner.name == peer.trunk.name
 
     def is_own(self, host: str, port: int) -> bool:
         """Whether a URI's host and port name the gate."""

@@ -10,7 +10,8 @@ OUTCOMES |= {484: "not_found", 604: "not_found"}
 class CallRecord:
     """Times are monotonic seconds of the gate, None where it did not happen; the shell turns them into
     wall-clock time. `raw` and `canonical` are the dialled number, `caller_raw` is who called, `forwarded_of` the
-    `id` of the call in that a forward carries on, 0 for none."""
+    `id` of the call in that a forward carries on, 0 for none. `shadow`: the call has passed, and `rule`, `value` and
+    `limit` say what would have refused it but for shadow mode."""
 
     __slots__ = (
         "answer_at",
@@ -36,6 +37,7 @@ class CallRecord:
         "ringing_at",
         "rule",
         "sent_at",
+        "shadow",
         "trunk",
         "value",
         "verdict",
@@ -68,6 +70,7 @@ class CallRecord:
         self.attempts = 0
         self.forwarded_of = 0
         self.hold_seconds = 0.0
+        self.shadow = False
 
 
 PAST = CallRecord(0, "", 0.0)

@@ -91,6 +91,28 @@ class Registration:
         """Register now."""
         self._turn(now)
 
+    def is_of(self, wanted: Wanted) -> bool:
+        """Whether this is the registration of that address of record."""
+        return self._wanted.aor == wanted.aor
+
+    def go_on(self, trunk: Trunk, wanted: Wanted, now: float) -> None:
+        """The trunk's section has changed. Where that concerns the registration it is made anew, at once."""
+        before = self.trunk
+        if trunk is before:
+            return
+        flows = [[t.flow for g in one.gateways for t in g.site.targets] for one in (before, trunk)]
+        account = trunk.account is before.account or (
+            trunk.account is not None and trunk.account.same_as(before.account)
+        )
+        same = wanted == self._wanted and account and flows[0] == flows[1]
+        self.trunk, self._wanted = trunk, wanted
+        if same:
+            return
+        self._expires = wanted.expires
+        self._failures = 0
+        self._again = now  # one that is under way has its answer first
+        self._wait()
+
     def stop(self, now: float) -> None:
         """Take the binding back; no more after that. An earlier REGISTER still under way is overtaken: its CSeq is
         lower (RFC 3261 §10.3 step 7)."""
@@ -299,6 +321,7 @@ class Registrations:
     """All of a gate."""
 
     def __init__(self, core: Core, trunks: Iterable[Trunk]) -> None:
+        self._core = core
         self.all = [
             Registration(core, trunk, trunk.register) for trunk in trunks if trunk.register is not None
         ]
@@ -314,6 +337,24 @@ class Registrations:
     def stop(self, now: float) -> None:
         for one in self.all:
             one.stop(now)
+
+    def adopt(self, trunks: Iterable[Trunk], now: float) -> None:
+        """The directory has changed: register where that is new, and take back what is wanted no more."""
+        wanted = {trunk.name: trunk for trunk in trunks if trunk.register is not None}
+        kept: list[Registration] = []
+        for one in self.all:
+            trunk = wanted.get(one.trunk.name)
+            if trunk is not None and trunk.register is not None and one.is_of(trunk.register):
+                del wanted[trunk.name]
+                one.go_on(trunk, trunk.register, now)
+                kept.append(one)
+            else:
+                one.stop(now)
+        for trunk in wanted.values():
+            assert trunk.register is not None
+            kept.append(Registration(self._core, trunk, trunk.register))
+            kept[-1].start(now)
+        self.all = kept
 
 
 def _seconds(value: bytes) -> float:

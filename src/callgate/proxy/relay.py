@@ -23,7 +23,7 @@ from callgate.proxy.transactions import (
     AnyServer,
     InviteClientTransaction,
 )
-from callgate.sip.message import CSEQ, Message
+from callgate.sip.message import CSEQ, FROM, Message
 from callgate.sip.transaction import LIFE, NEVER, State
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Relay:
         "core",
         "datagram",
         "due",
+        "from_line",
         "from_pbx",
         "key",
         "method",
@@ -104,6 +105,9 @@ class Relay:
         # Where it went over a stream because of its size: the same as a datagram (message, branch, flow).
         self.datagram: tuple[bytes, bytes, Flow] | None = None
         self.passage: Passage | None = None
+        self.from_line = (
+            b""  # what it came with, where it left with another (I19): so its sender gets it back
+        )
         self.way: Way | None = None
         self.due = NEVER
         self.slot = 0
@@ -123,7 +127,9 @@ class Relay:
             client = core.layer.other_client(branch, data, flow, self, now)
         self.client = client
         if self.rate is not None and self.rate.attempt:
-            core.ask(self, self.rate, Claim(core.next_id(), self.rate.attempt, now + ASK_SECONDS, LEASE), now)
+            force = self.rate.shadow
+            claim = Claim(core.next_id(), self.rate.attempt, now + ASK_SECONDS, LEASE, force=force)
+            core.ask(self, self.rate, claim, now)
         else:
             core.layer.send(client, now)
 
@@ -159,7 +165,7 @@ class Relay:
             if self.method == b"INVITE":
                 if self.cancelled:
                     self._cancel(now)
-                else:
+                elif code > 100 or self.due == NEVER:  # a 100 does not put it off (RFC 3261 §16.7 step 2)
                     self.due = now + TIMER_C
                     self.core.wheel.add(self)
             if code == 100 or server is None or self.method != b"INVITE":
@@ -173,10 +179,14 @@ class Relay:
             edits = self.core.directory.edge.edits(response, self.key, from_pbx=not self.from_pbx)
         if passage is not None and response.cseq_number != passage.number:
             edits = {**edits, response.at[CSEQ]: passage.cseq}
-        data = response_out(response, stream=server.flow.listener.reliable, edits=edits)
+        if self.from_line:
+            edits = {**edits, response.at[FROM]: self.from_line}
+        mapped = 500 if code == 503 and self.key.trunk.upstream_503 == "500" else 0  # §16.7 step 6
+        data = response_out(response, stream=server.flow.listener.reliable, code=mapped, edits=edits)
         if data is None:
             self.core.counts.rejected("no Via left")
             return
+        code = mapped or code
         self.core.counts.sent(self.method, code)
         self.core.layer.respond(server, code, data, now)
         if code >= 200:

@@ -61,6 +61,18 @@ class Site:
         health = Health(self._rules) if self._rules is not None else None
         return Target(flow, self._hostport, self.name, gateway=self._gateway, health=health)
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What the config says of it: where two agree, what one has learned holds for the other."""
+        return self.name, self.named, self._trust
+
+    def judge_by(self, rules: Rules) -> None:
+        """Other rules for the health of its addresses from now on."""
+        self._rules = rules
+        for target in self.targets:
+            if target.health is not None:
+                target.health.rules = rules
+
     def groups(self, random: Random) -> Groups:
         """The addresses in the order of one call, each to be tried by itself."""
         if not self.spread:

@@ -71,9 +71,9 @@ class Target:
         self.reason = b""
         self.redirect: Message | None = None
 
-    def usable(self, now: float) -> bool:
-        """Whether a call may go there."""
-        return self.health is None or self.health.standing(now) is not Standing.SHUT
+    def usable(self, now: float, who: str = "") -> bool:
+        """Whether a call may go there; `who`: `Trunk.tells` of its key."""
+        return self.health is None or self.health.standing(now, who) is not Standing.SHUT
 
     def for_user(self, user: bytes) -> Target:
         """This place, where calls are for `user`, whatever number was called; empty: for that number."""

@@ -8,7 +8,7 @@ from callgate.proxy.answer import Refusal
 from callgate.proxy.commands import Alert, Resolve
 from callgate.proxy.health import Standing
 from callgate.proxy.options import Watch
-from callgate.proxy.peers import Gateway, Key, Trunk
+from callgate.proxy.peers import Gateway, Key
 from callgate.proxy.places import Place, Random
 from callgate.proxy.sites import Site
 from callgate.proxy.targets import Groups, Target
@@ -31,6 +31,18 @@ class Trunks:
             for gateway in trunk.gateways:
                 self._watch(gateway, now)
 
+    def adopt(self, now: float) -> None:
+        """The directory has changed: watch what is there now, and nothing else."""
+        wanted = {
+            target: trunk.rules.interval
+            for trunk in self._core.directory.trunks.values()
+            for gateway in trunk.gateways
+            for target in gateway.site.targets
+        }
+        for target in [target for target in self._watches if not wanted.get(target)]:
+            self._watches.pop(target).stop()
+        self.begin(now)
+
     def stop(self) -> None:
         """Send no more OPTIONS."""
         for watch in self._watches.values():
@@ -47,18 +59,20 @@ class Trunks:
 
     # -- a call's way ----------------------------------------------------------------------------------------
 
-    def groups(self, trunk: Trunk, now: float, first: Target | None = None) -> Groups:
-        """What a call out tries, in order: the gateways as configured, those that don't answer OPTIONS last, none to
-        which no call may go now. `first` goes before all others, if it is one of them."""
+    def groups(self, key: Key, now: float, first: Target | None = None) -> Groups:
+        """What a key's call out tries, in order: the gateways as configured, those that don't answer OPTIONS last, none
+        to which no call may go now. `first` goes before all others, if it is one of them."""
         usual: list[tuple[Target, ...]] = []
         last: list[tuple[Target, ...]] = []
+        trunk = key.trunk
+        who = trunk.tells(key)
         for gateway in trunk.gateways:
             for group in gateway.site.groups(self.random):
                 health = group[0].health
                 if health is None or health.spotless:
                     usual.append(tuple(group))
                     continue
-                standing = health.standing(now)
+                standing = health.standing(now, who)
                 if standing is not Standing.SHUT:
                     (usual if standing is Standing.USUAL else last).append(tuple(group))
         usual += last
@@ -71,37 +85,46 @@ class Trunks:
         site = key.pbx_site
         return site.groups(self.random) if site is not None and site.spread else key.pbx_groups
 
-    def refusal(self, trunk: Trunk, now: float) -> Refusal:
-        """Why there is no gateway for a call now."""
+    def refusal(self, key: Key, now: float) -> Refusal:
+        """Why there is no gateway for a key's call now."""
+        trunk = key.trunk
+        who = trunk.tells(key)
         targets = [target for gateway in trunk.gateways for target in gateway.site.targets]
         if not targets:
             return Refusal("trunk", "no address of a gateway is known", 503)
-        pauses = [
-            t.health.rest_until - now for t in targets if t.health is not None and t.health.rest_until > now
-        ]
+        ends = [t.health.rests_until(who) for t in targets if t.health is not None]
+        pauses = [end - now for end in ends if end > now]
         if pauses:
             return Refusal("K11", f"the trunk asks for a pause of {min(pauses):.0f} s", 503)
         why = next((t.health.why for t in targets if t.health is not None and t.health.why), "")
+        if any(t.health is not None and t.health.up for t in targets):
+            return Refusal("trunk", f"no gateway takes calls of this key: {why}", 503)
         return Refusal("trunk", f"every gateway is down: {why}", 503)
 
     # -- what calls show -------------------------------------------------------------------------------------
 
-    def call_well(self, target: Target) -> None:
+    def call_well(self, target: Target, key: Key) -> None:
         """A gateway has answered a call."""
         health = target.health
         if health is not None and not health.spotless:
-            health.call_well()
+            health.call_well(key.trunk.tells(key))
             self._told(target)
 
-    def call_failed(self, target: Target, why: str, now: float) -> None:
-        """A gateway did not take a call, for no reason that lies in the call."""
+    def call_failed(self, target: Target, key: Key, why: str, now: float, *, lost: bool = False) -> None:
+        """A gateway did not take a call; `lost`: it could not be delivered."""
         health = target.health
-        if health is not None:
-            health.call_failed(now, why)
-            if health.open and target in self._watches:
-                self._watches[target].hurry(health.trial_at)
-            self._told(target)
-            self._look_again(target)
+        if health is None:
+            return
+        alone = health.call_failed(now, why, key.trunk.tells(key), lost=lost)
+        if alone:
+            text = f"gateway {target.name} takes no calls of this key ({why}): they go elsewhere for a while"
+            details = {"gateway": target.name}
+            alert = Alert("trunk-refuses", "warning", key.id, text, trunk=key.trunk.name, details=details)
+            self._core.alert(alert, now)
+        if target in self._watches and (alone or health.open):
+            self._watches[target].hurry(now if alone else health.trial_at)
+        self._told(target)
+        self._look_again(target)
 
     def congested(self, key: Key, now: float, *, plain: bool) -> None:
         """The trunk has refused a call because there are too many (K11); `plain`: with nothing but a 503."""
@@ -110,22 +133,21 @@ class Trunks:
             text = f"the trunk says that it is congested: new calls are slowed to {key.pace(level)}"
             self._core.alert(Alert("K11", "warning", key.id, text, trunk=key.trunk.name), now)
 
-    def asks_for_pause(self, target: Target, seconds: float, now: float) -> None:
-        """A Retry-After has come with a 503."""
+    def asks_for_pause(self, target: Target, key: Key, seconds: float, now: float) -> None:
+        """A Retry-After has come with a 503 to a key's call."""
         if target.health is not None:
-            target.health.rest(seconds, now)
+            target.health.rest(seconds, now, key.trunk.tells(key))
 
     # -- what OPTIONS show -----------------------------------------------------------------------------------
 
     def options_well(self, target: Target, now: float) -> None:
-        health = target.health
-        if health is not None and not health.spotless:
-            health.options_well(now)
+        if target.health is not None:
+            target.health.options_well(now)
             self._told(target)
 
-    def options_failed(self, target: Target, why: str) -> None:
+    def options_failed(self, target: Target, why: str, now: float) -> None:
         if target.health is not None:
-            target.health.options_failed(why)
+            target.health.options_failed(why, now)
             self._told(target)
             self._look_again(target)
 

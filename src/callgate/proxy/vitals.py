@@ -66,17 +66,19 @@ class Pulse:
 
 class Vitals:
     """Of one dialog that is up: kept by its callee's `Side`. `pulses` are those of the callee and of the caller, made
-    when they are first felt: most calls are over before that."""
+    when they are first felt: most calls are over before that. `seen`: whether all of its refreshes pass the gate; else
+    its session timer says nothing."""
 
-    __slots__ = ("expires_at", "pulses", "session")
+    __slots__ = ("_seen", "expires_at", "pulses", "session")
 
-    def __init__(self, answer: Message, now: float) -> None:
+    def __init__(self, answer: Message, now: float, *, seen: bool = True) -> None:
         self.pulses: tuple[Pulse, Pulse] | None = None
+        self._seen = seen
         self.refreshed(answer, now)
 
     def refreshed(self, answer: Message, now: float) -> None:
         """A 2xx to an INVITE or UPDATE of the dialog has passed: it sets the session timer anew, or stops it."""
-        self.session = session_seconds(answer)
+        self.session = session_seconds(answer) if self._seen else None
         self.expires_at = NEVER if self.session is None else now + self.session + GRACE
 
     def look(self, call: Call, side: Side, now: float) -> float:
@@ -104,6 +106,17 @@ class Vitals:
                 Probe(call, side, pulse, end).start(now)
         return due
 
+    def ask(self, call: Call, side: Side, tally: Tally, now: float) -> None:
+        """Ask both ends now."""
+        if self.pulses is None:
+            self.pulses = Pulse(), Pulse()
+        for pulse, end in zip(self.pulses, (side, call.caller), strict=True):
+            if not pulse.waits:
+                tally.asked += 1
+                pulse.waits = True
+                pulse.asked_at = now
+                Probe(call, side, pulse, end, tally).start(now)
+
 
 def look(call: Call, now: float) -> float:
     """Look after every dialog of a call that is up; when to look again."""
@@ -114,12 +127,38 @@ def look(call: Call, now: float) -> float:
     return due
 
 
+class Tally:
+    """What came of asking many: `asked` sides, of which so many live, are silent (and asked again), or belong to a call
+    that ended meanwhile; `gone` are the calls that a side knows no more, as (Call-ID, reason)."""
+
+    __slots__ = ("asked", "ended", "gone", "lives", "silent")
+
+    def __init__(self) -> None:
+        self.asked = self.lives = self.silent = self.ended = 0
+        self.gone: list[tuple[bytes, str]] = []
+
+    @property
+    def waits(self) -> int:
+        """Sides that have not answered yet."""
+        return self.asked - self.lives - self.silent - self.ended - len(self.gone)
+
+
+def ask(call: Call, tally: Tally, now: float) -> bool:
+    """Ask both ends of each dialog of a call now, whatever its timers say. Whether there was anybody to ask."""
+    before = tally.asked
+    for side in call.callees:
+        if side.vitals is not None and side.stage is Stage.UP:
+            side.vitals.ask(call, side, tally, now)
+    return tally.asked > before
+
+
 class Probe:
     """The user of one OPTIONS. `side` is the dialog's callee, `end` whom it asks."""
 
-    __slots__ = ("call", "end", "pulse", "side")
+    __slots__ = ("call", "end", "pulse", "side", "tally")
 
-    def __init__(self, call: Call, side: Side, pulse: Pulse, end: Side) -> None:
+    def __init__(self, call: Call, side: Side, pulse: Pulse, end: Side, tally: Tally | None = None) -> None:
+        self.tally = tally
         self.call = call
         self.side = side
         self.pulse = pulse
@@ -138,6 +177,8 @@ class Probe:
         code = response.code
         if code < 200 or not self._wanted():
             return
+        if code not in (408, 481) and self.tally is not None:
+            self.tally.lives += 1
         if code == 481:
             self._dead("probe_481", "knows the call no more (481 to a probe)", now)
         elif code == 408:
@@ -160,8 +201,10 @@ class Probe:
 
     def _wanted(self) -> bool:
         """Whether anybody still waits for the answer. Each probe has one."""
-        wanted = self.pulse.waits and self.side.vitals is not None and self.side.stage is Stage.UP
-        self.pulse.waits = False
+        waits, self.pulse.waits = self.pulse.waits, False
+        wanted = waits and self.side.vitals is not None and self.side.stage is Stage.UP
+        if waits and not wanted and self.tally is not None:
+            self.tally.ended += 1
         return wanted
 
     def _missed(self, now: float) -> None:
@@ -171,6 +214,8 @@ class Probe:
             if pulse.misses >= self.call.core.directory.probing.misses:
                 self._dead("probe_silence", f"did not answer {pulse.misses} probes", now)
                 return
+        if self.tally is not None:
+            self.tally.silent += 1
         self.call.look_again(now)
 
     def _dead(self, why: str, what: str, now: float) -> None:
@@ -180,6 +225,8 @@ class Probe:
         side.vitals = None
         trunk_died = is_trunk(call, end)
         reason = f"{'the trunk' if trunk_died else 'the PBX'} {what}"
+        if self.tally is not None:
+            self.tally.gone.append((call.call_id, reason))
         call.core.counts.reaped(call.key, why)
         HangUp(call, side, reason).start(call.core, now, to=side if end is call.caller else call.caller)
         if trunk_died:

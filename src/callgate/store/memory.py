@@ -127,27 +127,30 @@ class MemoryStore:
             return GRANTED
         if now > claim.deadline:
             return NO_ANSWER
-        refused = self._take(claim, now)
-        if refused is not None:
-            return refused
-        if claim.twin is not None:
-            refused = self._take(claim.twin, now)
-            if refused is not None:
-                self.release(claim.id, now)
-                return refused
-        return GRANTED
+        verdict = self._take(claim, now)
+        if claim.twin is None or not verdict.granted:
+            return verdict
+        second = self._take(claim.twin, now)
+        if not second.granted:
+            self.release(claim.id, now)
+        return verdict if second.granted and verdict.rule else second
 
-    def _take(self, claim: Claim, now: float) -> Verdict | None:
-        """All that one claim asks for, or why not."""
+    def _take(self, claim: Claim, now: float) -> Verdict:
+        """All that one claim asks for, or nothing."""
+        forced = None
         for part in claim.parts:
             refused = _CHECKS[type(part)](self, part, now)
-            if refused is not None and not claim.force:
-                return refused
+            if refused is not None:
+                if not claim.force:
+                    return refused
+                forced = forced or refused
         for part in claim.parts:
             _TAKES[type(part)](self, part, claim.id, now)
         self._held[claim.id] = _Held(claim, now + claim.lease)
         self._watch(claim.id, now + claim.lease)
-        return None
+        if forced is not None:
+            return Verdict(True, forced.rule, forced.value, forced.limit, None, forced.note)
+        return GRANTED
 
     def sent(self, claim_id: int, now: float) -> None:
         held = self._held.get(claim_id)
@@ -189,6 +192,12 @@ class MemoryStore:
                     self._windows[part.name].back_at.pop(claim_id, None)
                 else:
                     self._seen[part.name].give_back(part.member)  # type: ignore[union-attr]
+
+    def lines(self, claim_id: int) -> tuple[tuple[str, int], ...]:
+        held = self._held.get(claim_id)
+        if held is None:
+            return ()
+        return tuple((part.name, part.weight) for part in held.claim.parts if isinstance(part, Members))
 
     def used(self, name: str, now: float) -> int:
         if self._leases and self._leases[0][0] <= now:

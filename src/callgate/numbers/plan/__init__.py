@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from callgate.numbers.abroad import line_of
 from callgate.numbers.classes import CLASSES
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 DIGITS = re.compile(r"[0-9]+")
+HOME = "JP"
 LEAK = re.compile(r"[0-9+#*]+")
-KINDS = ("mobile", "toll_free", "premium")
 
 
 class PlanError(ValueError):
@@ -35,12 +36,24 @@ class Entry(NamedTuple):
     prefix: str
 
 
-@dataclass(slots=True, frozen=True)
-class Carrier:
-    """A prefix that selects a carrier, and how it is called."""
+class Abroad(NamedTuple):
+    """A number of another country: its class, its digits without the plus, its country, and what is wrong with it."""
+
+    cls: str
+    digits: str
+    country: str = ""
+    note: str = ""
+
+
+class Carrier(NamedTuple):
+    """A prefix that selects a carrier, how it is called, and the step that says so."""
 
     prefix: str
     name: str
+
+    @property
+    def step(self) -> str:
+        return f"carrier prefix {self.prefix}{f' ({self.name})' if self.name else ''}"
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -48,8 +61,18 @@ class Plan:
     """All tables of one numbering plan, ready for a lookup. Digit strings carry no separators."""
 
     country_code: str
+    plus: str
+    """The country code behind a plus."""
+    made_national: str
+    """The step that takes it off."""
+    context: bytes
+    """The parameter of a tel URI that puts it in front."""
+    context_steps: tuple[str, ...]
+    abroad_home: Mapping[str, tuple[str, ...]]
+    """What can stand before a number of this country in place of its 0 → the steps that take it off."""
     international_prefix: str
-    caller_id_prefixes: frozenset[str]
+    caller_id_prefixes: Mapping[str, str]
+    """Prefix → the step that takes it off. Each has three digits."""
     carrier_release: str
     exact: Mapping[str, str]
     """Whole dialled strings with a class of their own: emergency, foreign_emergency, emergency_suspect."""
@@ -62,8 +85,8 @@ class Plan:
     carrier_shapes: tuple[tuple[str, int], ...]
     countries: frozenset[str]
     networks: Mapping[str, str]
-    kinds: Mapping[str, Mapping[str, str]]
-    """Country code → first digits of the national number → class."""
+    alike: Mapping[str, str]
+    """Country code → the class of its numbers where mobile phones have the same ones as fixed lines."""
     exact_digits: Mapping[str, int]
     least_digits: int
     most_digits: int
@@ -87,29 +110,35 @@ class Plan:
                 return Carrier(digits[:length], "")
         return Carrier(digits, "")
 
-    def abroad(self, digits: str) -> tuple[str, str]:
-        """(class, what is wrong) of an E.164 number of another country, without its plus.
+    def country_code_of(self, digits: str) -> str:
+        """The assigned country code that these digits begin with, else an empty string."""
+        return next((digits[:n] for n in (3, 2, 1) if digits[:n] in self.countries), "")
+
+    def abroad(self, digits: str) -> Abroad:
+        """An E.164 number of another country, without its plus.
 
         The class is `unknown` for a country code that is not assigned, `invalid` for a length that can't be.
         """
-        code = next((digits[:n] for n in (3, 2, 1) if digits[:n] in self.countries), "")
+        code = self.country_code_of(digits)
         if not self.least_digits <= len(digits) <= self.most_digits:
             size = "short" if len(digits) < self.least_digits else "long"
-            return "invalid", f"+{digits[:3]}... is too {size} for an international number"
+            return Abroad(
+                "invalid", digits, note=f"+{digits[:3]}... is too {size} for an international number"
+            )
         if code and len(digits) != self.exact_digits.get(code, len(digits)):
-            return "invalid", f"a number of country code {code} has {self.exact_digits[code]} digits"
+            return Abroad(
+                "invalid",
+                digits,
+                note=f"a number of country code {code} has {self.exact_digits[code]} digits",
+            )
         if not code:
             if (cls := self.networks.get(digits[:3])) is not None:
-                return cls, ""
-            return "unknown", f"no country has the code +{digits[:3]}"
-        kinds = self.kinds.get(code)
-        if kinds is None:
-            return "international", ""
-        national = digits[len(code) :]
-        for length in range(min(6, len(national)), 0, -1):
-            if (cls := kinds.get(national[:length])) is not None:
-                return cls, ""
-        return "international_fixed", ""
+                return Abroad(cls, digits)
+            return Abroad("unknown", digits, note=f"no country has the code +{digits[:3]}")
+        line = line_of(code, digits[len(code) :])
+        if line.cls == "international" and line.country and code in self.alike:
+            return Abroad(self.alike[code], line.digits, line.country)
+        return Abroad(line.cls, line.digits, line.country)
 
 
 class _File:
@@ -220,12 +249,33 @@ def _domestic(file: _File) -> dict[str, Entry]:
     return table
 
 
+def _counted(file: _File) -> None:
+    """Each table must have as many entries as `counts` says: a file cut off or with a line gone is no plan."""
+    for key, count in file.take("counts", dict).items():
+        value = file.data.get(key)
+        found = (
+            len(value.split())
+            if isinstance(value, str)
+            else len(value)
+            if isinstance(value, list | dict)
+            else 0
+        )
+        if found != count:
+            raise file.fault(
+                key, f"{found} entries, and `counts` says {count}; the file is damaged, or correct `counts`"
+            )
+
+
 def load(japan: str, carriers: str, world: str) -> Plan:
     """A plan from the texts of its three files. Raises `PlanError` for the first thing that can't be used."""
     home = _File("japan.yaml", japan)
     lines = _File("carriers.yaml", carriers)
     rest = _File("world.yaml", world)
 
+    for file in (home, lines, rest):
+        _counted(file)
+    out = home.digits("international_prefix", home.data.get("international_prefix"))
+    code = home.digits("country_code", home.data.get("country_code"))
     exact: dict[str, str] = {}
     emergency = home.strings("emergency")
     for leak in home.strings("leaks", LEAK):
@@ -242,23 +292,29 @@ def load(japan: str, carriers: str, world: str) -> Plan:
 
     countries = frozenset(rest.words("countries"))
     networks = {code: rest.cls(f"networks.{code}", cls) for code, cls in rest.table("networks").items()}
-    kinds: dict[str, dict[str, str]] = {}
-    for code, row in rest.table("kinds").items():
-        if code not in countries or not isinstance(row, dict) or not set(row) <= set(KINDS):
-            raise rest.fault(f"kinds.{code}", f"must be a country above with some of {', '.join(KINDS)}")
-        kinds[code] = {
-            rest.digits(f"kinds.{code}.{kind}", prefix): f"international_{kind}"
-            for kind, prefixes in row.items()
-            for prefix in str(prefixes).split()
-        }
+    alike = {code: rest.cls(f"alike.{code}", cls) for code, cls in rest.table("alike").items()}
+    for code in alike.keys() - countries:
+        raise rest.fault(f"alike.{code}", "is not a country above")
     bounds = rest.take("digits", list)
     if len(bounds) != 2 or not all(isinstance(n, int) for n in bounds):
         raise rest.fault("digits", "must be the least and the most digits, such as [7, 15]")
 
     return Plan(
-        country_code=home.digits("country_code", home.data.get("country_code")),
-        international_prefix=home.digits("international_prefix", home.data.get("international_prefix")),
-        caller_id_prefixes=frozenset(home.strings("caller_id_prefixes")),
+        country_code=code,
+        plus=f"+{code}",
+        made_national=f"+{code} made national",
+        context=f";phone-context=+{code}".encode(),
+        context_steps=(f"phone-context +{code} put in front",),
+        abroad_home={
+            f"+{code}": (f"+{code} made national",),
+            f"{out}{code}": (f"{out} read as +", f"+{code} made national"),
+            f"{out}+{code}": (f"{out} read as +", f"+{code} made national"),
+            code: (f"{code} without a plus read as +{code}",),
+        },
+        international_prefix=out,
+        caller_id_prefixes={
+            prefix: f"{prefix} taken off (caller id prefix)" for prefix in home.strings("caller_id_prefixes")
+        },
         carrier_release=home.digits("carrier_release", home.data.get("carrier_release")),
         exact=exact,
         first4=_domestic(home),
@@ -268,7 +324,7 @@ def load(japan: str, carriers: str, world: str) -> Plan:
         carrier_shapes=tuple(shapes),
         countries=countries,
         networks=networks,
-        kinds=kinds,
+        alike=alike,
         exact_digits={code: int(n) for code, n in rest.table("exact").items()},
         least_digits=bounds[0],
         most_digits=bounds[1],
@@ -276,9 +332,22 @@ def load(japan: str, carriers: str, world: str) -> Plan:
 
 
 def load_shipped() -> Plan:
-    """The plan that ships with the program."""
+    """The plan that ships with the program. Raises `PlanError` where its files are gone or damaged."""
     folder = files(__name__)
-    return load(*((folder / f"{name}.yaml").read_text("utf-8") for name in ("japan", "carriers", "world")))
+    texts = []
+    for name in ("japan.yaml", "carriers.yaml", "world.yaml"):
+        try:
+            texts.append((folder / name).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlanError(f"{name}: can't be read: {error}") from None
+    return load(*texts)
 
 
 JAPAN = load_shipped()
+
+
+def country_of(canonical: str, plan: Plan = JAPAN) -> str:
+    """The country (ISO 3166) of a canonical number with a plus; empty where it is none's or can't be told."""
+    if canonical.startswith(plan.plus):
+        return HOME
+    return plan.abroad(canonical[1:]).country if canonical[:1] == "+" else ""

@@ -1,0 +1,328 @@
+"""What an operator may ask a running gate for: one table, whoever asks.
+
+The control socket serves it (`net.control`). A list is an iterator of rows, so that whoever sends it decides how many
+at a time; all else answers with one object. What is done is done when the answer comes, and is in the audit log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, Final, NamedTuple
+
+import callgate
+from callgate.net.gate import Gate
+from callgate.net.log import utc
+from callgate.net.reload import Reload
+from callgate.net.trail import Trail
+from callgate.policy.claim import Members, Window
+from callgate.proxy.call import Call
+from callgate.proxy.context import Phase
+from callgate.proxy.peers import Key
+from callgate.proxy.suspension import REASON_MAX, Suspension
+from callgate.proxy.sweep import Sweep
+from callgate.proxy.token import INBOUND
+
+PATIENCE = 15.0
+"""Seconds that an operation waits for what it has set going; what is then still open is said in the answer."""
+LOOK = 0.02
+"""Seconds between two looks at it."""
+TEXT_MAX: Final = 1024
+
+Row = dict[str, Any]
+Answer = Row | Iterator[Row]
+
+
+class Unfit(Exception):
+    """Why a request is not carried out. `kind`: `usage`, it makes no sense; `unknown`, there is no such key or call;
+    `failed`, it could not be done."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.text = text
+
+
+class Argument(NamedTuple):
+    """`kind` of its value; `choices`: the values there are."""
+
+    kind: type = str
+    needed: bool = False
+    choices: tuple[str, ...] = ()
+
+
+class Operation(NamedTuple):
+    """`handle(desk, arguments, who)`. `changes`: it does something to the gate, so it is not for everybody who may look
+    (the role `operate` of an API token)."""
+
+    handle: Callable[[Desk, Row, str], Awaitable[Answer]]
+    arguments: Mapping[str, Argument] = {}
+    changes: bool = False
+
+    def read(self, given: Mapping[str, Any]) -> Row:
+        """The arguments, checked. Raises Unfit."""
+        for name in given:
+            if name not in self.arguments:
+                known = ", ".join(f"`{one}`" for one in self.arguments) or "none"
+                raise Unfit("usage", f"unknown argument `{name[:60]}`; known: {known}")
+        found: Row = {}
+        for name, argument in self.arguments.items():
+            value = given.get(name)
+            if value is None:
+                if argument.needed:
+                    raise Unfit("usage", f"the argument `{name}` is missing")
+                continue
+            if type(value) is not argument.kind:
+                words = {str: "text", bool: "true or false"}[argument.kind]
+                raise Unfit("usage", f"`{name}` must be {words}")
+            if isinstance(value, str):
+                _check_text(name, value)
+            if argument.choices and value not in argument.choices:
+                raise Unfit("usage", f"`{name}` must be one of {', '.join(argument.choices)}")
+            found[name] = value
+        return found
+
+
+def _check_text(name: str, value: str) -> None:
+    if len(value) > TEXT_MAX:
+        raise Unfit("usage", f"`{name}` is longer than {TEXT_MAX} characters")
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise Unfit("usage", f"`{name}` must be one line, without control characters")
+
+
+class Desk:
+    """Answers the operations for one gate."""
+
+    def __init__(self, gate: Gate, reload: Reload, trail: Trail) -> None:
+        self._gate = gate
+        self._core = gate.core
+        self._reload = reload
+        self._trail = trail
+        self._started = monotonic()
+
+    # -- the gate ------------------------------------------------------------------------------------------
+
+    async def status(self, arguments: Row, who: str) -> Answer:
+        gate, core = self._gate, self._core
+        return {
+            "version": callgate.__version__,
+            "pid": os.getpid(),
+            "state": "draining" if core.draining else "ready",
+            "uptime_seconds": round(monotonic() - self._started, 3),
+            "config": str(gate.config.path),
+            "listen": [str(section.uri) for section in gate.config.listen],
+            "keys": len(gate.directory.keys),
+            "trunks": len(gate.directory.trunks),
+            "suspended": sum(key in gate.directory.keys for key in core.suspensions.all),
+            "calls": core.live_calls,
+        }
+
+    async def reload(self, arguments: Row, who: str) -> Answer:
+        outcome = await self._reload.request(who)
+        if outcome.faults:
+            raise Unfit("failed", "reload refused, nothing has changed:\n" + "\n".join(outcome.faults))
+        return outcome.changes
+
+    # -- calls ---------------------------------------------------------------------------------------------
+
+    async def calls_list(self, arguments: Row, who: str) -> Answer:
+        key = arguments.get("key")
+        if key is not None:
+            self._key(key)
+        return (self._call_row(call) for call in self._core.live() if key is None or call.key.id == key)
+
+    async def calls_release(self, arguments: Row, who: str) -> Answer:
+        call = self._core.find_call(arguments["call"])
+        if call is None:
+            raise Unfit("unknown", f"there is no call `{arguments['call']}`")
+        now = monotonic()
+        hangup = arguments.get("hangup", False)
+        before = self._call_row(call)
+        if hangup:
+            if not self._core.end_early(call, f"hung up by {who}", now):
+                raise Unfit("failed", "the call is being ended already")
+        elif call.phase is not Phase.UP:
+            raise Unfit("failed", "the call is not up yet, so its lines go when it ends: --hangup ends it")
+        else:
+            self._core.free_lines(call, f"its lines were released by {who}")
+        self._gate.turn_ends()
+        row = {"call_id": before["call_id"], "id": before["id"], "key": call.key.id, "hangup": hangup}
+        freed = [] if hangup else before["lines"]
+        note = self._trail.note("release", before["call_id"], before=before, after=row, who=who)
+        return row | {"freed": freed, "warnings": await _faults(note)}
+
+    async def calls_reconcile(self, arguments: Row, who: str) -> Answer:
+        sweep, tally = self._core.reconcile(monotonic())
+        await self._until(lambda: not sweep.at_work and not tally.waits)
+        row = {
+            "calls": sweep.done,
+            "asked": tally.asked,
+            "alive": tally.lives,
+            "silent": tally.silent + tally.waits,
+            "freed": [
+                {"call_id": call_id.decode("utf-8", "replace"), "reason": reason}
+                for call_id, reason in tally.gone
+            ],
+        }
+        note = self._trail.note("reconcile", after=row, who=who)
+        return row | {"warnings": await _faults(note)}
+
+    def _call_row(self, call: Call) -> Row:
+        record = call.record
+        state, since = "asking", record.invite_at
+        if call.phase is Phase.UP:
+            state, since = "up", record.answer_at or record.invite_at
+        elif record.ringing_at is not None:
+            state, since = "ringing", record.ringing_at
+        elif call.phase is Phase.TRYING:
+            state, since = "trying", record.sent_at or record.invite_at
+        lines: dict[str, int] = {}
+        for claim_id in call.copies.granted:
+            for name, weight in self._gate.store.lines(claim_id):
+                name = name.rpartition("/")[2]
+                lines[name] = lines.get(name, 0) + weight
+        return {
+            "call_id": call.call_id.decode("utf-8", "replace"),
+            "id": f"{call.leg:016x}",
+            "key": call.key.id,
+            "direction": "inbound" if call.direction == INBOUND else "outbound",
+            "state": state,
+            "since": self._utc(since),
+            "from": record.caller_raw,
+            "to": record.raw,
+            "lines": lines,
+            "gateway": record.gateway or None,
+        }
+
+    # -- keys ----------------------------------------------------------------------------------------------
+
+    async def keys_list(self, arguments: Row, who: str) -> Answer:
+        now = monotonic()
+        return (self._key_row(key, now) for key in self._gate.directory.keys.values())
+
+    async def keys_suspend(self, arguments: Row, who: str) -> Answer:
+        key, now = self._key(arguments["key"]), monotonic()
+        reason = arguments.get("reason", "").strip()
+        if len(reason) > REASON_MAX:
+            raise Unfit("usage", f"a reason has at most {REASON_MAX} characters")
+        until = _when(arguments["until"]) if arguments.get("until") else None
+        if until is not None and until <= now + self._core.utc_offset:
+            raise Unfit("usage", f"`until` {arguments['until']} is past; the gate's clock says {_now()}")
+        drop = arguments.get("calls", "keep") == "release"
+        sweep = self._core.suspensions.suspend(key.id, now, reason=reason, until=until, by=who, drop=drop)
+        self._gate.turn_ends()
+        warnings = await self._kept("the key is suspended, but not over a restart")
+        await self._until(lambda: not sweep.at_work)
+        return self._key_row(key, monotonic()) | _ended(sweep) | {"warnings": warnings}
+
+    async def keys_resume(self, arguments: Row, who: str) -> Answer:
+        key = arguments["key"]
+        found = self._core.suspensions.resume(key, who)
+        if found is None:
+            self._key(key)
+            raise Unfit("failed", f"key `{key}` is not suspended")
+        self._gate.turn_ends()
+        warnings = await self._kept("the key is resumed, but suspended again after a restart")
+        present = self._gate.directory.keys.get(key)
+        row = self._key_row(present, monotonic()) if present is not None else {"key": key, "state": "unknown"}
+        return row | {"was": found.words, "warnings": warnings}
+
+    def _key(self, key_id: str) -> Key:
+        key = self._gate.directory.keys.get(key_id)
+        if key is None:
+            raise Unfit("unknown", f"there is no key `{key_id}`")
+        return key
+
+    def _key_row(self, key: Key, now: float) -> Row:
+        suspension: Suspension | None = self._core.suspensions.of(key.id, now)
+        limits = {}
+        for part in (*key.outbound, *key.inbound):
+            if isinstance(part, Window | Members):
+                used = self._gate.store.used(part.name, now)
+                limits[part.name.rpartition("/")[2]] = {"rule": part.rule, "used": used, "limit": part.limit}
+        active = [self._core.counts.active(key, direction) for direction in (0, 1)]
+        return {
+            "key": key.id,
+            "trunk": key.trunk.name,
+            "mode": "shadow" if key.shadow else "enforce",
+            "state": "suspended" if suspension is not None else "active",
+            "reason": suspension.reason if suspension is not None else None,
+            "since": _stamp(suspension.since) if suspension is not None else None,
+            "until": _stamp(suspension.until) if suspension is not None else None,
+            "by": suspension.by if suspension is not None else None,
+            "outbound": active[0],
+            "inbound": active[1],
+            "limits": limits,
+        }
+
+    async def _kept(self, what: str) -> list[str]:
+        """What is wrong with keeping a suspension."""
+        kept = self._gate.suspensions
+        return [] if kept is None else [f"{what}: {fault}" for fault in await kept.settled()]
+
+    # -- helpers -------------------------------------------------------------------------------------------
+
+    async def _until(self, over: Callable[[], bool]) -> None:
+        """Wait for what was set going, with patience."""
+        self._gate.turn_ends()
+        for _ in range(int(PATIENCE / LOOK)):
+            if over():
+                return
+            await asyncio.sleep(LOOK)
+
+    def _utc(self, at: float) -> str:
+        return _stamp(at + self._core.utc_offset) or ""
+
+
+def _ended(sweep: Sweep) -> Row:
+    return {"calls_ended": sweep.done}
+
+
+async def _faults(*written: Any) -> list[str]:
+    return [fault for fault in [await asyncio.wrap_future(one) for one in written] if fault]
+
+
+def _stamp(at: float | None) -> str | None:
+    return None if at is None else utc(int(at * 1e6) * 1000)
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _when(text: str) -> float:
+    """Seconds since 1970 of an RFC 3339 time. Raises Unfit."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise Unfit("usage", f"`{text}` is no time; write it like 2026-04-01T09:00:00Z") from None
+    if at.tzinfo is None:
+        raise Unfit("usage", f"`{text}` says no time zone; write `{text}Z` or `{text}+09:00`")
+    return at.timestamp()
+
+
+KEY, CALL = Argument(needed=True), Argument(needed=True)
+
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "status": Operation(Desk.status),
+    "reload": Operation(Desk.reload, changes=True),
+    "calls.list": Operation(Desk.calls_list, {"key": Argument()}),
+    "calls.release": Operation(Desk.calls_release, {"call": CALL, "hangup": Argument(bool)}, changes=True),
+    "calls.reconcile": Operation(Desk.calls_reconcile, changes=True),
+    "keys.list": Operation(Desk.keys_list),
+    "keys.suspend": Operation(
+        Desk.keys_suspend,
+        {
+            "key": KEY,
+            "reason": Argument(),
+            "until": Argument(),
+            "calls": Argument(choices=("keep", "release")),
+        },
+        changes=True,
+    ),
+    "keys.resume": Operation(Desk.keys_resume, {"key": KEY}, changes=True),
+}
+"""Every operation there is, by name."""
