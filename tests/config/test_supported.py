@@ -21,8 +21,6 @@ ASKS: dict[str, dict[str, str]] = {
     "`recorders`": {"key": "recorders: [192.0.2.30]"},
     "`queue`": {"limits": "on_rate_exceeded: queue"},
     "a `queue_seconds` other than the profile's": {"limits": "queue_seconds: 3"},
-    "a `forwarded_calls` other than the profile's": {"limits": "forwarded_calls: 49"},
-    "a `lines` other than the profile's": {"limits": "lines: 99"},
     "a `recordings` other than the profile's": {"limits": "recordings: 9"},
     "an `on_recordings_exceeded` other than the profile's": {"limits": "on_recordings_exceeded: unrecorded"},
     "`redial_gap_seconds`": {"limits": "redial_gap_seconds: 3"},

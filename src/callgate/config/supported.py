@@ -41,8 +41,6 @@ NOT_YET: tuple[Row, ...] = (
     Row("keys.*.recorders", 4, "`recorders`"),
     Row("keys.*.limits.on_rate_exceeded", 4, "`queue`"),
     Row("keys.*.limits.queue_seconds", 4, "a `queue_seconds` other than the profile's"),
-    Row("keys.*.limits.forwarded_calls", 4, "a `forwarded_calls` other than the profile's"),
-    Row("keys.*.limits.lines", 4, "a `lines` other than the profile's"),
     Row("keys.*.limits.recordings", 4, "a `recordings` other than the profile's"),
     Row("keys.*.limits.on_recordings_exceeded", 4, "an `on_recordings_exceeded` other than the profile's"),
     Row("keys.*.limits.redial_gap_seconds", 3, "`redial_gap_seconds`"),

@@ -33,8 +33,6 @@ RULE: Mapping[str, str] = MappingProxyType(
 NOT_ENFORCED: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
         "on_rate_exceeded": (4, "what becomes of a call over the rate"),
-        "forwarded_calls": (4, "forwarded calls up at once"),
-        "lines": (4, "lines: inbound legs + forwarded outbound legs"),
         "recordings": (4, "calls recorded at once"),
         "redial_gap_seconds": (3, "least time between two calls to the same number"),
     }
