@@ -38,7 +38,7 @@ def test_the_example_in_words() -> None:
         "udp://127.0.0.1:5060, tcp://127.0.0.1:5060",
         "at most 3 new calls in any window of 1.000 s",
         "without notice: 99 inbound",
-        "50 forwarded × 2 lines = 100 lines; without notice: 49 forwarded (step 4)  [profile standard]",
+        "50 forwarded × 2 lines = 100 lines; without notice: 49 forwarded  [profile standard]",
         "100 lines = inbound legs + forwarded outbound legs",
         "BYE to both sides 4 h after the answer  [key]",
         "not enforced yet:",

@@ -18,14 +18,9 @@ ASKS: dict[str, dict[str, str]] = {
     "`hep`": {"top": 'hep: {server: "udp://127.0.0.1:9061", capture_id: 1}'},
     "`emergency_route`": {"trunk": "emergency_route: sip:192.0.2.9"},
     "limits of a trunk": {"trunk": "limits: {outbound_cps: 10}"},
-    "a `route` of a number": {
-        "key": 'numbers: [{number: "05012345678", route: "tel:0312345678"}]\n    pbx: sip:127.0.0.3'
-    },
     "`recorders`": {"key": "recorders: [192.0.2.30]"},
     "`queue`": {"limits": "on_rate_exceeded: queue"},
     "a `queue_seconds` other than the profile's": {"limits": "queue_seconds: 3"},
-    "a `forwarded_calls` other than the profile's": {"limits": "forwarded_calls: 49"},
-    "a `lines` other than the profile's": {"limits": "lines: 99"},
     "a `recordings` other than the profile's": {"limits": "recordings: 9"},
     "an `on_recordings_exceeded` other than the profile's": {"limits": "on_recordings_exceeded: unrecorded"},
     "`redial_gap_seconds`": {"limits": "redial_gap_seconds: 3"},

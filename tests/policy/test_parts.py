@@ -19,7 +19,7 @@ from callgate.proxy.peers import Key
 from callgate.store.memory import MemoryStore
 
 FOREVER = float("inf")
-COUNTS = ("outbound_cps", "outbound_calls", "inbound_calls", "calls")
+COUNTS = ("outbound_cps", "outbound_calls", "inbound_calls", "forwarded_calls", "lines", "calls")
 """The limits that are claimed from the store."""
 
 values = st.fixed_dictionaries({name: st.none() | st.integers(0, 200) for name in COUNTS})
@@ -36,16 +36,18 @@ def drawn(part: Part) -> tuple[str, str, int | None]:
 @given(values)
 def test_each_limit_is_claimed_by_the_calls_it_is_about(limits: dict[str, int | None]) -> None:
     """In this order, which is the order in which a refusal is named: the rate first, it is what suspends."""
-    outbound, inbound, attempt = parts_of("acme", Limits(**limits))  # type: ignore[arg-type]
+    outbound, inbound, attempt, forwarded = parts_of("acme", Limits(**limits))  # type: ignore[arg-type]
     claimed = {
         "outbound": ["outbound_cps", "outbound_calls", "calls"],
-        "inbound": ["inbound_calls", "calls"],
+        "inbound": ["inbound_calls", "lines", "calls"],
         "attempt": ["outbound_cps"],
+        "forwarded": ["outbound_cps", "forwarded_calls", "lines", "calls"],
     }
     for parts, fields in (
         (outbound, claimed["outbound"]),
         (inbound, claimed["inbound"]),
         (attempt, claimed["attempt"]),
+        (forwarded, claimed["forwarded"]),
     ):
         assert [drawn(p) for p in parts] == [
             (RULE[field], f"acme/{field}", limits[field]) for field in fields if limits[field] is not None
@@ -65,11 +67,11 @@ def test_kinds_and_measures(limits: dict[str, int | None]) -> None:
 
 
 def test_no_limit_claims_nothing() -> None:
-    assert parts_of("acme", Limits()) == ((), (), ())
+    assert parts_of("acme", Limits()) == ((), (), (), ())
 
 
 def test_a_limit_of_nothing_is_a_limit() -> None:
-    outbound, inbound, attempt = parts_of("acme", Limits(outbound_cps=0, inbound_calls=0))
+    outbound, inbound, attempt, _ = parts_of("acme", Limits(outbound_cps=0, inbound_calls=0))
     assert [drawn(p) for p in outbound + inbound + attempt] == [
         ("V1", "acme/outbound_cps", 0),
         ("V3", "acme/inbound_calls", 0),
@@ -83,7 +85,11 @@ def test_every_limit_is_enforced_or_said_not_to_be(field: str) -> None:
     plain = Limits()
     here = replace(plain, **{field: "queue" if field == "on_rate_exceeded" else 7})
     claimed = parts_of("acme", here) != parts_of("acme", plain)
-    ours = field == "max_call_seconds"  # watched by the call itself
+    ours = field in (
+        "max_call_seconds",
+        "hold_alert_seconds",
+        "hold_release_seconds",
+    )  # the call watches them
     assert [claimed, field in NOT_ENFORCED, ours].count(True) == 1
     assert bool(here.not_enforced_yet) == (field in NOT_ENFORCED)
 
@@ -104,6 +110,8 @@ def test_the_ids_of_the_rules() -> None:
         "outbound_calls": "C2",
         "max_call_seconds": "C1",
         "redial_gap_seconds": "K4",
+        "hold_alert_seconds": "K8",
+        "hold_release_seconds": "K8",
     }
     assert set(RULE) <= set(LIMIT_FIELDS)
 
@@ -205,7 +213,8 @@ def test_a_line_for_both_directions(keys: dict[str, Key]) -> None:
 
 def test_a_key_without_limits(keys: dict[str, Key]) -> None:
     key, caller = keys["free"], Caller()
-    assert caller.many(500, key.outbound) == caller.many(500, key.inbound) == {"granted"}
+    assert caller.many(500, key.outbound) == {"granted"}
+    assert caller.many(101, key.inbound) == {"granted", "V4 lines 101/100"}  # of the profile
 
 
 def test_the_first_limit_that_is_full_is_the_one_that_is_named(keys: dict[str, Key]) -> None:
@@ -241,6 +250,11 @@ def test_keys_do_not_share_their_limits(keys: dict[str, Key]) -> None:
 
 def test_the_limits_of_the_shipped_contract_are_claimed() -> None:
     limits = merge({}, load_profile("standard", Path()))
-    outbound, inbound, attempt = parts_of("k", limits)
+    outbound, inbound, attempt, forwarded = parts_of("k", limits)
     assert [drawn(p) for p in outbound] == [drawn(p) for p in attempt] == [("V1", "k/outbound_cps", 3)]
-    assert [drawn(p) for p in inbound] == [("V3", "k/inbound_calls", 100)]
+    assert [drawn(p) for p in inbound] == [("V3", "k/inbound_calls", 100), ("V4", "k/lines", 100)]
+    assert [drawn(p) for p in forwarded] == [
+        ("V1", "k/outbound_cps", 3),
+        ("V4", "k/forwarded_calls", 50),
+        ("V4", "k/lines", 100),
+    ]

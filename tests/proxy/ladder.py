@@ -50,7 +50,7 @@ from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.health import NO_OPTIONS, Rules
 from callgate.proxy.login import Account
 from callgate.proxy.meters import Meters
-from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Trunk
+from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Route, Trunk
 from callgate.proxy.places import Place
 from callgate.proxy.record import CallRecord
 from callgate.proxy.registration import Wanted
@@ -88,7 +88,12 @@ class World:
         inbound_calls: int | None = 20,
         outbound_calls: int | None = 20,
         calls: int | None = 40,
+        forwarded_calls: int | None = None,
+        lines: int | None = None,
+        route: Route | None = None,
         max_call_seconds: float | None = None,
+        hold_alert_seconds: float | None = None,
+        hold_release_seconds: float | None = None,
         try_seconds: float = 4.0,
         upstream_503: str = "500",
         psap_callback: bool = False,
@@ -165,9 +170,14 @@ class World:
         self.agents = [self.pbx, *self.gateways, self.stranger, *self.phones]
 
         limits = Limits(
-            outbound_cps=cps, inbound_calls=inbound_calls, outbound_calls=outbound_calls, calls=calls
+            outbound_cps=cps,
+            inbound_calls=inbound_calls,
+            outbound_calls=outbound_calls,
+            calls=calls,
+            forwarded_calls=forwarded_calls,
+            lines=lines,
         )
-        outbound, inbound, attempt = parts_of("acme", limits)
+        outbound, inbound, attempt, forwarded = parts_of("acme", limits)
         key = self.key = Key(
             "acme",
             trunk,
@@ -175,6 +185,7 @@ class World:
             outbound=outbound,
             inbound=inbound,
             attempt=attempt,
+            forwarded=forwarded,
             networks=[ip_network(pbx_host), *((ip_network(PHONES),) if registered else ())],
             pbx=None if pbx_name or registered else Flow(self.pbx.flow.listener, pbx_host, 5070),
             pbx_uri=None
@@ -182,6 +193,8 @@ class World:
             else parse_uri((pbx_name or self.pbx.contact[1:-1].replace("pbx@", "")).encode()),
             registered=registered,
             max_call_seconds=max_call_seconds,
+            hold_alert_seconds=hold_alert_seconds,
+            hold_release_seconds=hold_release_seconds,
             trusted=trusted,
             only_number=only_number,
         )
@@ -192,7 +205,10 @@ class World:
             for number in caller_ids:
                 first, _, last = number.partition("-")
                 key.caller_ids.add(first, last or first, key)
-        numbers = Numbers()
+        if route is not None:
+            key.routes = Numbers()
+            key.routes.add(DID, DID, route)
+        numbers: Numbers[Key] = Numbers()
         numbers.add(DID, DID, key)
         self.meters = Meters([0.0] * 4000)
         self.secret_headers = secret_headers
@@ -207,6 +223,7 @@ class World:
             room=room,
         )
         self.core = Core(self.directory, Signer(SECRET), self.meters, 1 << 40, self.now, dice)
+        self._hears_the_endpoint()
         self.store = Watched(store, self.now if fresh else self.now - 10.0, self._answered)
         gc.disable()
         gc.freeze()  # so that the collection at the end looks at what this ladder made, and is quick
@@ -217,6 +234,7 @@ class World:
         self.meters = Meters([0.0] * 4000)
         self.former.append(self.core)
         self.core = Core(self.directory, Signer(secret), self.meters, 1 << 41, self.now)
+        self._hears_the_endpoint()
         self.store = Watched(self.store.kind, self.now, self._answered)
         self.by_branch.clear()
         for rows in self.kept.values():
@@ -254,16 +272,29 @@ class World:
 
     # -- the shell -----------------------------------------------------------------------------------------
 
+    def _hears_the_endpoint(self) -> None:
+        """What the gate's own endpoint sends into the core comes from somewhere too."""
+        bridge = self.core.bridge
+        says = bridge._say
+
+        def heard(data: bytes, key: Key, now: float) -> None:
+            self.arrives("endpoint", Text(data))
+            says(data, key, now)
+
+        bridge._say = heard  # type: ignore[method-assign]
+
+    def arrives(self, sender: str, text: Text) -> None:
+        self.note(f"{sender} >> {text!r}")
+        if text.code:
+            self.answers.setdefault((text.call_id, text.get("cseq"), text.code), []).append(text)
+        else:
+            via = text.via
+            self.arrived[text.call_id, text.get("cseq"), sent_by(via), via_param(via, "branch")] = text
+
     def deliver(self, sender: Agent, data: bytes, flow: Flow) -> None:
         """A message reaches the gate."""
         try:
-            text = Text(data)
-            self.note(f"{sender.name} >> {text!r}")
-            if text.code:
-                self.answers.setdefault((text.call_id, text.get("cseq"), text.code), []).append(text)
-            else:
-                via = text.via
-                self.arrived[text.call_id, text.get("cseq"), sent_by(via), via_param(via, "branch")] = text
+            self.arrives(sender.name, Text(data))
         except (ValueError, IndexError):
             self.note(f"{sender.name} >> {data[:40]!r}")
         self.core.receive(data, flow, self.now)
@@ -276,6 +307,8 @@ class World:
             match command:
                 case Send() if command.claim and self.stalled is not None:
                     self.stalled.append(command)
+                case Send() if command.flow.listener.inner:
+                    self.core.bridge.receive(command.data, self.now)
                 case Send():
                     self.post(command)
                 case Withdraw():
@@ -394,17 +427,24 @@ class World:
     def used(self, limit: str) -> int:
         return self.store.inner.used(f"acme/{limit}", self.now)
 
-    def holds(self, *, outbound: int = 0, inbound: int = 0) -> None:
+    def holds(self, *, outbound: int = 0, inbound: int = 0, forwarded: int = 0) -> None:
         """The store holds the lines of exactly so many calls, each once, and the gauges say the same."""
         self.settle()
         self.store.check()
         held = (self.used("outbound_calls"), self.used("inbound_calls"), self.used("calls"))
         limited = [p.limit for p in (*self.key.outbound, *self.key.inbound) if p.name == "acme/calls"]
-        both = outbound + inbound if limited else 0
+        both = outbound + inbound + forwarded if limited else 0
         assert held == (outbound, inbound, both), f"lines held: {held}\n{self.ladder()}"
-        assert self.store.lines == outbound + inbound, f"claims held: {self.store.held}\n{self.ladder()}"
+        assert self.store.lines == outbound + inbound + forwarded, (
+            f"claims held: {self.store.held}\n{self.ladder()}"
+        )
         assert self.gauge("calls_active", "outbound") == outbound, self.ladder()
         assert self.gauge("calls_active", "inbound") == inbound, self.ladder()
+        assert self.gauge("calls_active", "forwarded") == forwarded, self.ladder()
+        for part in self.key.forwarded:
+            if part.rule == "V4":
+                wanted = forwarded + (inbound if part.name == "acme/lines" else 0)
+                assert self.used(part.name.removeprefix("acme/")) == wanted, self.ladder()
 
     def holds_nothing(self) -> None:
         self.holds()

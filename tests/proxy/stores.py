@@ -108,7 +108,9 @@ class Watched:
     def _decide(self, claim: Claim, now: float) -> Verdict:
         verdict = self.inner.claim(claim, now)
         if verdict.granted:
-            self.granted[claim.id] = claim
+            for each in (claim, claim.twin):
+                if each is not None:
+                    self.granted[each.id] = each
         return verdict
 
     def _in_order(self, now: float, do: Callable[[float], None]) -> None:

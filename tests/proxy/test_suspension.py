@@ -163,7 +163,7 @@ def test_over_a_restart(ladder: Ladder) -> None:
 
 def test_emergency_is_free(ladder: Ladder) -> None:
     """An emergency number is judged before all else, and the authorities call back."""
-    world = with_a_clock(ladder())
+    world = with_a_clock(ladder(psap_callback=True))
     suspend(world)
     world.pbx.sends("INVITE", call="a", to="110")
     world.pbx.gets("503", call="a")

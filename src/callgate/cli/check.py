@@ -73,6 +73,8 @@ WORDS: Mapping[str, Callable[[Any, Profile], str]] = {
     "lines": lambda n, _: f"{n} lines = inbound legs + forwarded outbound legs",
     "forwarded_calls": _forwards,
     "recordings": lambda n, _: f"at most {n} calls recorded at once",
+    "hold_alert_seconds": lambda n, _: f"a call on hold for {n:g} s is told of",
+    "hold_release_seconds": lambda n, _: f"a call on hold for {n:g} s gets a BYE to both sides",
     "redial_gap_seconds": lambda n, _: f"at least {n:g} s between two calls to the same number",
 }
 """Limit → what it means. The order is the order of the report."""

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from callgate.config.routes import Day, Hours, RouteTarget, Zone
 from callgate.config.values import (
     Advertise,
     Aor,
@@ -240,6 +241,8 @@ class Limits(Section):
     on_recordings_exceeded: Literal["reject", "unrecorded"] = "reject"
     max_call_seconds: SomeSeconds | None = None
     redial_gap_seconds: Seconds | None = None
+    hold_alert_seconds: SomeSeconds | None = None
+    hold_release_seconds: SomeSeconds | None = None
 
     @property
     def by_hand(self) -> dict[str, Any]:
@@ -287,11 +290,32 @@ class SecretHeader(Section):
     value: Secret
 
 
+class RouteStep(Section):
+    """One place on a number's route."""
+
+    to: RouteTarget
+    ring_seconds: Annotated[float, Field(ge=0, le=180)] = 0.0
+    busy: bool = False
+    hours: Hours | None = None
+    days: tuple[Day, ...] = _list()
+    timezone: Zone = "Asia/Tokyo"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: Any) -> Any:
+        return data if isinstance(data, dict | RouteStep) else {"to": data}
+
+
 class KeyNumber(Section):
     """A DID of a key, or a range of them, with a route of its own if need be."""
 
     number: Number
-    route: Text | None = None
+    route: tuple[RouteStep, ...] | None = None
+
+    @field_validator("route", mode="before")
+    @classmethod
+    def _one_step(cls, value: Any) -> Any:
+        return value if value is None or isinstance(value, list | tuple) else [value]
 
     @model_validator(mode="before")
     @classmethod

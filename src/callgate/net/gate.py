@@ -400,7 +400,10 @@ class Gate:
             try:
                 kind = type(command)
                 if kind is Send:
-                    self._send(command)  # type: ignore[arg-type]
+                    if command.flow.listener.inner:  # type: ignore[union-attr]
+                        self.core.bridge.receive(command.data, monotonic())  # type: ignore[union-attr]
+                    else:
+                        self._send(command)  # type: ignore[arg-type]
                 elif kind is Claim:
                     now = monotonic()
                     verdict = store.claim(command, now)  # type: ignore[arg-type]

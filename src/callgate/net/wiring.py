@@ -7,6 +7,7 @@ import secrets
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from callgate.config import (
     Config,
@@ -21,18 +22,20 @@ from callgate.config import (
 from callgate.config import Numbers as NumberRange
 from callgate.config import Trunk as TrunkSection
 from callgate.config.certificates import Unfit
-from callgate.config.schema import DigestUser
+from callgate.config.schema import DigestUser, RouteStep
 from callgate.net.tls import Contexts
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import RULE, Limits
+from callgate.policy.schedule import A_DAY, DAYS, Schedule
 from callgate.proxy.access import Access, User
 from callgate.proxy.bindings import Room
 from callgate.proxy.flow import Flow, Listener, Trust
 from callgate.proxy.health import Rules
 from callgate.proxy.login import Account
-from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Trunk
+from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Route, Step, Trunk, host_port
 from callgate.proxy.registration import Wanted
+from callgate.proxy.sites import Site
 from callgate.sip.digest import ALGORITHMS, Algorithm, ha1
 from callgate.sip.uri import parse_uri
 
@@ -84,9 +87,9 @@ def ways_of(listeners: Iterable[Listener]) -> dict[bytes, tuple[int, ...]]:
     return ways
 
 
-def names_of(config: Config, directory: Directory) -> dict[SipPeer, list[Gateway | Key]]:
+def names_of(config: Config, directory: Directory) -> dict[SipPeer, list[Gateway | Key | Site]]:
     """The names that are to be looked up, and who is there."""
-    names: dict[SipPeer, list[Gateway | Key]] = {}
+    names: dict[SipPeer, list[Gateway | Key | Site]] = {}
     for name, trunk in config.trunks.items():
         for peer, gateway in zip(trunk.gateways, directory.trunks[name].gateways, strict=True):
             if peer.is_name:
@@ -94,6 +97,12 @@ def names_of(config: Config, directory: Directory) -> dict[SipPeer, list[Gateway
     for key_id, section in config.keys.items():
         if isinstance(section.pbx, SipPeer) and section.pbx.is_name:
             names.setdefault(section.pbx, []).append(directory.keys[key_id])
+        for to in (step.to for number in section.numbers for step in number.route or ()):
+            site = directory.route_sites.get(str(to.peer))
+            if to.peer is not None and to.peer.is_name and site is not None:
+                known = names.setdefault(to.peer, [])
+                if site not in known:
+                    known.append(site)
     return names
 
 
@@ -136,19 +145,20 @@ def directory_of(
             trunk.gateways.append(Gateway(index, uri, flow, trunk, trust))
         trunks[name] = trunk
     keys: dict[str, Key] = {}
-    numbers_of = Numbers()
+    numbers_of: Numbers[Key] = Numbers()
+    routes = _Routes(config, listeners, faults, before[1].route_sites if before is not None else {})
     for key_id, key_section in config.keys.items():
         if before is not None and same_key(key_id, config, before[0]):
             key = before[1].keys[key_id]
         else:
-            key = _key_of(config, key_id, trunks, dial, listeners, faults)
+            key = _key_of(config, key_id, trunks, dial, listeners, routes, faults)
         keys[key_id] = key
         for number in key_section.numbers:
             numbers_of.add(number.number.first, number.number.last, key)
     if faults:
         raise ConfigError(faults)
     secret_headers = [k.secret_header.name for k in config.keys.values() if k.secret_header is not None]
-    return Directory(
+    directory = Directory(
         listeners,
         trunks.values(),
         keys.values(),
@@ -158,6 +168,43 @@ def directory_of(
         probing=Probing(config.probe.interval_seconds, config.probe.misses, config.probe.gap_seconds),
         room=room_of(config),
     )
+    directory.route_sites = routes.sites
+    return directory
+
+
+class _Routes:
+    """Makes the routes of numbers; steps that lead to one address share it, over a reload too."""
+
+    def __init__(
+        self, config: Config, listeners: list[Listener], faults: list[Fault], known: Mapping[str, Site]
+    ) -> None:
+        self._config = config
+        self._listeners = listeners
+        self._faults = faults
+        self.sites = dict(known)  # by URI
+
+    def of(self, section: Sequence[RouteStep], path: str) -> Route:
+        return tuple([self._step(step, f"{path}[{n}].to") for n, step in enumerate(section)])
+
+    def _step(self, step: RouteStep, path: str) -> Step:
+        schedule = None
+        if step.hours is not None or step.days:
+            opens, closes = step.hours or (0, A_DAY)
+            days = frozenset(map(DAYS.index, step.days or DAYS))
+            schedule = Schedule(opens, closes, days, ZoneInfo(step.timezone))
+        to = step.to
+        site = None
+        if to.peer is not None:
+            name = str(to.peer)
+            site = self.sites.get(name)
+            if site is None:
+                trust = Trust("", (to.peer.host,))
+                flow = None if to.peer.is_name else flow_to(to.peer, self._listeners, trust)
+                if flow is None and not to.peer.is_name:
+                    self._faults.append(_unreachable(self._config, path, to.peer))
+                site = self.sites[name] = Site(host_port(parse_uri(name.encode())), name, flow, trust=trust)
+        onward = b"tel:" + to.number.encode() if to.kind == "tel" else b""
+        return Step(onward, site, to.user.encode(), step.ring_seconds, step.busy, schedule)
 
 
 def _key_of(
@@ -166,12 +213,13 @@ def _key_of(
     trunks: Mapping[str, Trunk],
     dial: Mapping[str, DialRules],
     listeners: list[Listener],
+    routes: _Routes,
     faults: list[Fault],
 ) -> Key:
     """One key; what is wrong is added to `faults`."""
     key_section = config.keys[key_id]
     limits = effective_limits(config, key_id)
-    outbound, inbound, attempt = parts_of(key_id, limits)
+    outbound, inbound, attempt, forwarded = parts_of(key_id, limits)
     pbx = key_section.pbx if isinstance(key_section.pbx, SipPeer) else None
     flow = None
     pbx_trust = None if pbx is None else Trust("", key_section.tls_names or (pbx.host,))
@@ -186,12 +234,15 @@ def _key_of(
         outbound=outbound,
         inbound=inbound,
         attempt=attempt,
+        forwarded=forwarded,
         networks=key_section.sources,
         pbx=flow,
         pbx_uri=parse_uri(str(pbx).encode()) if pbx is not None else None,
         pbx_trust=pbx_trust,
         registered=key_section.pbx == "registered",
         max_call_seconds=limits.max_call_seconds,
+        hold_alert_seconds=limits.hold_alert_seconds,
+        hold_release_seconds=limits.hold_release_seconds,
         require=key_section.require,
         tls_names=key_section.tls_names,
         trusted=key_section.trusted,
@@ -200,6 +251,11 @@ def _key_of(
     )
     if key_section.caller_ids is not None:
         key.caller_ids = caller_ids_of(key_section.caller_ids, key)
+    for place, number in enumerate(key_section.numbers):
+        if number.route is not None:
+            route = routes.of(number.route, f"keys.{key_id}.numbers[{place}].route")
+            key.routes = key.routes or Numbers()
+            key.routes.add(number.number.first, number.number.last, route)
     return key
 
 
@@ -284,9 +340,9 @@ def _only_number(numbers: Sequence[KeyNumber]) -> str:
     return ""
 
 
-def caller_ids_of(ranges: Iterable[NumberRange], key: Key) -> Numbers:
+def caller_ids_of(ranges: Iterable[NumberRange], key: Key) -> Numbers[Key]:
     """I19: what a key's calls may show. Ranges may overlap; a look-up wants them apart."""
-    found = Numbers()
+    found: Numbers[Key] = Numbers()
     first = last = ""
     for one in sorted(ranges, key=lambda one: (len(one.first), one.first)):
         if len(one.first) == len(last) and one.first <= last:
@@ -349,9 +405,12 @@ def flow_to(peer: SipPeer, listeners: Iterable[Listener], trust: Trust) -> Flow 
     return None
 
 
-def parts_of(key_id: str, limits: Limits) -> tuple[tuple[Part, ...], tuple[Part, ...], tuple[Part, ...]]:
-    """What an outbound call, an inbound call and a further attempt claim. The rate comes first: it is the rule
-    that a carrier suspends for."""
+Parts = tuple[Part, ...]
+
+
+def parts_of(key_id: str, limits: Limits) -> tuple[Parts, Parts, Parts, Parts]:
+    """What an outbound call, an inbound call, a further attempt and a forward claim. The rate comes first: it is the
+    rule that a carrier suspends for."""
 
     def members(field: str, value: int | None) -> tuple[Part, ...]:
         return () if value is None else (Members(RULE[field], f"{key_id}/{field}", value),)
@@ -361,8 +420,10 @@ def parts_of(key_id: str, limits: Limits) -> tuple[tuple[Part, ...], tuple[Part,
         rate = (Window(RULE["outbound_cps"], f"{key_id}/outbound_cps", limits.outbound_cps),)
     calls = members("calls", limits.calls)
     outbound = rate + members("outbound_calls", limits.outbound_calls) + calls
-    inbound = members("inbound_calls", limits.inbound_calls) + calls
-    return outbound, inbound, rate
+    lines = members("lines", limits.lines)
+    inbound = members("inbound_calls", limits.inbound_calls) + lines + calls
+    forwarded = rate + members("forwarded_calls", limits.forwarded_calls) + lines + calls
+    return outbound, inbound, rate, forwarded
 
 
 def secret_of(config: Config) -> bytes:

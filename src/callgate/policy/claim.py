@@ -70,10 +70,11 @@ class Claim:
 
     `id` is the claimant's own number: asked twice, it is granted once. Granted after `deadline` (monotonic
     seconds), it is not granted at all. `lease`: seconds after which the store takes everything back unless it
-    is renewed. `force`: count, never refuse (emergency calls, shadow mode).
+    is renewed. `force`: count, never refuse (emergency calls, shadow mode). `twin`: another claim, to be released by
+    itself, that is granted together with this one or not at all (a call in and its forward).
     """
 
-    __slots__ = ("deadline", "force", "id", "lease", "parts")
+    __slots__ = ("deadline", "force", "id", "lease", "parts", "twin")
 
     def __init__(
         self, id: int, parts: tuple[Part, ...], deadline: float, lease: float, force: bool = False
@@ -83,6 +84,7 @@ class Claim:
         self.deadline = deadline
         self.lease = lease
         self.force = force
+        self.twin: Claim | None = None
 
     def __repr__(self) -> str:
         return f"Claim({self.id:x}, {[p.rule for p in self.parts]})"

@@ -24,6 +24,8 @@ RULE: Mapping[str, str] = MappingProxyType(
         "outbound_calls": "C2",
         "max_call_seconds": "C1",
         "redial_gap_seconds": "K4",
+        "hold_alert_seconds": "K8",
+        "hold_release_seconds": "K8",
     }
 )
 """Limit field → the id of its rule."""
@@ -31,8 +33,6 @@ RULE: Mapping[str, str] = MappingProxyType(
 NOT_ENFORCED: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
         "on_rate_exceeded": (4, "what becomes of a call over the rate"),
-        "forwarded_calls": (4, "forwarded calls up at once"),
-        "lines": (4, "lines: inbound legs + forwarded outbound legs"),
         "recordings": (4, "calls recorded at once"),
         "redial_gap_seconds": (3, "least time between two calls to the same number"),
     }
@@ -75,6 +75,8 @@ class Limits:
     on_recordings_exceeded: Literal["reject", "unrecorded"] = "reject"
     max_call_seconds: float | None = None
     redial_gap_seconds: float | None = None
+    hold_alert_seconds: float | None = None
+    hold_release_seconds: float | None = None
     origin: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property

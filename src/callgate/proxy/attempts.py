@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 TIMER_C = 181.0
 """Seconds without a final answer since the last 101–199 (RFC 3261 §16.6 step 11: more than 3 minutes)."""
+BUSY = frozenset((486, 600))
+UNANSWERED = frozenset((408, 480, 500, 503))
+"""What leads on to the next step of a number's route."""
 
 
 COMPLETED_ELSEWHERE = (b'Reason: SIP;cause=200;text="Call completed elsewhere"',)
@@ -53,6 +56,7 @@ class Attempts(Context):
             self.copies.ask(self, None, now)
             return
         self.group = group
+        self._begin_step(now)
         who = self.key.trunk.tells(self.key)
         for target in self.groups[group]:
             if target.usable(now, who):
@@ -133,6 +137,12 @@ class Attempts(Context):
         core.counts.sent(b"INVITE")
         core.layer.send(client, now)
 
+    def _begin_step(self, now: float) -> None:
+        """The present group may be a step of a number's route, where it may ring for some time only."""
+        step = self.steps[self.group] if self.steps else None
+        self.rang_out = False
+        self.ring_until = now + step.ring_seconds if step is not None and step.ring_seconds else NEVER
+
     def _next_group(self, now: float) -> int:
         """The next group with a target that a call may go to; -1 where nobody else is to be tried."""
         if not self._declined():
@@ -189,7 +199,7 @@ class Attempts(Context):
             self._cancel(client, now)  # it was held back until now (RFC 3261 §9.1)
         elif response.code > 100 or not self.proceeding:
             self.proceeding = True
-            self._wake(now + TIMER_C)
+            self._wake(min(now + TIMER_C, self.ring_until))
             if response.code > 100 and self.record.ringing_at is None:
                 self.record.ringing_at = now
             if response.code > 100 and now - self.record.invite_at > LEASE / 3:
@@ -248,11 +258,41 @@ class Attempts(Context):
         self._keep_best(code, response)
         if code in CHALLENGED:
             self.challenger = client.target
+        if code < 400 and self._deflected(client, response, now):
+            return
         if code >= 600:
             self._stop_others(client, now)
         elif client in self.current:
-            device = client.target is not None and client.target.device
-            self._lost(client, now, others=device or code == 503)
+            target = client.target
+            one_of_several = target is not None and (target.device or bool(target.onward))
+            self._lost(client, now, others=one_of_several or code == 503 or self._leads_on(code))
+
+    def _deflected(self, client: InviteClientTransaction, response: Message, now: float) -> bool:
+        """Whether a PBX's 302 leads to a telephone number: then the gate carries the call on itself. Whoever else rings
+        rings on; the number comes next."""
+        target = client.target
+        if self.direction == OUTBOUND or client not in self.current or (target is not None and target.onward):
+            return False
+        onward = self.core.bridge.deflected(self, response)
+        if not onward or self.cancelled:
+            return False
+        if self.best is not None and self.best[1] is response:
+            self.best = None
+        here = self.group + 1
+        self.groups = [*self.groups[:here], *[(each,) for each in onward], *self.groups[here:]]
+        if self.steps:
+            self.steps = (*self.steps[:here], *[None] * len(onward), *self.steps[here:])
+        self._lost(client, now, others=True)
+        return True
+
+    def _leads_on(self, code: int) -> bool:
+        """Whether a final answer at this step of a number's route leads to the next one."""
+        if not self.steps or self.group >= len(self.steps):
+            return False
+        step = self.steps[self.group]
+        if code in BUSY:
+            return step is not None and step.busy_too
+        return code in UNANSWERED or (code == 487 and self.rang_out)
 
     def _answers(self, client: InviteClientTransaction, response: Message, now: float) -> bool:
         """Whether the gate deals with a challenge of the trunk itself: the INVITE goes once more, with credentials.
@@ -405,6 +445,11 @@ class Attempts(Context):
         """Silent targets are left for the next group; Timer C."""
         ringing = [client for client in self.current if client.state is State.PROCEEDING]
         if ringing:
+            self.rang_out = now >= self.ring_until and self._next_group(now) >= 0
+            if now >= self.ring_until and not self.rang_out:  # the last step rings on
+                self.ring_until = NEVER
+                self._wake(now + TIMER_C)
+                return
             for client in ringing:
                 self._cancel(client, now)  # Timer C (RFC 3261 §16.8)
         elif silent := self._with_other_flow():

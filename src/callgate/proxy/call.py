@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from callgate.policy.claim import Claim, Verdict
+from callgate.policy.claim import GRANTED, Claim, Verdict
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
 from callgate.proxy.attempts import Attempts
 from callgate.proxy.commands import Alert, Record, Release, Renew
@@ -20,6 +20,7 @@ from callgate.proxy.context import Phase
 from callgate.proxy.copies import ASK_SECONDS, LEASE
 from callgate.proxy.dialog import Side, Stage
 from callgate.proxy.flow import Flow
+from callgate.proxy.meters import DIRECTIONS, FORWARDED
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
 from callgate.proxy.token import INBOUND
@@ -66,6 +67,20 @@ class Call(Attempts):
         server.user = self
         core.live_calls += 1
 
+    def forwards(self, leg: Call) -> None:
+        """This call carries on a call in (V4), which may have claimed for both."""
+        self.inbound_leg = leg.leg
+        if self.leg == leg.reserved:
+            self.copies.granted = (self.leg,)
+            leg.reserved = 0
+        self.record.direction = DIRECTIONS[FORWARDED]
+        self.record.forwarded_of = leg.leg
+
+    @property
+    def counted_as(self) -> int:
+        """Its place in `meters.DIRECTIONS`."""
+        return FORWARDED if self.inbound_leg else self.direction
+
     # -- admission ---------------------------------------------------------------------------------------
 
     def ask(self, now: float) -> None:
@@ -78,12 +93,19 @@ class Call(Attempts):
             self.refuse(DRAINING, now)
             return
         core.layer.respond(server, 100, reply(request, 100), now)
+        if self.copies.granted:
+            self.on_verdict(self.leg, GRANTED, now)  # its call in has claimed for both
+            return
         key = self.key
         if inbound:
             parts = key.inbound_free if self.free else key.inbound
         else:
-            parts = key.lines if self.free else key.claims(now)[0]
-        core.ask(self, key, Claim(self.leg, parts, now + ASK_SECONDS, LEASE, force=key.shadow), now)
+            parts = key.lines if self.free else key.claims(now)[2 if self.inbound_leg else 0]
+        claim = Claim(self.leg, parts, now + ASK_SECONDS, LEASE, force=key.shadow)
+        if inbound and not self.free and self.groups[0][0].onward:
+            self.reserved = core.next_id()
+            claim.twin = Claim(self.reserved, key.claims(now)[2], claim.deadline, LEASE, key.shadow)
+        core.ask(self, key, claim, now)
 
     def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:
         """The store has answered, or has not in time."""
@@ -92,13 +114,14 @@ class Call(Attempts):
             return
         if self.phase is not Phase.ASKING:
             if verdict.granted:
-                self.core.out.append(Release(claim_id))
+                self.core.out += [Release(each) for each in (claim_id, self.reserved) if each]
             return
         refusal = None
         if verdict.rule:
             refusal = refused_by_limit(verdict.rule, verdict.value, verdict.limit, verdict.note)
         if verdict.granted:
-            self.copies.granted += (claim_id,)
+            if claim_id not in self.copies.granted:
+                self.copies.granted += (claim_id,)
         elif refusal is not None and not self.key.shadow:
             self.refuse(refusal, now)
             return
@@ -110,7 +133,9 @@ class Call(Attempts):
         if refusal is not None:
             self.passes(refusal, now)
         self.phase = Phase.TRYING
-        self.core.counts.call_up(self.key, self.direction)
+        self.core.counts.call_up(self.key, self.counted_as)
+        if self.did:
+            self.core.forwards.opened(self)
         self.attempt(claim_id, now)
 
     def nowhere(self, code: int, why: str, now: float) -> None:
@@ -270,10 +295,15 @@ class Call(Attempts):
         if self.phase is Phase.OVER:
             return
         core, record = self.core, self.record
+        core.holds.over(self, now)
         if self.key.shadow:
             self._outlasts(now)
         if self.phase is not Phase.ASKING:
-            core.counts.call_down(self.key, self.direction)
+            core.counts.call_down(self.key, self.counted_as)
+            if self.did:
+                core.forwards.ended(self)
+        if self.reserved and self.copies.granted:
+            core.out.append(Release(self.reserved))
         self.phase = Phase.OVER
         for client in self.attempts:
             self.copies.stop(self, client)

@@ -20,7 +20,7 @@ from callgate.sip.message import Message, header_value
 from callgate.sip.uri import Uri, parse_uri
 
 if TYPE_CHECKING:
-    from callgate.proxy.peers import Numbers
+    from callgate.proxy.peers import Key, Numbers
 
 ASSERTED: Final = b"p-asserted-identity"
 WRONG_CALLER = Refusal("I19", "the caller id is none of those that this key may show", 403)
@@ -38,7 +38,7 @@ class Shown(Enum):
     WRONG = "another number, or what might be taken for one"
 
 
-def shown(value: bytes, allowed: Numbers) -> Shown:
+def shown(value: bytes, allowed: Numbers[Key]) -> Shown:
     """What one value of From or P-Asserted-Identity shows."""
     try:
         tag_of(value)  # two readers take it for the same
@@ -53,7 +53,7 @@ def shown(value: bytes, allowed: Numbers) -> Shown:
     return found
 
 
-def _judge(uri: bytes, allowed: Numbers) -> Shown:
+def _judge(uri: bytes, allowed: Numbers[Key]) -> Shown:
     parsed = parse_uri(uri)
     number = read_uri(uri)
     if number.cls == "sip_uri" or (parsed.host and not parsed.user):
@@ -82,7 +82,7 @@ def _is_host(uri: Uri) -> bool:
     return True
 
 
-def judge_caller(values: list[bytes], allowed: Numbers) -> Refusal | None:
+def judge_caller(values: list[bytes], allowed: Numbers[Key]) -> Refusal | None:
     """Whether a new call may show these: every number among them is allowed, and there is one. A name (`anonymous`)
     is fine beside it."""
     found = {shown(value, allowed) for value in values}
@@ -96,7 +96,7 @@ def asserted_of(request: Message) -> list[bytes]:
     return [v for i in request.find(ASSERTED) for v in split_list(header_value(request.lines[i]))]
 
 
-def without_others(line: bytes, allowed: Numbers) -> bytes | None:
+def without_others(line: bytes, allowed: Numbers[Key]) -> bytes | None:
     """A P-Asserted-Identity line without what may not be shown: as it was where that is nothing, None where nothing
     is left."""
     values = split_list(header_value(line))
@@ -106,7 +106,7 @@ def without_others(line: bytes, allowed: Numbers) -> bytes | None:
     return b"P-Asserted-Identity: " + b", ".join(kept) if kept else None
 
 
-def own_again(line: bytes, own: bytes, tag: bytes, allowed: Numbers) -> bytes:
+def own_again(line: bytes, own: bytes, tag: bytes, allowed: Numbers[Key]) -> bytes:
     """The From line of a request inside a dialog: itself, or where it shows what it may not (RFC 4916 lets it
     change), the URI `own` that the dialog began with."""
     value = header_value(line)

@@ -16,7 +16,7 @@ from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, response_out
 from callgate.proxy.login import CHALLENGED, WARNING, refusal
-from callgate.proxy.peers import Key
+from callgate.proxy.peers import Key, Step
 from callgate.proxy.record import OUTCOMES, CallRecord
 from callgate.proxy.targets import Groups, Target
 from callgate.proxy.token import INBOUND, OUTBOUND
@@ -55,6 +55,7 @@ class Context:
         "call_id",
         "callees",
         "caller",
+        "caller_uri",
         "cancel_reason",
         "cancelled",
         "challenger",
@@ -63,25 +64,31 @@ class Context:
         "core",
         "current",
         "dialled",
+        "did",
         "direction",
         "due",
         "free",
         "group",
         "groups",
         "hops",
+        "inbound_leg",
         "key",
         "leg",
         "mark",
         "origin",
         "phase",
         "proceeding",
+        "rang_out",
         "record",
         "refused",
         "request",
+        "reserved",
+        "ring_until",
         "routes",
         "server",
         "shift",
         "slot",
+        "steps",
         "timed_out",
         "tokens",
         "up_at",
@@ -112,6 +119,13 @@ class Context:
         self.routes: Routes | None = None
         self.dialled: Uri | None = None  # what the Request-URI asks for
         self.hops = 0
+        self.caller_uri = b""  # its From
+        self.steps: tuple[Step | None, ...] = ()  # of the route of its number, one for each group
+        self.ring_until = NEVER  # the present step may ring so long
+        self.rang_out = False
+        self.reserved = 0  # of a call in that is to be forwarded: the claim of the call out
+        self.did = ""  # of a call in: the number of its key that was called
+        self.inbound_leg = 0  # of a forward: the call in that it carries on
         self.groups: Groups = ()
         self.group = -1  # place of the present one
         self.mark = b""  # of a call that forks: ends its branches, so that it is known when it comes back

@@ -20,6 +20,7 @@ from itertools import chain
 from random import getrandbits, random
 from typing import Protocol
 
+from callgate.bridge.endpoint import Endpoint
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
 from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
@@ -38,7 +39,9 @@ from callgate.proxy.forward import (
     request_out,
     without_own_maddr,
 )
+from callgate.proxy.forwards import Forwards
 from callgate.proxy.hangup import HangUp
+from callgate.proxy.holding import Holds
 from callgate.proxy.inside import Inside
 from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
@@ -115,6 +118,7 @@ class Core:
         self.live_calls = 0  # calls that hold something or wait for an answer
         self._branch = 0
         self._asked: dict[int, Asker] = {}  # claims that the store has not answered
+        self._twins: dict[int, int] = {}  # of them: the claim of a forward that goes with it
         self._asked_order: deque[tuple[float, int]] = deque()
         self._touched: set[str] = set()
         self._challenged: dict[tuple[bytes, bytes, bytes], tuple[int, float, Target | None]] = {}
@@ -126,6 +130,9 @@ class Core:
         self.outside = Outside(self)
         self.inside = Inside(self)
         self.late = LateAnswers(self)
+        self.bridge = Endpoint(self)
+        self.forwards = Forwards(self)
+        self.holds = Holds(self)
         self.trunks = Trunks(self, dice)
         self.trunks.begin(started)
         self.registrations = Registrations(self, directory.trunks.values())
@@ -184,10 +191,13 @@ class Core:
     def resume(self, claim_id: int, verdict: Verdict, now: float) -> None:
         """The store's answer. One that nobody waits for any more is given back."""
         asked = self._asked.pop(claim_id, None)
+        twin = self._twins.pop(claim_id, 0) if self._twins else 0
         if asked is not None:
             asked.on_verdict(claim_id, verdict, now)
         elif verdict.granted:
             self.out.append(Release(claim_id))
+            if twin:
+                self.out.append(Release(twin))
 
     def sent(self, claim_id: int, now: float) -> None:
         """The kernel has taken a copy of an initial INVITE."""
@@ -274,6 +284,8 @@ class Core:
     def ask(self, who: Asker, key: Key, claim: Claim, now: float) -> None:
         """Put a claim to the store; `who.on_verdict` hears its answer, or that there was none in time."""
         self._asked[claim.id] = who
+        if claim.twin is not None:
+            self._twins[claim.id] = claim.twin.id
         self._asked_order.append((claim.deadline, claim.id))
         self._touched.add(key.id)
         self.out.append(claim)
@@ -386,6 +398,7 @@ class Core:
             self.by_token.pop(text, None)
         if self.by_call_id.get(call.call_id) is call:
             del self.by_call_id[call.call_id]
+            self.bridge.forget(call.call_id)
 
     def trunk_uri(self, dialled: Uri, hostport: bytes, key: Key) -> bytes:
         """The Request-URI towards a gateway: the raw user part, the gateway's host and transport (numbering
@@ -456,8 +469,11 @@ class Core:
         above = b""
         if came is not None:
             secure = uri[:5].lower() == b"sips:"
-            above = to.listener.record(token, secure)
-            if came.listener is not to.listener:  # RFC 5658: one for each side
+            inner = to.listener.inner
+            above = (came if inner else to).listener.record(token, secure)
+            if came.listener is not to.listener and not (
+                inner or came.listener.inner
+            ):  # RFC 5658: one for each side
                 above += b"\r\n" + came.listener.record(token, secure)
         if route:
             above += b"\r\nRoute: " + route if above else b"Route: " + route

@@ -39,11 +39,11 @@ class Counts:
             self._shown("registrations", key.id)
         for n, direction in enumerate(DIRECTIONS):
             limits = (
-                *(("I19",) if not n and key.caller_ids is not None else ()),
-                *(part.rule for part in (key.outbound, key.inbound)[n]),
-                *(() if n else key.dial.rules),
+                *(("I19",) if n != 1 and key.caller_ids is not None else ()),
+                *(part.rule for part in (key.outbound, key.inbound, key.forwarded)[n]),
+                *(() if n == 1 else key.dial.rules),
             )
-            for rule in ("drain", "store", "privacy", "V9", *(() if n else ("trunk", "K11")), *limits):
+            for rule in ("drain", "store", "privacy", "V9", *(() if n == 1 else ("trunk", "K11")), *limits):
                 series("calls_total", key.id, direction, "refused", rule)
             for rule in limits if key.shadow else ():
                 series("shadow_refusals_total", key.id, rule)

@@ -104,7 +104,8 @@ class Dispatch:
         if request.faults:
             self._malformed(request, flow, peer, now)
             return
-        stamp(request, flow)
+        if not flow.listener.inner:
+            stamp(request, flow)
         key = server_key(request, via)
         server = core.layer.servers.get(key)
         if server is not None and server.flow.host == flow.host:
@@ -123,7 +124,7 @@ class Dispatch:
             core.inside.take(request, key, flow, peer, now)
         elif method == b"ACK":
             core.counts.rejected("stray ACK")
-        elif core.directory.access is None and peer.known:
+        elif peer.known and (core.directory.access is None or flow.listener.inner):
             core.outside.take(request, key, flow, peer, now)
         else:
             who = core.auth.admit(request, flow, peer, now)

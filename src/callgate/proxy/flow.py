@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+INNER = 255
+"""The `index` of the listener behind which the gate's own endpoint is (`bridge`): it has no socket."""
+
 
 class Listener:
     """One socket of the gate, as the core knows it.
 
     `index` is its place in the config, `transport` b"UDP" or b"TCP", `host` and `port` what the gate tells
-    others (Via, Record-Route); `family` 4 or 6.
+    others (Via, Record-Route); `family` 4 or 6. `inner`: it leads to the gate's own endpoint.
     """
 
     __slots__ = (
         "family",
         "host",
         "index",
+        "inner",
         "port",
         "record_route",
         "record_route_secure",
@@ -28,6 +32,7 @@ class Listener:
 
     def __init__(self, index: int, transport: bytes, host: str, port: int) -> None:
         self.index = index
+        self.inner = index == INNER
         self.transport = transport
         self.family = 6 if ":" in host else 4
         self.host = host

@@ -230,6 +230,10 @@ class Inside:
         account = path.key.trunk.account if path.from_pbx else None
         shift = self._shift(path, request) if account is not None else None
         if method == b"ACK":
+            if (
+                call is not None and request.body and call.phase is Phase.UP
+            ):  # the answer to an offer of a 2xx
+                self.core.holds.heard(call, sender is call.caller, request.body, now)
             if shift is not None:
                 # Of the first INVITE several copies may have left; this callee has answered one of them.
                 opened = call is not None and sender is call.caller and request.cseq_number == sender.cseq

@@ -102,7 +102,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "build_info": Metric("gauge", "1; the labels say what runs.", ("version", "python")),
 }
 
-DIRECTIONS: Final = ("outbound", "inbound")
+DIRECTIONS: Final = ("outbound", "inbound", "forwarded")
+FORWARDED: Final = 2
+"""Its place among them; the others have theirs from `token`."""
 OUTCOMES: Final = ("answered", "busy", "cancelled", "no_answer", "not_found", "failed")
 REFUSED: Final = "refused"
 REAPED: Final = ("session_timer", "probe_481", "probe_silence", "no_ack", "no_answer")

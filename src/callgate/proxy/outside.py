@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from callgate.numbers import read_dialled, read_uri
@@ -14,9 +15,9 @@ from callgate.proxy.edge import judge
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import SCHEMES, Routes, called_party, reply_flow, take_own_routes
 from callgate.proxy.login import USED_UP, Passage
-from callgate.proxy.peers import Key, Peer, Trunk
+from callgate.proxy.peers import Key, Peer, Step, Trunk
 from callgate.proxy.relay import Relay
-from callgate.proxy.targets import Groups, secure_only
+from callgate.proxy.targets import Groups, Target, secure_only
 from callgate.proxy.token import INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import Key as TransactionKey
 from callgate.sip.errors import Malformed
@@ -125,14 +126,21 @@ class Outside:
                 return
             key, number = found
             call = Call(self.core, self.core.next_id(), key, INBOUND, request, server, flow, now)
-            call.groups = self._targets(key, number, uri)
+            call.did = number
+            call.groups, call.steps = self._way_of(key, number, uri, now)
             if key.registered:
                 routes = called_party(request, routes)
             call.free = self._exempt(request, key)
         else:
             assert peer.key is not None
             key = peer.key
-            call = Call(self.core, self.core.next_id(), key, OUTBOUND, request, server, flow, now)
+            leg = self.core.forwards.leg_of(request, key)
+            number_of_leg = (
+                leg.reserved if leg is not None and flow.listener.inner else 0
+            ) or self.core.next_id()
+            call = Call(self.core, number_of_leg, key, OUTBOUND, request, server, flow, now)
+            if leg is not None:
+                call.forwards(leg)
             if key.trunk.account is not None:
                 call.shift = self._shift(request)
         call.dialled = uri
@@ -148,6 +156,7 @@ class Outside:
         self.core.by_call_id[call.call_id] = call
         record = call.record
         record.caller_raw = _user(request.value(FROM))
+        call.caller_uri = request.value(FROM)
         if call.direction == INBOUND:
             record.raw = _user(request.value(TO))
             record.canonical = read_dialled(record.raw).canonical
@@ -157,6 +166,8 @@ class Outside:
                 self._admit(call, request, uri, flow, now)
             elif key.registered:
                 call.nowhere(480, "no phone is registered for this number", now)
+            elif key.routes is not None and key.routes.get(number) is not None:
+                call.nowhere(480, "no step of the number's route is open, or has an address", now)
             else:
                 call.nowhere(503, "no address of the PBX is known", now)
             return
@@ -216,7 +227,7 @@ class Outside:
             call.refuse(refusal, now)
             return
         if uri.scheme == b"sips":
-            call.groups = secure_only(call.groups) if flow.listener.secure else ()
+            call.groups, call.steps = secure_only(call.groups) if flow.listener.secure else (), ()
             if not call.groups:
                 call.refuse(NOT_SECURE, now)
                 return
@@ -239,7 +250,9 @@ class Outside:
         breadth = int(written) if written.isdigit() and len(written) < 10 else MAX_BREADTH
         if breadth < 1:
             return 440
-        call.groups = [g[i : i + breadth] for g in call.groups for i in range(0, len(g), breadth)]
+        cuts = [(n, i) for n, g in enumerate(call.groups) for i in range(0, len(g), breadth)]
+        call.groups = [call.groups[n][i : i + breadth] for n, i in cuts]
+        call.steps = tuple([call.steps[n] for n, _ in cuts]) if call.steps else ()
         each = b"Max-Breadth: %d" % max(1, breadth // max(map(len, call.groups)))
         assert call.routes is not None
         places = request.find(b"max-breadth")
@@ -265,6 +278,31 @@ class Outside:
                 if key is not None and key.trunk.name == trunk.name and key.takes_calls:
                     return key, canonical
         return None
+
+    def _way_of(
+        self, key: Key, number: str, asked: Uri, now: float
+    ) -> tuple[Groups, tuple[Step | None, ...]]:
+        """Where a call for a number of a key goes, and which step of the number's route each group is."""
+        route = key.routes.get(number) if key.routes is not None else None
+        if route is None:
+            return self._targets(key, number, asked), ()
+        groups: list[Sequence[Target]] = []
+        steps: list[Step | None] = []
+        for step in route:
+            if step.schedule is not None and not step.schedule.open_at(now + self.core.utc_offset):
+                continue
+            if step.onward:
+                found: Groups = [(self.core.bridge.target(key, step.onward, b"unconditional"),)]
+            elif step.site is not None:
+                found = [
+                    tuple(target.for_user(step.user) for target in group)
+                    for group in step.site.groups(self.core.trunks.random)
+                ]
+            else:
+                found = self._targets(key, number, asked)
+            groups += found
+            steps += [step] * len(found)
+        return groups, tuple(steps)
 
     def _exempt(self, request: Message, key: Key) -> bool:
         """Whether a call in is counted and never refused: the authorities call back. That a header says so counts

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.congestion import Congestion, Parts, pace, slower
 from callgate.policy.dial import DialRules
+from callgate.policy.schedule import Schedule
 from callgate.proxy.access import Access
 from callgate.proxy.bindings import Room
 from callgate.proxy.edge import Edge
@@ -122,12 +123,32 @@ class Trunk:
         return any(t.flow.host == flow.host for gateway in self.gateways for t in gateway.site.targets)
 
 
+class Step(NamedTuple):
+    """One place on a number's route. `onward`: a telephone number (a URI) that the gate carries the call on to; `site`:
+    a SIP address, `user` what stands before it, empty for the number that was called; neither: the PBX. `ring_seconds`:
+    how long it may ring before the next step, 0 for as long as it likes; `busy_too`: a busy one leads on as well;
+    `schedule`: when it is open, None for always.
+    """
+
+    onward: bytes = b""
+    site: Site | None = None
+    user: bytes = b""
+    ring_seconds: float = 0.0
+    busy_too: bool = False
+    schedule: Schedule | None = None
+
+
+Route = tuple[Step, ...]
+"""Where calls for a number go, one step after the other."""
+
+
 class Key:
     """One customer of the contract: who may call, where its inbound calls go, what it may hold.
 
-    `outbound` and `inbound` are the limits that a call of that direction claims (`inbound_free`: counted, and never
-    refused), `attempt` those that every further attempt claims (a failover is a new call to the carrier), `lines` are
-    those of `outbound` without the rate. `pbx_groups` is what a call in tries; they change where the PBX is a name
+    `outbound`, `inbound` and `forwarded` are the limits that a call of that direction claims (`inbound_free`:
+    counted, and never refused), `attempt` those that every further attempt claims (a failover is a new call to the
+    carrier), `lines` are those of `outbound` without the rate. `routes`: where calls for some of its numbers go
+    that don't go to its PBX. `pbx_groups` is what a call in tries; they change where the PBX is a name
     (`pbx_site`); of a key that is `registered` it is whoever has registered. `max_call_seconds` may be None.
     `congestion` is how far its calls are slowed (K11). `require` names what has to show that a call is this key's
     (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is. `trusted`: what it asserts of
@@ -142,6 +163,9 @@ class Key:
         "caller_ids",
         "congestion",
         "dial",
+        "forwarded",
+        "hold_alert_seconds",
+        "hold_release_seconds",
         "id",
         "inbound",
         "inbound_free",
@@ -155,6 +179,7 @@ class Key:
         "pbx_trust",
         "registered",
         "require",
+        "routes",
         "shadow",
         "tag",
         "tls_names",
@@ -172,15 +197,18 @@ class Key:
         outbound: tuple[Part, ...] = (),
         inbound: tuple[Part, ...] = (),
         attempt: tuple[Part, ...] = (),
+        forwarded: tuple[Part, ...] = (),
         networks: Iterable[Network] = (),
         pbx: Flow | None = None,
         pbx_uri: Uri | None = None,
         pbx_trust: Trust | None = None,
         max_call_seconds: float | None = None,
+        hold_alert_seconds: float | None = None,
+        hold_release_seconds: float | None = None,
         require: Iterable[str] = (),
         tls_names: Iterable[str] = (),
         trusted: bool = True,
-        caller_ids: Numbers | None = None,
+        caller_ids: Numbers[Key] | None = None,
         only_number: str = "",
         registered: bool = False,
         shadow: bool = False,
@@ -195,6 +223,8 @@ class Key:
         self.inbound_free = tuple([replace(p, limit=None) if isinstance(p, Members) else p for p in inbound])
         self.lines = tuple(part for part in outbound if not isinstance(part, Window))
         self.attempt = attempt
+        self.forwarded = forwarded
+        self.routes: Numbers[Route] | None = None
         self.token_seconds = max((p.period for p in attempt if isinstance(p, Window)), default=0.0)
         self.networks = list(networks)
         self.pbx_trust = pbx_trust
@@ -206,13 +236,16 @@ class Key:
             self.pbx_site = Site(host_port(pbx_uri), name, pbx, trust=pbx_trust)
             self.pbx_groups = self.pbx_site.groups(lambda: 0.0)
         self.max_call_seconds = max_call_seconds
+        self.hold_alert_seconds = hold_alert_seconds
+        self.hold_release_seconds = hold_release_seconds
         self.require = frozenset(require)
         self.tls_names = tuple(name.lower() for name in tls_names)
         self.trusted = trusted
         self.caller_ids = caller_ids
         self.only_number = only_number
 
-        self._slower = tuple(zip(slower(id, outbound), slower(id, attempt), strict=False))
+        levels = [slower(id, parts) for parts in (outbound, attempt, forwarded or attempt)]
+        self._slower = tuple(zip(*levels, strict=False))
         self.congestion = Congestion(len(self._slower))
 
     def holds(self, host: str) -> bool:
@@ -220,10 +253,13 @@ class Key:
         address = ip_address(host)
         return any(address in network for network in self.networks)
 
-    def claims(self, now: float) -> tuple[Parts, Parts]:
-        """What a new call and what a further attempt claims at this moment: less while the trunk is congested (K11)."""
+    def claims(self, now: float) -> tuple[Parts, Parts, Parts]:
+        """What a new call, a further attempt and a forward claim at this moment: less while the trunk is congested
+        (K11)."""
         level = self.congestion.level(now) if self.congestion.raised else 0
-        return self._slower[self._step(level)] if level and self._slower else (self.outbound, self.attempt)
+        if not level or not self._slower:
+            return self.outbound, self.attempt, self.forwarded
+        return self._slower[self._step(level)]
 
     def pace(self, level: int) -> str:
         """What a level of congestion leaves, in words."""
@@ -280,33 +316,37 @@ class Peer:
 STRANGER = Peer()
 
 
-class Numbers:
-    """Whose DID a number is. Ranges are kept as ranges: a look-up costs the same for one number and a million."""
+Of = TypeVar("Of")
+
+
+class Numbers(Generic[Of]):
+    """What belongs to a number: whose DID it is, where it leads. Ranges are kept as ranges: a look-up costs the same
+    for one number and a million."""
 
     def __init__(self) -> None:
-        self._single: dict[str, Key] = {}
+        self._single: dict[str, Of] = {}
         self._first: list[tuple[int, str]] = []  # sorted: (length, first number) of each range
-        self._ranges: dict[tuple[int, str], tuple[str, Key]] = {}
+        self._ranges: dict[tuple[int, str], tuple[str, Of]] = {}
 
-    def add(self, first: str, last: str, key: Key) -> None:
+    def add(self, first: str, last: str, what: Of) -> None:
         """Numbers of equal length, canonical; ranges do not overlap (the config sees to that)."""
         if first == last:
-            self._single[first] = key
+            self._single[first] = what
             return
         start = (len(first), first)
         insort(self._first, start)
-        self._ranges[start] = (last, key)
+        self._ranges[start] = (last, what)
 
-    def get(self, canonical: str) -> Key | None:
-        key = self._single.get(canonical)
-        if key is not None or not self._first:
-            return key
+    def get(self, canonical: str) -> Of | None:
+        what = self._single.get(canonical)
+        if what is not None or not self._first:
+            return what
         at = bisect_right(self._first, (len(canonical), canonical)) - 1
         if at < 0:
             return None
         start = self._first[at]
-        last, key = self._ranges[start]
-        return key if start[0] == len(canonical) and canonical <= last else None
+        last, what = self._ranges[start]
+        return what if start[0] == len(canonical) and canonical <= last else None
 
 
 def chosen(keys: Iterable[Key], shows: Callable[[Key, str], bool]) -> Key | None:
@@ -352,7 +392,7 @@ class Directory:
         listeners: list[Listener],
         trunks: Iterable[Trunk],
         keys: Iterable[Key],
-        numbers: Numbers,
+        numbers: Numbers[Key],
         own: Iterable[tuple[str, int]] = (),
         access: Access | None = None,
         secret_headers: Iterable[str] = (),
@@ -372,6 +412,7 @@ class Directory:
         asserted = any(not key.trusted or key.caller_ids is not None for key in self.keys.values())
         self.edge = Edge(secret_headers, asserted=asserted)
         self.room = room or Room()
+        self.route_sites: dict[str, Site] = {}  # where routes of numbers lead, by URI
         # The addresses that name the gate itself, as (host in lower case, port).
         self.own = {(x.host, x.port) for x in listeners} | set(own)
         lines = [line for x in listeners for line in (x.record_route, x.record_route_secure)]

@@ -9,8 +9,9 @@ OUTCOMES |= {484: "not_found", 604: "not_found"}
 
 class CallRecord:
     """Times are monotonic seconds of the gate, None where it did not happen; the shell turns them into
-    wall-clock time. `raw` and `canonical` are the dialled number, `caller_raw` is who called. `shadow`: the call has
-    passed, and `rule`, `value` and `limit` say what would have refused it but for shadow mode."""
+    wall-clock time. `raw` and `canonical` are the dialled number, `caller_raw` is who called, `forwarded_of` the
+    `id` of the call in that a forward carries on, 0 for none. `shadow`: the call has passed, and `rule`, `value` and
+    `limit` say what would have refused it but for shadow mode."""
 
     __slots__ = (
         "answer_at",
@@ -22,7 +23,9 @@ class CallRecord:
         "end_at",
         "ended_by",
         "final_code",
+        "forwarded_of",
         "gateway",
+        "hold_seconds",
         "id",
         "invite_at",
         "key",
@@ -65,6 +68,8 @@ class CallRecord:
         self.limit = 0
         self.reason = ""
         self.attempts = 0
+        self.forwarded_of = 0
+        self.hold_seconds = 0.0
         self.shadow = False
 
 

@@ -225,6 +225,9 @@ class Relay:
             self._over(f"{code} to a {self.method.decode('ascii', 'replace')} (RFC 5057)", now)
         elif code < 300 and self.method in REFRESHES:
             if self.request is not None and self.sender is not None:
+                by_caller = self.sender is call.caller
+                call.core.holds.heard(call, by_caller, self.request.body, now)
+                call.core.holds.heard(call, not by_caller, response.body, now)
                 self.sender.learn_contact(self.request)
                 self.request = None
             if self.receiver is not None:

@@ -12,6 +12,7 @@ from callgate.sip.uri import Uri
 if TYPE_CHECKING:
     from callgate.proxy.bindings import Binding
     from callgate.proxy.peers import Gateway
+    from callgate.sip.message import Message
 
 
 class Target:
@@ -21,7 +22,8 @@ class Target:
     of it (a registered contact). `gateway` is None for what belongs to a PBX. `device`: a phone of several, after
     whose refusal others are tried. `route` is a Route value to put on top (a registered Path), empty for none.
     `health` tells whether an address of a gateway is to be used. `binding` is what a registered contact comes from,
-    `other` another flow of the same device, for when this one fails (RFC 5626 §5.3).
+    `other` another flow of the same device, for when this one fails (RFC 5626 §5.3). `onward` is the telephone number
+    (a URI) that the gate itself carries the call on to (`bridge`), `reason` why, `redirect` the 302 that asks for it.
     """
 
     __slots__ = (
@@ -32,7 +34,10 @@ class Target:
         "health",
         "hostport",
         "name",
+        "onward",
         "other",
+        "reason",
+        "redirect",
         "route",
         "uri",
     )
@@ -50,6 +55,7 @@ class Target:
         health: Health | None = None,
         binding: Binding | None = None,
         other: Target | None = None,
+        onward: bytes = b"",
     ) -> None:
         self.flow = flow
         self.hostport = hostport
@@ -61,10 +67,20 @@ class Target:
         self.health = health
         self.binding = binding
         self.other = other
+        self.onward = onward
+        self.reason = b""
+        self.redirect: Message | None = None
 
     def usable(self, now: float, who: str = "") -> bool:
         """Whether a call may go there; `who`: `Trunk.tells` of its key."""
         return self.health is None or self.health.standing(now, who) is not Standing.SHUT
+
+    def for_user(self, user: bytes) -> Target:
+        """This place, where calls are for `user`, whatever number was called; empty: for that number."""
+        if not user:
+            return self
+        scheme = b"sips" if self.flow.listener.secure else b"sip"
+        return Target(self.flow, self.hostport, self.name, uri=b"%b:%b@%b" % (scheme, user, self.hostport))
 
     def request_uri(self, asked: Uri) -> bytes:
         """The Request-URI of a call for `asked` at a PBX: the user part kept, the host of the target."""

@@ -23,7 +23,7 @@ class Trunks:
 
     def __init__(self, core: Core, random: Random) -> None:
         self._core = core
-        self._random = random
+        self.random = random
         self._watches: dict[Target, Watch] = {}
 
     def begin(self, now: float) -> None:
@@ -56,7 +56,7 @@ class Trunks:
             return
         for target in gateway.site.targets:
             if target not in self._watches:
-                self._watches[target] = Watch(self._core, target, now + interval * self._random())
+                self._watches[target] = Watch(self._core, target, now + interval * self.random())
 
     # -- a call's way ----------------------------------------------------------------------------------------
 
@@ -68,7 +68,7 @@ class Trunks:
         trunk = key.trunk
         who = trunk.tells(key)
         for gateway in trunk.gateways:
-            for group in gateway.site.groups(self._random):
+            for group in gateway.site.groups(self.random):
                 health = group[0].health
                 if health is None or health.spotless:
                     usual.append(tuple(group))
@@ -84,7 +84,7 @@ class Trunks:
     def pbx_groups(self, key: Key) -> Groups:
         """What a call in tries: the PBX, or each of its addresses, in the order of this call."""
         site = key.pbx_site
-        return site.groups(self._random) if site is not None and site.spread else key.pbx_groups
+        return site.groups(self.random) if site is not None and site.spread else key.pbx_groups
 
     def refusal(self, key: Key, now: float) -> Refusal:
         """Why there is no gateway for a key's call now."""
@@ -190,10 +190,10 @@ class Trunks:
 
     # -- what look-ups show ------------------------------------------------------------------------------------
 
-    def located(self, who: Gateway | Key, places: tuple[Place, ...], trouble: str, now: float) -> None:
+    def located(self, who: Gateway | Key | Site, places: tuple[Place, ...], trouble: str, now: float) -> None:
         """These are the places of a name now (none: nothing is known); `trouble`: what is wrong with its look-up."""
         directory = self._core.directory
-        site = who.site if isinstance(who, Gateway) else who.pbx_site
+        site = who if isinstance(who, Site) else who.site if isinstance(who, Gateway) else who.pbx_site
         assert site is not None
         before = site.targets
         changed = site.learn(places, directory)
@@ -206,11 +206,11 @@ class Trunks:
                     self._watches.pop(target).stop()
             self._watch(who, now)
             self._settle(who)
-        elif changed:
-            who.pbx_groups = site.groups(self._random)
+        elif changed and isinstance(who, Key):
+            who.pbx_groups = site.groups(self.random)
         self._tell_trouble(who, site, trouble)
 
-    def _tell_trouble(self, who: Gateway | Key, site: Site, trouble: str) -> None:
+    def _tell_trouble(self, who: Gateway | Key | Site, site: Site, trouble: str) -> None:
         now = "" if not trouble else "warning" if site.targets else "critical"
         for severity, what in (("warning", "the last answer serves"), ("critical", "no call can go there")):
             text = f"{site.name} can't be looked up, {what}: {trouble}"
@@ -218,7 +218,7 @@ class Trunks:
                 details = {"gateway": who.name}
                 alert = Alert("dns", severity, "", text, trunk=who.trunk.name, details=details)
             else:
-                alert = Alert("dns", severity, who.id, text)
+                alert = Alert("dns", severity, who.id if isinstance(who, Key) else "", text)
             if severity == now:
                 self._core.alerts.stands(alert)
             else:

@@ -178,8 +178,7 @@ class Message:
         found = []
         lines = self.lines
         for i in range(1, len(lines)):
-            written = lines[i].partition(b":")[0].rstrip(b" \t").lower()
-            if written == name or COMPACT.get(written) == name:
+            if full_name(lines[i]) == name:
                 found.append(i)
         return found
 
@@ -202,6 +201,12 @@ class Message:
 def wire(lines: list[bytes], body: bytes) -> bytes:
     """Start line, header lines and body as one message."""
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def full_name(line: bytes) -> bytes:
+    """The name of one header line, in lower case and never compact."""
+    written = line.partition(b":")[0].rstrip(b" \t").lower()
+    return COMPACT.get(written, written)
 
 
 def header_value(line: bytes) -> bytes:

@@ -127,6 +127,16 @@ class MemoryStore:
             return GRANTED
         if now > claim.deadline:
             return NO_ANSWER
+        verdict = self._take(claim, now)
+        if claim.twin is None or not verdict.granted:
+            return verdict
+        second = self._take(claim.twin, now)
+        if not second.granted:
+            self.release(claim.id, now)
+        return verdict if second.granted and verdict.rule else second
+
+    def _take(self, claim: Claim, now: float) -> Verdict:
+        """All that one claim asks for, or nothing."""
         forced = None
         for part in claim.parts:
             refused = _CHECKS[type(part)](self, part, now)
