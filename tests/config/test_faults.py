@@ -356,6 +356,24 @@ TABLE = {
         7,
         "trunks.carrier.health: `timeout_seconds` 4 is longer than `interval_seconds` 2; lower it",
     ),
+    "an emergency route that is no trunk": (
+        "    profile:",
+        "    emergency_route: gsm\n    profile:",
+        7,
+        "trunks.carrier.emergency_route: there is no trunk `gsm`; there is carrier. Or write `sip:ADDRESS:PORT`",
+    ),
+    "an emergency route that is a number": (
+        "    profile:",
+        "    emergency_route: 119\n    profile:",
+        7,
+        "trunks.carrier.emergency_route: ",
+    ),
+    "an emergency route that is the PBX": (
+        "    profile:",
+        '    emergency_route: "sip:127.0.0.1:5070"\n    profile:',
+        7,
+        "is the PBX of key `acme`: its emergency calls would come back to it",
+    ),
     "path with NUL": ('"./state"', '"a\\0b"', 3, "can't hold a NUL"),
 }
 

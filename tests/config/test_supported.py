@@ -17,7 +17,6 @@ ASKS: dict[str, dict[str, str]] = {
     "`webhooks`": {"top": 'webhooks: [{url: "https://example.jp/hunter2", secret: hunter2}]'},
     "`hep`": {"top": 'hep: {server: "udp://127.0.0.1:9061", capture_id: 1}'},
     "mode `shadow`": {"top": "mode: shadow"},
-    "`emergency_route`": {"trunk": "emergency_route: sip:192.0.2.9"},
     "limits of a trunk": {"trunk": "limits: {outbound_cps: 10}"},
     "a `route` of a number": {
         "key": 'numbers: [{number: "05012345678", route: "tel:0312345678"}]\n    pbx: sip:127.0.0.3'

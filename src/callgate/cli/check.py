@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from callgate.cli import ConfigPath, load_or_exit
-from callgate.config import Config, Key, SipPeer, certificates, effective_limits
+from callgate.config import Config, Key, SipPeer, Trunk, certificates, effective_limits
 from callgate.policy.profile import NESTED, NOT_ENFORCED, RULE, Limits, NumberRules, Profile
 from callgate.sip.certificate import names_of, proves
 
@@ -143,6 +143,7 @@ def report(config: Config) -> Iterator[str]:
         yield f"  contract  {profile.name}: {profile.title}"
         if trunk.numbering == "any":
             yield "  numbering any: every Request-URI goes, emergency numbers are judged all the same"
+        yield f"  emergency {_emergency(trunk, name)}"
         yield from _number_lines(profile.numbers)
     for name, key in config.keys.items():
         profile = config.profiles[key.trunk]
@@ -162,6 +163,16 @@ def report(config: Config) -> Iterator[str]:
         yield ""
     for text in found:
         yield f"warning: {text}"
+
+
+def _emergency(trunk: Trunk, name: str) -> str:
+    route = trunk.emergency_route
+    if route is None:
+        return f"no route: answered at once with {trunk.emergency_code}, so that the PBX takes its next route"
+    if route == name:
+        return "this trunk carries them: at once, past every limit"
+    where = f"trunk {route}" if isinstance(route, str) else route
+    return f"to {where} at once, past every limit"
 
 
 def _pbx(config: Config, key: Key) -> str:

@@ -108,6 +108,8 @@ def _peers(config: Config) -> Iterator[tuple[Loc, SipPeer]]:
     for name, trunk in config.trunks.items():
         for n, peer in enumerate(trunk.gateways):
             yield ("trunks", name, "gateways", n), peer
+        if isinstance(trunk.emergency_route, SipPeer):
+            yield ("trunks", name, "emergency_route"), trunk.emergency_route
     for name, key in config.keys.items():
         if isinstance(key.pbx, SipPeer):
             yield ("keys", name, "pbx"), key.pbx
@@ -163,6 +165,23 @@ def trunks(config: Config) -> Iterator[Finding]:
         gateways = enumerate(trunk.gateways)
         yield from _twice((((*at, "gateways", n), peer) for n, peer in gateways), "the gateway")
         yield from _twice((((*at, "sources", n), net) for n, net in enumerate(trunk.sources)), "the network")
+
+
+def emergency_routes(config: Config) -> Iterator[Finding]:
+    """A trunk that is named is there, and has a gateway; a route is not the PBX that the call comes from."""
+    pbxes = {
+        (key.pbx.host, key.pbx.port): n for n, key in config.keys.items() if isinstance(key.pbx, SipPeer)
+    }
+    for name, trunk in config.trunks.items():
+        loc, route = ("trunks", name, "emergency_route"), trunk.emergency_route
+        if isinstance(route, str) and route not in config.trunks:
+            known = ", ".join(config.trunks)
+            yield Finding(loc, f"there is no trunk `{route}`; there is {known}. Or write `sip:ADDRESS:PORT`")
+        elif isinstance(route, SipPeer) and (route.host, route.port) in pbxes:
+            key = pbxes[route.host, route.port]
+            yield Finding(
+                loc, f"{route} is the PBX of key `{key}`: its emergency calls would come back to it"
+            )
 
 
 def sources(config: Config) -> Iterator[Finding]:
@@ -280,6 +299,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     health,
     not_ourselves,
     trunks,
+    emergency_routes,
     sources,
     pbxes,
     numbers,

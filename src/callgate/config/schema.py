@@ -25,6 +25,7 @@ from callgate.config.values import (
     Advertise,
     Aor,
     Count,
+    EmergencyRoute,
     FilePath,
     Host,
     HostPort,
@@ -251,7 +252,8 @@ class Trunk(Section):
     sources: tuple[Network, ...] = _list()
     profile: Text = "standard"
     numbering: Literal["japan", "any"] = "japan"
-    emergency_route: Peer | None = None
+    emergency_route: EmergencyRoute | None = None
+    emergency_code: Literal["503", "403", "404", "380"] = "503"
     credentials: Credentials | None = None
     register_: Register | None = Field(default=None, alias="register")
     tls: TrunkTls | None = None

@@ -37,7 +37,6 @@ NOT_YET: tuple[Row, ...] = (
     Row("webhooks", 5, "`webhooks`"),
     Row("hep", 5, "`hep`"),
     Row("mode", 4, "mode `shadow`"),
-    Row("trunks.*.emergency_route", 3, "`emergency_route`"),
     Row("trunks.*.limits", 4, "limits of a trunk"),
     Row("keys.*.numbers.*.route", 4, "a `route` of a number"),
     Row("keys.*.recorders", 4, "`recorders`"),

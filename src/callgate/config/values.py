@@ -238,6 +238,17 @@ def parse_pbx(value: object) -> SipPeer | Literal["registered"]:
     return "registered" if value == "registered" else SipPeer.parse(value)
 
 
+def parse_emergency_route(value: object) -> SipPeer | str:
+    """Where emergency calls go: an address, or the name of a trunk."""
+    text = as_text(value, "sip:192.0.2.9")
+    if ":" in text:
+        return SipPeer.parse(text)
+    try:
+        return parse_id(text)
+    except ValueError:
+        raise ValueError(f"{shown(text)} is no `sip:ADDRESS:PORT` and no name of a trunk") from None
+
+
 def parse_network(value: object) -> IPNetwork:
     """An address or a network, `192.0.2.7` or `192.0.2.0/24`."""
     text = as_text(value, "192.0.2.0/24")
@@ -425,6 +436,7 @@ Advertise = Annotated[HostPort, _or_made(HostPort.parse, HostPort)]
 Ops = Annotated[HostPort | None, _or_made(parse_ops, HostPort)]
 Peer = Annotated[SipPeer, _or_made(SipPeer.parse, SipPeer)]
 Pbx = Annotated[SipPeer | Literal["registered"], _or_made(parse_pbx, SipPeer)]
+EmergencyRoute = Annotated[SipPeer | str, _or_made(parse_emergency_route, SipPeer)]
 NameServer = Annotated[HostPort, _or_made(parse_name_server, HostPort)]
 Aor = Annotated[AddressOfRecord, _or_made(AddressOfRecord.parse, AddressOfRecord)]
 Host = Annotated[str, PlainValidator(parse_host)]

@@ -11,6 +11,8 @@ from callgate.proxy.record import CallRecord
 
 ADVICE = {
     "K-X1+EMG": "give the PBX another route for emergency calls: this trunk can't carry them",
+    "EMG-ROUTE": "see to the emergency route now: test it, and give the PBX another one besides",
+    "EMG-TO": "look at the PBX's dial plan: it calls another number than the one it was asked for",
     "no-key": "list the address under a key's `sources`, or block it if you don't know it",
     "auth": "look at the user's name and password in the PBX, and at `realm` and `algorithms` under `digest`",
     "auth-throttle": "correct the password there, or block the address if you don't know it",

@@ -82,6 +82,10 @@ def names_of(config: Config, directory: Directory) -> dict[SipPeer, list[Gateway
         for peer, gateway in zip(trunk.gateways, directory.trunks[name].gateways, strict=True):
             if peer.is_name:
                 names.setdefault(peer, []).append(gateway)
+    for gateway in emergency_gateways(directory):
+        peer = SipPeer.parse(gateway.name)
+        if peer.is_name:
+            names.setdefault(peer, []).append(gateway)
     for key_id, section in config.keys.items():
         if isinstance(section.pbx, SipPeer) and section.pbx.is_name:
             names.setdefault(section.pbx, []).append(directory.keys[key_id])
@@ -112,6 +116,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             ),
             account=_account(section),
             register=_register(section),
+            emergency_code=int(section.emergency_code),
         )
         for index, peer in enumerate(section.gateways):
             trust = trunk_trust(config, name, peer.host)
@@ -122,6 +127,8 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             uri = parse_uri(str(peer).encode())
             trunk.gateways.append(Gateway(index, uri, flow, trunk, trust))
         trunks[name] = trunk
+    for name in config.trunks:
+        faults += _emergency_route(config, name, trunks, listeners)
     keys: dict[str, Key] = {}
     numbers_of = Numbers()
     for key_id, key_section in config.keys.items():
@@ -170,6 +177,46 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
         probing=Probing(config.probe.interval_seconds, config.probe.misses, config.probe.gap_seconds),
         room=room_of(config),
     )
+
+
+EMERGENCY = "emergency "
+"""Begins the name of a trunk that is there for the `emergency_route` of others only."""
+
+
+def emergency_gateways(directory: Directory) -> list[Gateway]:
+    """The gateways of emergency routes that are no trunk of the config."""
+    return [g for name, t in directory.trunks.items() if name.startswith(EMERGENCY) for g in t.gateways]
+
+
+def _emergency_route(
+    config: Config, name: str, trunks: dict[str, Trunk], listeners: list[Listener]
+) -> list[Fault]:
+    """Where the emergency calls of a trunk go: by a trunk of the config, this one perhaps, that was named or has the
+    address as a gateway; else by a trunk of their own, which is added."""
+    section = config.trunks[name]
+    trunk, route = trunks[name], section.emergency_route
+    if route is None:
+        return []
+    if isinstance(route, str):
+        trunk.emergency = trunks[route]
+        return []
+    for other in (name, *config.trunks):
+        for index, peer in enumerate(config.trunks[other].gateways):
+            if (peer.host, peer.port, peer.transport) == (route.host, route.port, route.transport):
+                found = trunks[other]
+                trunk.emergency = found
+                trunk.emergency_first = next((g for g in found.gateways if g.index == index), None)
+                return []
+    own = f"{EMERGENCY}{route}"
+    if own not in trunks:
+        trust = Trust(name, (route.host,))
+        flow = None if route.is_name else flow_to(route, listeners, trust)
+        if flow is None and not route.is_name:
+            return [_unreachable(config, f"trunks.{name}.emergency_route", route)]
+        added = trunks[own] = Trunk(own, try_seconds=section.try_seconds, rules=trunk.rules)
+        added.gateways.append(Gateway(0, parse_uri(str(route).encode()), flow, added, trust))
+    trunk.emergency = trunks[own]
+    return []
 
 
 def room_of(config: Config) -> Room:

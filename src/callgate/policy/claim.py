@@ -91,7 +91,8 @@ class Claim:
 class Verdict:
     """The store's answer. `value` is what the count would have become, `limit` what it may be.
 
-    `free_at`: when asking again makes sense (monotonic seconds), None where nobody can know. `note`: what a
+    `free_at`: when asking again makes sense (monotonic seconds), None where nobody can know. Of a grant by force
+    they tell the first limit that it went beyond. `note`: what a
     person should know besides.
     """
 

@@ -7,6 +7,7 @@ from callgate.sip.message import CALL_ID, CSEQ, FROM, TIMESTAMP, TO, VIA, Messag
 PHRASES = {
     100: b"Trying",
     200: b"OK",
+    380: b"Alternative Service",
     400: b"Bad Request",
     401: b"Unauthorized",
     403: b"Forbidden",

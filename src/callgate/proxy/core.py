@@ -30,6 +30,7 @@ from callgate.proxy.counts import Counts
 from callgate.proxy.cseq import Shifts
 from callgate.proxy.dialog import Stage
 from callgate.proxy.dispatch import Dispatch
+from callgate.proxy.emergency import Emergency
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.forward import (
     Routes,
@@ -41,7 +42,7 @@ from callgate.proxy.inside import Inside
 from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
 from callgate.proxy.outside import Outside
-from callgate.proxy.peers import Directory, Key
+from callgate.proxy.peers import Directory, Key, Trunk
 from callgate.proxy.places import Random
 from callgate.proxy.registrar import Registrar
 from callgate.proxy.registration import Registrations
@@ -117,6 +118,7 @@ class Core:
         self.shifts = Shifts()
         self.registrar = Registrar(self)
         self.dispatch = Dispatch(self)
+        self.emergency = Emergency(self)
         self.outside = Outside(self)
         self.inside = Inside(self)
         self.late = LateAnswers(self)
@@ -327,15 +329,15 @@ class Core:
         if self.by_call_id.get(call.call_id) is call:
             del self.by_call_id[call.call_id]
 
-    def trunk_uri(self, dialled: Uri, hostport: bytes, key: Key) -> bytes:
+    def trunk_uri(self, dialled: Uri, hostport: bytes, trunk: Trunk) -> bytes:
         """The Request-URI towards a gateway: the raw user part, the gateway's host and transport (numbering
         japan); unchanged unless it names the gate (any)."""
-        if key.trunk.any_number and not (
+        if trunk.any_number and not (
             dialled.host and self.directory.is_own(dialled.bare_host, dialled.default_port)
         ):
             return without_own_maddr(dialled, self.directory)
         user = dialled.user + b"@" if dialled.user else b""
-        if not user and dialled.scheme not in (b"sip", b"sips"):
+        if dialled.scheme == b"urn" or (not user and dialled.scheme == b"tel"):
             return dialled.raw
         phone = dialled.scheme == b"tel" or (dialled.params and dialled.param(b"user") == b"phone")
         scheme = b"sips" if dialled.scheme == b"sips" else b"sip"

@@ -68,11 +68,15 @@ class Trunk:
     """A carrier. `any_number`: numbering is `any`, so any Request-URI goes (emergency is judged all the same).
     `rules`: how the health of its gateways is judged. `account`: with this the gate answers its challenges; None: they
     are the PBX's. `register`: what the gate registers there; `service_route`: the Route that the registrar wants in new
-    requests (RFC 3608), empty for none."""
+    requests (RFC 3608), empty for none. `emergency`: the trunk that carries its emergency calls, itself perhaps, first
+    by `emergency_first` where one of its gateways was named; None: they are answered with `emergency_code`."""
 
     __slots__ = (
         "account",
         "any_number",
+        "emergency",
+        "emergency_code",
+        "emergency_first",
         "gateways",
         "name",
         "networks",
@@ -94,8 +98,12 @@ class Trunk:
         rules: Rules = NO_OPTIONS,
         account: Account | None = None,
         register: Wanted | None = None,
+        emergency_code: int = 503,
     ) -> None:
         self.name = name
+        self.emergency: Trunk | None = None
+        self.emergency_first: Gateway | None = None
+        self.emergency_code = emergency_code
         self.rules = rules
         self.account = account
         self.register = register

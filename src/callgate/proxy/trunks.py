@@ -47,11 +47,13 @@ class Trunks:
 
     # -- a call's way ----------------------------------------------------------------------------------------
 
-    def groups(self, trunk: Trunk, now: float, first: Target | None = None) -> Groups:
+    def groups(self, trunk: Trunk, now: float, first: Target | None = None, *, every: bool = False) -> Groups:
         """What a call out tries, in order: the gateways as configured, those that don't answer OPTIONS last, none to
-        which no call may go now. `first` goes before all others, if it is one of them."""
+        which no call may go now (`every`: these at the very end). `first` goes before all others, if it is one of
+        them."""
         usual: list[tuple[Target, ...]] = []
         last: list[tuple[Target, ...]] = []
+        shut: list[tuple[Target, ...]] = []
         for gateway in trunk.gateways:
             for group in gateway.site.groups(self._random):
                 health = group[0].health
@@ -59,9 +61,11 @@ class Trunks:
                     usual.append(tuple(group))
                     continue
                 standing = health.standing(now)
-                if standing is not Standing.SHUT:
-                    (usual if standing is Standing.USUAL else last).append(tuple(group))
+                by = {Standing.USUAL: usual, Standing.LAST: last, Standing.SHUT: shut}
+                by[standing].append(tuple(group))
         usual += last
+        if every:
+            usual += shut
         if first is not None:
             usual.sort(key=lambda group: group[0] is not first)
         return usual

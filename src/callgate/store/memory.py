@@ -127,15 +127,20 @@ class MemoryStore:
             return GRANTED
         if now > claim.deadline:
             return NO_ANSWER
+        granted = GRANTED
         for part in claim.parts:
             refused = _CHECKS[type(part)](self, part, now)
-            if refused is not None and not claim.force:
+            if refused is None:
+                continue
+            if not claim.force:
                 return refused
+            if granted is GRANTED:  # the first limit that it goes beyond
+                granted = Verdict(True, refused.rule, refused.value, refused.limit, note=refused.note)
         for part in claim.parts:
             _TAKES[type(part)](self, part, claim.id, now)
         self._held[claim.id] = _Held(claim, now + claim.lease)
         self._watch(claim.id, now + claim.lease)
-        return GRANTED
+        return granted
 
     def sent(self, claim_id: int, now: float) -> None:
         held = self._held.get(claim_id)
