@@ -29,7 +29,6 @@ ASKS: dict[str, dict[str, str]] = {
     "a `lines` other than the profile's": {"limits": "lines: 99"},
     "a `recordings` other than the profile's": {"limits": "recordings: 9"},
     "an `on_recordings_exceeded` other than the profile's": {"limits": "on_recordings_exceeded: unrecorded"},
-    "`redial_gap_seconds`": {"limits": "redial_gap_seconds: 3"},
 }
 
 

@@ -20,6 +20,7 @@ import gc
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 from tests.proxy import rules
 from tests.proxy.agent import Agent
@@ -65,7 +66,8 @@ class World:
     `pbx_name`: they are given by name, and `located` says where they are; `dice` decides what is left to chance.
     Nobody is asked whether he still lives, unless by `probing`. `registered`: calls in go to whoever has
     registered (`tests.proxy.phones`), and `room` is what the registrar grants. `emergency`: its calls are carried by
-    the `carrier` itself, or by a `route` of so many gateways; `dids`: further numbers of the key."""
+    the `carrier` itself, or by a `route` of so many gateways; `dids`: further numbers of the key. What
+    else the key has goes to it as it is."""
 
     def __init__(
         self,
@@ -104,6 +106,7 @@ class World:
         emergency_gateways: int = 1,
         emergency_code: int = 503,
         dids: tuple[str, ...] = (),
+        **key_has: Any,
     ) -> None:
         self.now = self.started = 1000.0
         self.listeners = self._listeners(
@@ -184,6 +187,7 @@ class World:
             max_call_seconds=max_call_seconds,
             trusted=trusted,
             only_number=only_number,
+            **key_has,
         )
         if phones:
             key.pbx_groups = (tuple([_device(phone) for phone in self.phones]),)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from callgate.config import certificates
+from callgate.config.numberfile import BadNumbers, read_numbers
 from callgate.config.schema import Config
-from callgate.config.values import ListenUri, Numbers, SipPeer, shown
+from callgate.config.values import ListenUri, Numbers, SipPeer, minutes_of, shown
 from callgate.policy.profile import contradictions
 
 Loc = tuple[str | int, ...]
@@ -239,6 +240,25 @@ def caller_ids(config: Config) -> Iterator[Finding]:
             yield Finding(loc, text, unless=loc)
 
 
+def quiet_hours(config: Config) -> Iterator[Finding]:
+    """T15: hours that end when they begin are none, or all: more likely a mistake than a wish."""
+    for name, key in config.keys.items():
+        hours = key.quiet_hours
+        if hours is not None and minutes_of(hours.from_) == minutes_of(hours.to):
+            text = f"begin and end at {hours.to}: nobody can tell whether that is never or always"
+            yield Finding(("keys", name, "quiet_hours", "to"), text)
+
+
+def consents(config: Config) -> Iterator[Finding]:
+    """T14: a list that can't be read must not let anybody through, and not stop everybody unseen."""
+    for name, key in config.keys.items():
+        if key.consent is not None:
+            try:
+                read_numbers(key.consent)
+            except BadNumbers as bad:
+                yield Finding(("keys", name, "consent"), f"`{key.consent}`: {bad}")
+
+
 def secret_headers(config: Config) -> Iterator[Finding]:
     """They are taken off whatever passes: a header that SIP needs can't be one."""
     for name, key in config.keys.items():
@@ -304,6 +324,8 @@ CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     pbxes,
     numbers,
     caller_ids,
+    quiet_hours,
+    consents,
     secret_headers,
     registrar,
     limits,

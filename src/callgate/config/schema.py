@@ -25,6 +25,7 @@ from callgate.config.values import (
     Advertise,
     Aor,
     Count,
+    Date,
     EmergencyRoute,
     FilePath,
     Host,
@@ -44,6 +45,7 @@ from callgate.config.values import (
     Secret,
     SomeSeconds,
     Text,
+    TimeOfDay,
 )
 from callgate.policy.profile import LIMIT_FIELDS, Profile
 
@@ -275,6 +277,28 @@ class SecretHeader(Section):
     value: Secret
 
 
+class QuietHours(Section):
+    """T15: when the called party rests, by its own clock."""
+
+    from_: TimeOfDay = Field(default="21:00", alias="from")
+    to: TimeOfDay = "08:00"
+    holidays: bool = False
+    quiet_dates: tuple[Date, ...] = _list()
+    free_dates: tuple[Date, ...] = _list()
+    free_numbers: tuple[Number, ...] = _list()
+
+
+class Watch(Section):
+    """What raises an alert and refuses nothing, unless `hold` says so."""
+
+    distinct_numbers: Some | None = 100
+    distinct_seconds: SomeSeconds = 60
+    hold: bool = False
+    repeats: Annotated[int, Field(ge=2, le=1000)] | None = 20
+    repeat_seconds: SomeSeconds = 600
+    fax: bool = True
+
+
 class KeyNumber(Section):
     """A DID of a key, or a range of them, with a route of its own if need be."""
 
@@ -303,6 +327,9 @@ class Key(Section):
     recorders: tuple[Network, ...] = _list()
     mode: Mode = "enforce"
     limits: Limits = _section(Limits)
+    quiet_hours: QuietHours | None = None
+    consent: FilePath | None = None
+    watch: Watch = _section(Watch)
 
 
 class Config(Section):

@@ -47,7 +47,6 @@ NOT_YET: tuple[Row, ...] = (
     Row("keys.*.limits.lines", 4, "a `lines` other than the profile's"),
     Row("keys.*.limits.recordings", 4, "a `recordings` other than the profile's"),
     Row("keys.*.limits.on_recordings_exceeded", 4, "an `on_recordings_exceeded` other than the profile's"),
-    Row("keys.*.limits.redial_gap_seconds", 3, "`redial_gap_seconds`"),
 )
 
 Found = tuple[tuple[str | int, ...], Any, Any]

@@ -1,4 +1,5 @@
-"""SIGHUP: what can be taken up anew without a restart. So far that is certificates, keys and authorities."""
+"""SIGHUP: what can be taken up anew without a restart. So far that is certificates, keys and authorities, and the
+numbers of consent lists (T14)."""
 
 from __future__ import annotations
 
@@ -10,15 +11,16 @@ from callgate.config import Config, ConfigError, load_config
 from callgate.net.gate import Gate
 from callgate.net.log import Log
 from callgate.net.tls import Contexts
-from callgate.net.wiring import contexts_of
+from callgate.net.wiring import consent_of, contexts_of
+from callgate.policy.numberset import NumberSet
 
 TLS_FILES: Final = ("certificate", "private_key", "ca", "verify_client")
 TRUNK_FILES: Final = ("certificate", "private_key", "ca")
 
 
 class Reload:
-    """Reads the config again and, where only certificates have changed, uses these for connections to come. Else, and
-    where anything in it is wrong, nothing changes."""
+    """Reads the config again and, where only certificates and lists of numbers have changed, uses these for connections
+    and calls to come. Else, and where anything in it is wrong, nothing changes."""
 
     def __init__(self, gate: Gate, config: Config, log: Log, note: Callable[[str, Any], None]) -> None:
         self._gate = gate
@@ -39,30 +41,35 @@ class Reload:
         while True:
             self._again = False
             # In a thread: a large config takes seconds to read, and calls go on.
-            refused, fresh, contexts = await asyncio.to_thread(self._read)
+            refused, fresh, contexts, consents = await asyncio.to_thread(self._read)
             if refused or fresh is None:
                 self._log.warning("callgate reload refused", reason=refused)
             else:
                 self._config = fresh
                 self._gate.entry.contexts = contexts
-                self._log.info("callgate reloaded", certificates=_named(fresh))
+                for key, consent in consents.items():
+                    self._gate.directory.keys[key].consent = consent
+                counts = {key: len(consent) for key, consent in consents.items()}
+                self._log.info("callgate reloaded", certificates=_named(fresh), consents=counts)
                 self._note("reload", {"certificates": _named(fresh)})
             if not self._again:
                 return
 
-    def _read(self) -> tuple[str, Config | None, Contexts | None]:
-        """(why not, the new config, what TLS is done with from now on)."""
+    def _read(self) -> tuple[str, Config | None, Contexts | None, dict[str, NumberSet]]:
+        """(why not, the new config, what TLS is done with from now on, whom each key may call)."""
         try:
             fresh = load_config(self._config.path)
             changed = _changed(self._config, fresh)
             if changed:
                 parts = ", ".join(f"`{name}`" for name in changed)
-                return f"restart: {parts} changed, and only certificates are reloaded yet", None, None
-            return "", fresh, contexts_of(fresh)
+                return f"restart: {parts} changed, and only certificates are reloaded yet", None, None, {}
+            found = {key: consent_of(section) for key, section in fresh.keys.items()}
+            consents = {key: consent for key, consent in found.items() if consent is not None}
+            return "", fresh, contexts_of(fresh), consents
         except ConfigError as error:
-            return "; ".join(map(str, error.faults)), None, None
+            return "; ".join(map(str, error.faults)), None, None, {}
         except Exception as error:  # a fault of ours in reading must not end the gate
-            return f"internal error: {error!r}", None, None
+            return f"internal error: {error!r}", None, None, {}
 
 
 def _changed(old: Config, new: Config) -> list[str]:

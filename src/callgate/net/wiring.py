@@ -12,11 +12,17 @@ from callgate.config import Config, ConfigError, Fault, KeyNumber, SipPeer, effe
 from callgate.config import Numbers as NumberRange
 from callgate.config import Trunk as TrunkSection
 from callgate.config.certificates import Unfit
-from callgate.config.schema import DigestUser
+from callgate.config.numberfile import read_numbers
+from callgate.config.schema import DigestUser, Watch
+from callgate.config.schema import Key as KeySection
+from callgate.config.values import minutes_of
 from callgate.net.tls import Contexts
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
+from callgate.policy.hours import QuietHours
+from callgate.policy.numberset import NumberSet
 from callgate.policy.profile import RULE, Limits
+from callgate.policy.watch import Watching
 from callgate.proxy.access import Access, User
 from callgate.proxy.bindings import Room
 from callgate.proxy.flow import Flow, Listener, Trust
@@ -158,6 +164,11 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             tls_names=key_section.tls_names,
             trusted=key_section.trusted,
             only_number=_only_number(key_section.numbers),
+            gap=limits.redial_gap_seconds,
+            reach=_reach(key_section.watch),
+            quiet_hours=quiet_hours_of(key_section),
+            consent=consent_of(key_section),
+            watching=_watching(key_section.watch),
         )
         if key_section.caller_ids is not None:
             key.caller_ids = caller_ids_of(key_section.caller_ids, key)
@@ -273,6 +284,43 @@ def _only_number(numbers: Sequence[KeyNumber]) -> str:
     if len(numbers) == 1 and len(numbers[0].number) == 1:
         return numbers[0].number.first
     return ""
+
+
+def quiet_hours_of(section: KeySection) -> QuietHours | None:
+    """T15 of a key; None where nothing is quiet."""
+    hours = section.quiet_hours
+    if hours is None:
+        return None
+    return QuietHours(
+        minutes_of(hours.from_),
+        minutes_of(hours.to),
+        holidays=hours.holidays,
+        quiet_dates=frozenset(hours.quiet_dates),
+        free_dates=frozenset(hours.free_dates),
+        free_numbers=NumberSet((int(n.first), int(n.last)) for n in hours.free_numbers),
+    )
+
+
+def consent_of(section: KeySection) -> NumberSet | None:
+    """T14: whom a key may call; None for anybody. Raises `BadNumbers`."""
+    return None if section.consent is None else read_numbers(section.consent)
+
+
+def _watching(watch: Watch) -> Watching:
+    return Watching(
+        distinct=watch.distinct_numbers,
+        distinct_seconds=watch.distinct_seconds,
+        repeats=watch.repeats,
+        repeat_seconds=watch.repeat_seconds,
+        fax=watch.fax,
+    )
+
+
+def _reach(watch: Watch) -> tuple[int, float] | None:
+    """V2 as a limit: the call that would reach the number is held."""
+    if not watch.hold or watch.distinct_numbers is None:
+        return None
+    return watch.distinct_numbers - 1, watch.distinct_seconds
 
 
 def caller_ids_of(ranges: Iterable[NumberRange], key: Key) -> Numbers:

@@ -54,12 +54,14 @@ class Distinct:
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Gap:
-    """`period` seconds at least since the last INVITE sent to `member`; refused tries don't extend it."""
+    """`period` seconds at least since the last INVITE sent to `member`; refused tries don't extend it. `refuses` False:
+    only note that one is sent (a further attempt of a call that has passed)."""
 
     rule: str
     name: str
     period: float
     member: bytes
+    refuses: bool = True
 
 
 Part = Window | Members | Distinct | Gap

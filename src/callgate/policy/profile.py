@@ -32,7 +32,6 @@ NOT_ENFORCED: Mapping[str, tuple[int, str]] = MappingProxyType(
         "forwarded_calls": (4, "forwarded calls up at once"),
         "lines": (4, "lines: inbound legs + forwarded outbound legs"),
         "recordings": (4, "calls recorded at once"),
-        "redial_gap_seconds": (3, "least time between two calls to the same number"),
     }
 )
 """Limits that a profile may hold and nothing enforces yet: (the step that builds it, what it limits)."""

@@ -22,7 +22,7 @@ from callgate.proxy.dialog import Side, Stage
 from callgate.proxy.flow import Flow
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
-from callgate.proxy.token import INBOUND
+from callgate.proxy.token import INBOUND, OUTBOUND
 from callgate.proxy.transactions import AnyServer, InviteClientTransaction
 from callgate.proxy.vitals import look
 from callgate.sip.message import FROM, TO, Message
@@ -83,6 +83,8 @@ class Call(Attempts):
             parts = key.inbound_free if self.free else key.inbound
         else:
             parts = key.lines if self.free else key.claims(now)[0]
+            if key.gap or key.reach is not None:
+                parts = key.to_number(parts, self.record.canonical, first=not self.free)
         core.ask(self, key, Claim(self.leg, parts, now + ASK_SECONDS, LEASE), now)
 
     def go(self, now: float) -> None:
@@ -113,6 +115,8 @@ class Call(Attempts):
             self.copies.granted += (claim_id,)
             self.phase = Phase.TRYING
             self.core.counts.call_up(self.key, self.direction)
+            if self.direction == OUTBOUND:
+                self.core.observer.leaves(self, now)
             self.attempt(claim_id, now)
         else:
             self.refuse(refused_by_limit(verdict.rule, verdict.value, verdict.limit, verdict.note), now)
@@ -264,6 +268,8 @@ class Call(Attempts):
         core, record = self.core, self.record
         if self.phase is not Phase.ASKING:
             core.counts.call_down(self.key, self.direction)
+            if self.direction == OUTBOUND and not self.emergency:
+                core.observer.ended(self)
         self.phase = Phase.OVER
         for client in self.attempts:
             self.copies.stop(self, client)

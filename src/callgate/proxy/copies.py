@@ -78,11 +78,14 @@ class Copies:
         if client is None and self.wait_for_gateway:
             return
         # A copy is no new call to the carrier: congestion (K11) does not hold it up.
-        parts = call.key.claims(now)[1] if client is None else call.key.attempt
+        key = call.key
+        parts = key.claims(now)[1] if client is None else key.attempt
+        if key.gap:
+            parts = key.to_number(parts, call.record.canonical, first=False)
         claim = Claim(call.core.next_id(), parts, now + ASK_SECONDS, LEASE)
         self._asked = self._asked or {}
         self._asked[claim.id] = client
-        call.core.ask(call, call.key, claim, now)
+        call.core.ask(call, key, claim, now)
 
     def answered(self, call: Attempts, claim_id: int, verdict: Verdict, now: float) -> None:
         """The store's verdict on such a claim."""

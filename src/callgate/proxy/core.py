@@ -41,6 +41,7 @@ from callgate.proxy.hangup import HangUp
 from callgate.proxy.inside import Inside
 from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
+from callgate.proxy.observer import Observer
 from callgate.proxy.outside import Outside
 from callgate.proxy.peers import Directory, Key, Trunk
 from callgate.proxy.places import Random
@@ -119,6 +120,7 @@ class Core:
         self.registrar = Registrar(self)
         self.dispatch = Dispatch(self)
         self.emergency = Emergency(self)
+        self.observer = Observer(self)
         self.outside = Outside(self)
         self.inside = Inside(self)
         self.late = LateAnswers(self)

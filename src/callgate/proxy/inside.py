@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from callgate.proxy.core import Core
 
 
+OFFERS = frozenset((b"INVITE", b"UPDATE"))
 EARLY_TOO = frozenset((b"PRACK", b"UPDATE"))
 """All else of a caller comes after its ACK: whoever sends it has the answer."""
 
@@ -106,6 +107,8 @@ class Inside:
         hops = self.core.dispatch.validate(request, key, flow, now)
         if hops is None:
             return
+        if b"m=image" in request.body and request.method in OFFERS:
+            self.core.observer.media(path.key, request.body, now)
         if path.call is None and path.from_pbx and request.method == b"INVITE":
             # A re-INVITE of a call of an earlier start, or a new call in its clothes: the To tag is not ours to
             # verify. So its number is judged, and it takes a token like any call.

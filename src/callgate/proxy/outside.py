@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from callgate.numbers import read_uri
 from callgate.proxy.answer import NOT_SECURE, Refusal, reply
 from callgate.proxy.call import Call
+from callgate.proxy.callers import Callers
 from callgate.proxy.commands import Alert
 from callgate.proxy.cseq import LIMIT, Shift
 from callgate.proxy.edge import judge
@@ -38,6 +39,7 @@ class Outside:
 
     def __init__(self, core: Core) -> None:
         self.core = core
+        self.callers = Callers()
 
     def take(self, request: Message, key: TransactionKey, flow: Flow, peer: Peer, now: float) -> None:
         hops = self.core.dispatch.validate(request, key, flow, now)
@@ -142,6 +144,8 @@ class Outside:
             if key.trunk.account is not None:
                 call.shift = self.shift(request)
         call.dialled = uri
+        if b"m=image" in request.body:
+            self.core.observer.media(key, request.body, now)
         if request.marked:
             outbound = call.direction == OUTBOUND
             routes.edits.update(self.core.directory.edge.edits(request, key, from_pbx=outbound))
@@ -154,6 +158,7 @@ class Outside:
         self.core.by_call_id[call.call_id] = call
         record = call.record
         record.caller_raw = _user(request.value(FROM))
+        record.caller = self.callers.of(request, record.caller_raw)
         if call.direction == INBOUND:
             if call.groups:
                 self._admit(call, request, uri, flow, now)
@@ -174,6 +179,11 @@ class Outside:
         if b":%b@" % uri.user not in to:
             self.core.emergency.suspects(call, dialled, to, now)
         if verdict.allowed:
+            if key.consent is not None or key.quiet_hours is not None:
+                unwelcome = _unwelcome(key, dialled.canonical, now + self.core.utc_offset)
+                if unwelcome is not None:
+                    call.refuse(unwelcome, now)
+                    return
             call.free, challenger = self.core.answers_challenge(request, now)
             call.groups = self.core.trunks.groups(key.trunk, now, challenger)
             # To another gateway than the one that asked it is a new call.
@@ -336,6 +346,14 @@ class Outside:
         at, to = pbx.listener.index, trunk.listener.index
         token = Token(direction, key.tag, 0, at, to, 0, pbx.host, pbx.port)
         return self.core.signer.make(token, request.call_id, request.from_tag)
+
+
+def _unwelcome(key: Key, number: str, utc: float) -> Refusal | None:
+    """Why the called party is not to be called (T14), or not now (T15); None where it may be."""
+    if key.consent is not None and number not in key.consent:
+        return Refusal("T14", "the number is not on the consent list", 403)
+    quiet = key.quiet_hours.judge(number, utc) if key.quiet_hours is not None else ""
+    return Refusal("T15", quiet, 403) if quiet else None
 
 
 def _user(value: bytes) -> str:

@@ -12,9 +12,12 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
-from callgate.policy.claim import Members, Part, Window
+from callgate.policy.claim import Distinct, Gap, Members, Part, Window
 from callgate.policy.congestion import Congestion, Parts, pace, slower
 from callgate.policy.dial import DialRules
+from callgate.policy.hours import QuietHours
+from callgate.policy.numberset import NumberSet
+from callgate.policy.watch import Watching
 from callgate.proxy.access import Access
 from callgate.proxy.bindings import Room
 from callgate.proxy.edge import Edge
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from callgate.proxy.registration import Wanted
 
 Network = IPv4Network | IPv6Network
+DOMESTIC = "+81"
+"""How the numbers of Japan begin."""
 
 
 def host_port(uri: Uri) -> bytes:
@@ -129,7 +134,9 @@ class Key:
     `congestion` is how far its calls are slowed (K11). `require` names what has to show that a call is this key's
     (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is. `trusted`: what it asserts of
     a caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
-    `only_number` is its DID where it has exactly one.
+    `only_number` is its DID where it has exactly one. `gap` is the least time between two calls to one number (K4),
+    `reach` the most different numbers of Japan within so many seconds (V2), `quiet_hours` (T15) and `consent` (T14) say
+    who may be called; all of them None where they don't matter. `watching`: what is told without being refused.
     """
 
     __slots__ = (
@@ -137,7 +144,9 @@ class Key:
         "attempt",
         "caller_ids",
         "congestion",
+        "consent",
         "dial",
+        "gap",
         "id",
         "inbound",
         "inbound_free",
@@ -149,6 +158,8 @@ class Key:
         "pbx_groups",
         "pbx_site",
         "pbx_trust",
+        "quiet_hours",
+        "reach",
         "registered",
         "require",
         "tag",
@@ -156,6 +167,7 @@ class Key:
         "token_seconds",
         "trunk",
         "trusted",
+        "watching",
     )
 
     def __init__(
@@ -178,7 +190,17 @@ class Key:
         caller_ids: Numbers | None = None,
         only_number: str = "",
         registered: bool = False,
+        gap: float | None = None,
+        reach: tuple[int, float] | None = None,
+        quiet_hours: QuietHours | None = None,
+        consent: NumberSet | None = None,
+        watching: Watching | None = None,
     ) -> None:
+        self.gap = gap
+        self.reach = reach
+        self.quiet_hours = quiet_hours
+        self.consent = consent
+        self.watching = watching or Watching()
         self.id = id
         self.tag = key_tag(id)
         self.trunk = trunk
@@ -217,6 +239,17 @@ class Key:
         """What a new call and what a further attempt claims at this moment: less while the trunk is congested (K11)."""
         level = self.congestion.level(now) if self.congestion.raised else 0
         return self._slower[level - 1] if level else (self.outbound, self.attempt)
+
+    def to_number(self, parts: Parts, number: str, *, first: bool = True) -> Parts:
+        """`parts`, and what a call claims because of the number it is for. `first`: not a further attempt of one that
+        has passed, nor one that the trunk has seen."""
+        member = number.encode()
+        if self.gap and number:
+            parts = (*parts, Gap("K4", f"{self.id}/redial_gap", self.gap, member, refuses=first))
+        if self.reach is not None and first and number.startswith(DOMESTIC):
+            limit, period = self.reach
+            parts = (*parts, Distinct("V2", f"{self.id}/distinct_numbers", limit, period, member))
+        return parts
 
     def pace(self, level: int) -> str:
         """What a level of congestion leaves, in words."""

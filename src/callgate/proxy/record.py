@@ -9,12 +9,14 @@ OUTCOMES |= {484: "not_found", 604: "not_found"}
 
 class CallRecord:
     """Times are monotonic seconds of the gate, None where it did not happen; the shell turns them into
-    wall-clock time. `raw` and `canonical` are the dialled number, `caller_raw` is who called."""
+    wall-clock time. `raw` and `canonical` are the dialled number, in a call in the DID; `caller_raw` and `caller` are
+    who called."""
 
     __slots__ = (
         "answer_at",
         "attempts",
         "call_id",
+        "caller",
         "caller_raw",
         "canonical",
         "direction",
@@ -49,6 +51,7 @@ class CallRecord:
         self.raw = ""
         self.canonical = ""
         self.caller_raw = ""
+        self.caller = ""
         self.number_class = ""
         self.sent_at: float | None = None
         self.ringing_at: float | None = None
