@@ -47,6 +47,9 @@ class Working:
         self.directory = directory
         self.entry = SimpleNamespace(contexts=None)
 
+    def check_certificates(self) -> None:
+        pass
+
     def prepare(self, key: Key) -> None:
         pass
 
@@ -148,7 +151,7 @@ async def test_a_fault_in_a_file_changes_nothing(running: Running) -> None:
 
 async def test_what_needs_a_restart_refuses_the_lists_too(running: Running) -> None:
     running.write("+33\n")
-    running.config(top="listen: [\"udp://127.0.0.1:5062\"]\n")
+    running.config(top='listen: ["udp://127.0.0.1:5062"]\n')
     event, fields = await running.hup()
     assert event == "callgate reload refused"
     assert "needs a restart" in fields["reason"]
