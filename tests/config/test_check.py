@@ -166,7 +166,7 @@ def assert_warning(tmp_path: Path, text: str, words: str) -> None:
         ("{outbound_calls: 7}", "at most 7 ordinary outbound calls up at once; one more: 503"),
         ("{max_call_seconds: 5400}", "1 h 30 min after the answer"),
         ("{max_call_seconds: 45.5}", "45.5 s after the answer"),
-        ("{lines: null}", "K6  calls             -       no limit"),
+        ("{lines: null}", "K6  calls                -       no limit"),
     ],
 )
 def test_arithmetic(tmp_path: Path, limits: str, words: str) -> None:

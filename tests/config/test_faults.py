@@ -369,6 +369,48 @@ TABLE = {
         7,
         "trunks.carrier.health: `timeout_seconds` 4 is longer than `interval_seconds` 2; lower it",
     ),
+    "an emergency route that is no trunk": (
+        "    profile:",
+        "    emergency_route: gsm\n    profile:",
+        7,
+        "trunks.carrier.emergency_route: there is no trunk `gsm`; there is carrier. Or write `sip:ADDRESS:PORT`",
+    ),
+    "an emergency route that is a number": (
+        "    profile:",
+        "    emergency_route: 119\n    profile:",
+        7,
+        "trunks.carrier.emergency_route: ",
+    ),
+    "an emergency route that is the PBX": (
+        "    profile:",
+        '    emergency_route: "sip:127.0.0.1:5070"\n    profile:',
+        7,
+        "is the PBX of key `acme`: its emergency calls would come back to it",
+    ),
+    "quiet hours": (
+        "      outbound_cps: 3\n",
+        '      outbound_cps: 3\n    quiet_hours: {from: "9 pm"}\n',
+        15,
+        "keys.acme.quiet_hours.from: `9 pm` is no time of day: write it like `21:00`",
+    ),
+    "quiet hours that are none or all": (
+        "      outbound_cps: 3\n",
+        '      outbound_cps: 3\n    quiet_hours: {from: "9:00", to: "09:00"}\n',
+        15,
+        "keys.acme.quiet_hours.to: begin and end at 09:00",
+    ),
+    "a day that is none": (
+        "      outbound_cps: 3\n",
+        "      outbound_cps: 3\n    quiet_hours: {free_dates: [2026-02-30]}\n",
+        15,
+        "keys.acme.quiet_hours.free_dates[0]: `2026-02-30` is no date: write it like `2026-12-31`",
+    ),
+    "a consent list that is not there": (
+        "      outbound_cps: 3\n",
+        "      outbound_cps: 3\n    consent: nowhere.txt\n",
+        15,
+        "nowhere.txt`: can't be read: No such file or directory",
+    ),
     "path with NUL": ('"./state"', '"a\\0b"', 3, "can't hold a NUL"),
 }
 

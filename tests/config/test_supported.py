@@ -16,14 +16,12 @@ ASKS: dict[str, dict[str, str]] = {
     "`admin`": {"top": "admin: {tokens: [{name: a, role: view, token: hunter2}]}"},
     "`webhooks`": {"top": 'webhooks: [{url: "https://example.jp/hunter2", secret: hunter2}]'},
     "`hep`": {"top": 'hep: {server: "udp://127.0.0.1:9061", capture_id: 1}'},
-    "`emergency_route`": {"trunk": "emergency_route: sip:192.0.2.9"},
     "limits of a trunk": {"trunk": "limits: {outbound_cps: 10}"},
     "`recorders`": {"key": "recorders: [192.0.2.30]"},
     "`queue`": {"limits": "on_rate_exceeded: queue"},
     "a `queue_seconds` other than the profile's": {"limits": "queue_seconds: 3"},
     "a `recordings` other than the profile's": {"limits": "recordings: 9"},
     "an `on_recordings_exceeded` other than the profile's": {"limits": "on_recordings_exceeded: unrecorded"},
-    "`redial_gap_seconds`": {"limits": "redial_gap_seconds: 3"},
 }
 
 

@@ -47,6 +47,9 @@ class Working:
         self.directory = directory
         self.entry = SimpleNamespace(contexts=None)
 
+    def check_certificates(self) -> None:
+        pass
+
     def prepare(self, key: Key) -> None:
         pass
 

@@ -12,7 +12,7 @@ from callgate.config import Numbers, load_config
 from callgate.net.wiring import caller_ids_of, directory_of, listeners_of, names_of, ways_of
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
-from callgate.proxy.peers import Directory, Key, Trunk
+from callgate.proxy.peers import Directory, Gateway, Key, Trunk
 
 CONFIG = """\
 listen: ["udp://127.0.0.1:5060"]
@@ -159,3 +159,48 @@ def test_what_a_reload_makes_anew(tmp_path: Path) -> None:
     assert same(again(CONFIG + "mode: shadow\n")) == (True, False, False)
     assert same(again(CONFIG.replace("5080", "5081"))) == (False, False, False)
     assert less.key_of_number("+815012345605") is less.keys["edge"]
+
+
+@pytest.mark.parametrize(
+    ("route", "name", "first"),
+    [
+        ("carrier", "carrier", None),
+        ("backup", "backup", None),
+        ("sip:127.0.0.1:5081", "carrier", "sip:127.0.0.1:5081"),
+        ("sip:127.0.0.1:5082", "backup", "sip:127.0.0.1:5082"),
+        ("sip:192.0.2.9", "emergency sip:192.0.2.9:5060", None),
+    ],
+)
+def test_the_emergency_route(tmp_path: Path, route: str, name: str, first: str | None) -> None:
+    """A trunk that is named, or whose gateway it is; else one of its own, for all who name it."""
+    path = tmp_path / "gate.yaml"
+    path.write_text(f"""\
+trunks:
+  carrier: {{gateways: ["sip:127.0.0.1:5080", "sip:127.0.0.1:5081"], emergency_route: "{route}", emergency_code: 404}}
+  backup: {{gateways: ["sip:127.0.0.1:5082"], emergency_route: "{route}"}}
+keys:
+  acme: {{sources: ["127.0.0.1"], trunk: carrier}}
+""")
+    config = load_config(path)
+    directory = directory_of(config, listeners_of(config))
+    trunk = directory.trunks["carrier"]
+    assert trunk.emergency is directory.trunks[name]
+    assert directory.trunks["backup"].emergency is trunk.emergency
+    assert trunk.emergency_code == 404
+    chosen = trunk.emergency_first
+    assert (chosen.name if chosen is not None else None) == first
+    assert len(trunk.emergency.gateways) >= 1
+    assert not names_of(config, directory)
+
+
+def test_an_emergency_route_by_name_is_looked_up(tmp_path: Path) -> None:
+    path = tmp_path / "gate.yaml"
+    path.write_text("""\
+trunks: {carrier: {gateways: ["sip:127.0.0.1:5080"], emergency_route: "sip:gsm.example.jp"}}
+keys: {acme: {sources: ["127.0.0.1"]}}
+""")
+    config = load_config(path)
+    directory = directory_of(config, listeners_of(config))
+    ((peer, gateways),) = names_of(config, directory).items()
+    assert peer.host == "gsm.example.jp"
+    assert [g.trunk for g in gateways if isinstance(g, Gateway)] == [directory.trunks["carrier"].emergency]

@@ -85,11 +85,7 @@ def test_every_limit_is_enforced_or_said_not_to_be(field: str) -> None:
     plain = Limits()
     here = replace(plain, **{field: "queue" if field == "on_rate_exceeded" else 7})
     claimed = parts_of("acme", here) != parts_of("acme", plain)
-    ours = field in (
-        "max_call_seconds",
-        "hold_alert_seconds",
-        "hold_release_seconds",
-    )  # the call watches them
+    ours = field in ("max_call_seconds", "hold_alert_seconds", "hold_release_seconds", "redial_gap_seconds")
     assert [claimed, field in NOT_ENFORCED, ours].count(True) == 1
     assert bool(here.not_enforced_yet) == (field in NOT_ENFORCED)
 

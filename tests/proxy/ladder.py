@@ -20,6 +20,7 @@ import gc
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 from tests.proxy import rules
 from tests.proxy.agent import Agent
@@ -77,7 +78,9 @@ class World:
     key's, `secret_headers` what proves a key. `rules`: how the health of a gateway is judged; `trunk_name` and
     `pbx_name`: they are given by name, and `located` says where they are; `dice` decides what is left to chance.
     Nobody is asked whether he still lives, unless by `probing`. `registered`: calls in go to whoever has
-    registered (`tests.proxy.phones`), and `room` is what the registrar grants."""
+    registered (`tests.proxy.phones`), and `room` is what the registrar grants. `emergency`: its calls are carried by
+    the `carrier` itself, or by a `route` of so many gateways; `dids`: further numbers of the key. What
+    else the key has goes to it as it is."""
 
     def __init__(
         self,
@@ -118,6 +121,11 @@ class World:
         probing: Probing = NO_PROBES,
         registered: bool = False,
         room: Room | None = None,
+        emergency: str = "",
+        emergency_gateways: int = 1,
+        emergency_code: int = 503,
+        dids: tuple[str, ...] = (),
+        **key_has: Any,
     ) -> None:
         self.now = self.started = 1000.0
         self.listeners = self._listeners(
@@ -151,6 +159,7 @@ class World:
             rules=rules,
             account=account,
             register=register,
+            emergency_code=emergency_code,
         )
         self.gateways: list[Agent] = []
         for n, host in enumerate(carrier_hosts[:gateways]):
@@ -164,10 +173,21 @@ class World:
         if trunk_name:
             trunk.gateways.append(Gateway(0, parse_uri(trunk_name.encode()), None, trunk))
         self.carrier = self.gateways[0]
+        self.routes: list[Agent] = []  # the gateways of the emergency route
+        trunks = [trunk]
+        if emergency:
+            trunk.emergency = trunk if emergency == "carrier" else Trunk("emergency", rules=rules)
+            if trunk.emergency is not trunk:
+                trunks.append(trunk.emergency)
+                for n in range(emergency_gateways):
+                    agent = self._agent(f"route{n + 1}", f"203.0.113.{n + 1}", 5080, "UDP")
+                    uri = parse_uri(f"sip:{agent.flow.host}:5080".encode())
+                    trunk.emergency.gateways.append(Gateway(n, uri, agent.flow, trunk.emergency))
+                    self.routes.append(agent)
         self.pbx = self._agent("pbx", pbx_host, 5070, pbx_over)
         self.stranger = self._agent("stranger", "203.0.113.66", 5060, "UDP")
         self.phones = [self._agent(f"phone{n}", f"192.0.2.{50 + n}", 5070, "UDP") for n in range(phones)]
-        self.agents = [self.pbx, *self.gateways, self.stranger, *self.phones]
+        self.agents = [self.pbx, *self.gateways, *self.routes, self.stranger, *self.phones]
 
         limits = Limits(
             outbound_cps=cps,
@@ -197,6 +217,7 @@ class World:
             hold_release_seconds=hold_release_seconds,
             trusted=trusted,
             only_number=only_number,
+            **key_has,
         )
         if phones:
             key.pbx_groups = (tuple([_device(phone) for phone in self.phones]),)
@@ -209,13 +230,14 @@ class World:
             key.routes = Numbers()
             key.routes.add(DID, DID, route)
         numbers: Numbers[Key] = Numbers()
-        numbers.add(DID, DID, key)
+        for number in (DID, *dids):
+            numbers.add(number, number, key)
         self.meters = Meters([0.0] * 4000)
         self.secret_headers = secret_headers
         self.realm = ""  # of the gate's own digest: credentials for it go no further
         self.directory = Directory(
             self.listeners,
-            [trunk],
+            trunks,
             [key],
             numbers,
             secret_headers=secret_headers,
@@ -262,10 +284,10 @@ class World:
     # -- what the sides need -------------------------------------------------------------------------------
 
     def default_number(self, agent: Agent) -> str:
-        return DID if agent in self.gateways else DIALLED
+        return DID if agent in (*self.gateways, *self.routes) else DIALLED
 
     def caller_number(self, agent: Agent) -> str:
-        return "0398765432" if agent in self.gateways else "1001"
+        return "0398765432" if agent in (*self.gateways, *self.routes) else "1001"
 
     def is_inside(self, text: Text) -> bool:
         return any(t.to_tag for k, t in self.arrived.items() if k[:2] == (text.call_id, text.get("cseq")))

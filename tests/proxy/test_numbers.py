@@ -63,7 +63,8 @@ def test_an_emergency_call(any_world: World, number: str, rule: str) -> None:
     assert answer.get("x-callgate-verdict") == f"rule={rule}"
     alert = any_world.alerts[0]
     assert (alert.rule, alert.severity, alert.key) == (rule, "critical", "acme")
-    assert dict(alert.details) == {"caller": "1001", "dialled": number}
+    told = {"caller": "1001", "dialled": number, "time": "1970-01-01T00:16:40.000Z"}
+    assert dict(alert.details) == told
     assert any_world.gauge("emergency_calls_total", "refused") == 1
 
 

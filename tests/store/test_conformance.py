@@ -452,6 +452,18 @@ def test_a_gap_to_the_same_member(store: Store) -> None:
     assert ask(store, 2, AGAIN, now=free_at).granted
 
 
+def test_a_further_attempt_extends_a_gap_and_is_not_held_up_by_it(store: Store) -> None:
+    """It is the same call, at another gateway."""
+    ask(store, 1, AGAIN)
+    store.sent(1, NOW)
+    further = Gap("K4", "again", 60.0, b"a", refuses=False)
+    assert further.member == AGAIN.member
+    assert ask(store, 2, further, now=NOW + 4).granted
+    store.sent(2, NOW + 4)
+    assert refusal(ask(store, 3, AGAIN, now=NOW + 60))[3] == NOW + 64
+    assert ask(store, 3, AGAIN, now=NOW + 64).granted
+
+
 def test_refused_tries_do_not_extend_a_gap(store: Store) -> None:
     ask(store, 1, AGAIN)
     store.sent(1, NOW)
@@ -519,7 +531,8 @@ def test_what_must_pass_passes_and_counts(store: Store) -> None:
     for id in (1, 2, 3):
         ask(store, id, RATE, LINES)
     ask(store, 4, AGAIN)
-    assert ask(store, 5, RATE, LINES, REACH, AGAIN, force=True).granted
+    forced = ask(store, 5, RATE, LINES, REACH, AGAIN, force=True)
+    assert (forced.granted, forced.rule, forced.value, forced.limit) == (True, "V1", 4, 3)
     assert (store.used("rate", NOW), store.used("lines", NOW)) == (4, 4)
     assert refusal(ask(store, 6, RATE))[:3] == ("V1", 5, 3)
     assert refusal(ask(store, 6, LINES))[:3] == ("V4", 5, 3)

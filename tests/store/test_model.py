@@ -4,6 +4,7 @@ through from the beginning at every question."""
 from __future__ import annotations
 
 from collections import defaultdict
+from math import ceil
 
 import pytest
 from hypothesis import given, settings
@@ -28,6 +29,7 @@ PARTS: list[Part] = [
     Distinct("K1", "reach", 2, 2.0, b"c"),
     Gap("K4", "again", 1.5, b"a"),
     Gap("K4", "again", 1.5, b"b"),
+    Gap("K4", "again", 1.5, b"a", refuses=False),
 ]
 
 
@@ -104,13 +106,13 @@ class Naive:
                     members = self.members(part.name, now)
                     if part.member not in members and len(members) >= limit:
                         return part.rule, len(members) + 1, limit, None
-                case Gap():
+                case Gap() if part.refuses:
                     when = self.members(part.name, now).get(part.member)
                     if when is not None:
                         last = max(when)
                         if last == FOREVER:
-                            return part.rule, 0, int(part.period), None
-                        return part.rule, int(now - last), int(part.period), last + part.period
+                            return part.rule, 0, ceil(part.period), None
+                        return part.rule, int(now - last), ceil(part.period), last + part.period
         return None
 
 

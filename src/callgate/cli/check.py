@@ -10,7 +10,8 @@ from typing import Any
 import typer
 
 from callgate.cli import ConfigPath, load_or_exit
-from callgate.config import Config, Key, SipPeer, certificates, effective_limits, mode_of
+from callgate.config import Config, Key, SipPeer, Trunk, certificates, effective_limits, mode_of
+from callgate.config.numberfile import read_numbers
 from callgate.policy.dial import Lists
 from callgate.policy.profile import NESTED, NOT_ENFORCED, RULE, Limits, NumberRules, Profile
 from callgate.sip.certificate import proves, words_for
@@ -86,7 +87,7 @@ def _limit_lines(limits: Limits, profile: Profile) -> Iterator[str]:
         if name in NOT_ENFORCED:
             continue
         text = "no limit" if value is None else words(value, profile)
-        yield f"  {RULE[name]:<4}{name:<18}{_plain(value):<8}{text}  [{origin}]"
+        yield f"  {RULE[name]:<4}{name:<21}{_plain(value):<8}{text}  [{origin}]"
     pending = [
         name for name in WORDS if name in NOT_ENFORCED and getattr(limits, name) not in (None, "reject")
     ]
@@ -95,7 +96,7 @@ def _limit_lines(limits: Limits, profile: Profile) -> Iterator[str]:
     for name in pending:
         value, step = getattr(limits, name), NOT_ENFORCED[name][0]
         text = f"{WORDS[name](value, profile)} (step {step})"
-        yield f"  {RULE[name]:<4}{name:<18}{_plain(value):<8}{text}  [{limits.origin[name]}]"
+        yield f"  {RULE[name]:<4}{name:<21}{_plain(value):<8}{text}  [{limits.origin[name]}]"
 
 
 def _plain(value: float | str | None) -> str:
@@ -160,6 +161,7 @@ def report(config: Config) -> Iterator[str]:
         yield f"  contract  {profile.name}: {profile.title}"
         if trunk.numbering == "any":
             yield "  numbering any: every Request-URI goes, emergency numbers are judged all the same"
+        yield f"  emergency {_emergency(trunk, name)}"
         yield from _number_lines(profile.numbers)
         yield from _list_lines(config.lists.get(("trunks", name)))
         if profile.pending:
@@ -182,11 +184,52 @@ def report(config: Config) -> Iterator[str]:
         yield f"  numbers   {shown or 'none'}" + (f" ({count} numbers)" if count > 1 else "")
         yield from _list_lines(config.lists.get(("keys", name)))
         yield from _limit_lines(effective_limits(config, name), profile)
+        yield from _courtesy_lines(key)
     found = list(warnings(config))
     if found:
         yield ""
     for text in found:
         yield f"warning: {text}"
+
+
+def _emergency(trunk: Trunk, name: str) -> str:
+    route = trunk.emergency_route
+    if route is None:
+        return f"no route: answered at once with {trunk.emergency_code}, so that the PBX takes its next route"
+    if route == name:
+        return "this trunk carries them: at once, past every limit"
+    where = f"trunk {route}" if isinstance(route, str) else route
+    return f"to {where} at once, past every limit"
+
+
+def _courtesy_lines(key: Key) -> Iterator[str]:
+    """Who may be called when, and what is watched besides."""
+    if key.consent is not None:
+        yield f"  T14 consent             {len(read_numbers(key.consent))} numbers of {key.consent}; others: 403"
+    hours = key.quiet_hours
+    if hours is not None:
+        text = f"no call {hours.from_} to {hours.to} by the called party's clock: 403"
+        if hours.holidays:
+            text += ", nor on public holidays in Japan"
+        for what, count in (
+            ("days of rest", len(hours.quiet_dates)),
+            ("days without any", len(hours.free_dates)),
+            ("numbers exempt", sum(map(len, hours.free_numbers))),
+        ):
+            text += f"; {count} {what}" if count else ""
+        yield f"  T15 quiet_hours         {text}"
+    watch = key.watch
+    if watch.distinct_numbers is not None:
+        then = "held, 503" if watch.hold else "an alert"
+        yield (
+            f"  V2  distinct_numbers    {watch.distinct_numbers} different numbers of Japan within "
+            f"{watch.distinct_seconds:g} s, or up at once: {then}"
+        )
+    if watch.repeats is not None:
+        yield (
+            f"  V13 repeats             {watch.repeats} calls from one caller to one number within "
+            f"{watch.repeat_seconds:g} s: an alert"
+        )
 
 
 def _pbx(config: Config, key: Key) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from callgate.config import certificates
+from callgate.config.numberfile import BadNumbers, read_numbers
 from callgate.config.schema import Config
-from callgate.config.values import ListenUri, Numbers, SipPeer, shown
+from callgate.config.values import ListenUri, Numbers, SipPeer, minutes_of, shown
 from callgate.policy.profile import contradictions
 
 Loc = tuple[str | int, ...]
@@ -108,6 +109,8 @@ def _peers(config: Config) -> Iterator[tuple[Loc, SipPeer]]:
     for name, trunk in config.trunks.items():
         for n, peer in enumerate(trunk.gateways):
             yield ("trunks", name, "gateways", n), peer
+        if isinstance(trunk.emergency_route, SipPeer):
+            yield ("trunks", name, "emergency_route"), trunk.emergency_route
     for name, key in config.keys.items():
         if isinstance(key.pbx, SipPeer):
             yield ("keys", name, "pbx"), key.pbx
@@ -165,6 +168,23 @@ def trunks(config: Config) -> Iterator[Finding]:
         yield from _twice((((*at, "sources", n), net) for n, net in enumerate(trunk.sources)), "the network")
 
 
+def emergency_routes(config: Config) -> Iterator[Finding]:
+    """A trunk that is named is there, and has a gateway; a route is not the PBX that the call comes from."""
+    pbxes = {
+        (key.pbx.host, key.pbx.port): n for n, key in config.keys.items() if isinstance(key.pbx, SipPeer)
+    }
+    for name, trunk in config.trunks.items():
+        loc, route = ("trunks", name, "emergency_route"), trunk.emergency_route
+        if isinstance(route, str) and route not in config.trunks:
+            known = ", ".join(config.trunks)
+            yield Finding(loc, f"there is no trunk `{route}`; there is {known}. Or write `sip:ADDRESS:PORT`")
+        elif isinstance(route, SipPeer) and (route.host, route.port) in pbxes:
+            key = pbxes[route.host, route.port]
+            yield Finding(
+                loc, f"{route} is the PBX of key `{key}`: its emergency calls would come back to it"
+            )
+
+
 def sources(config: Config) -> Iterator[Finding]:
     """A network is a key's or a trunk's; of two that overlap, the more specific one wins. What two keys may share
     is in `config.identities`."""
@@ -218,6 +238,25 @@ def caller_ids(config: Config) -> Iterator[Finding]:
             )
             loc = ("keys", name, "caller_ids")
             yield Finding(loc, text, unless=loc)
+
+
+def quiet_hours(config: Config) -> Iterator[Finding]:
+    """T15: hours that end when they begin are none, or all: more likely a mistake than a wish."""
+    for name, key in config.keys.items():
+        hours = key.quiet_hours
+        if hours is not None and minutes_of(hours.from_) == minutes_of(hours.to):
+            text = f"begin and end at {hours.to}: nobody can tell whether that is never or always"
+            yield Finding(("keys", name, "quiet_hours", "to"), text)
+
+
+def consents(config: Config) -> Iterator[Finding]:
+    """T14: a list that can't be read must not let anybody through, and not stop everybody unseen."""
+    for name, key in config.keys.items():
+        if key.consent is not None:
+            try:
+                read_numbers(key.consent)
+            except BadNumbers as bad:
+                yield Finding(("keys", name, "consent"), f"`{key.consent}`: {bad}")
 
 
 def secret_headers(config: Config) -> Iterator[Finding]:
@@ -280,10 +319,13 @@ CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     health,
     not_ourselves,
     trunks,
+    emergency_routes,
     sources,
     pbxes,
     numbers,
     caller_ids,
+    quiet_hours,
+    consents,
     secret_headers,
     registrar,
     limits,

@@ -26,6 +26,8 @@ from callgate.config.values import (
     Advertise,
     Aor,
     Count,
+    Date,
+    EmergencyRoute,
     Entry,
     FilePath,
     Host,
@@ -45,6 +47,7 @@ from callgate.config.values import (
     Secret,
     SomeSeconds,
     Text,
+    TimeOfDay,
 )
 from callgate.policy.dial import Lists
 from callgate.policy.numberlist import Table
@@ -267,7 +270,8 @@ class Trunk(Section):
     profile: Text = "standard"
     numbering: Literal["japan", "any"] = "japan"
     dial: Dial = _section(Dial)
-    emergency_route: Peer | None = None
+    emergency_route: EmergencyRoute | None = None
+    emergency_code: Literal["503", "403", "404", "380"] = "503"
     credentials: Credentials | None = None
     register_: Register | None = Field(default=None, alias="register")
     tls: TrunkTls | None = None
@@ -306,6 +310,28 @@ class RouteStep(Section):
         return data if isinstance(data, dict | RouteStep) else {"to": data}
 
 
+class QuietHours(Section):
+    """T15: when the called party rests, by its own clock."""
+
+    from_: TimeOfDay = Field(default="21:00", alias="from")
+    to: TimeOfDay = "08:00"
+    holidays: bool = False
+    quiet_dates: tuple[Date, ...] = _list()
+    free_dates: tuple[Date, ...] = _list()
+    free_numbers: tuple[Number, ...] = _list()
+
+
+class Watch(Section):
+    """What raises an alert and refuses nothing, unless `hold` says so."""
+
+    distinct_numbers: Some | None = 100
+    distinct_seconds: SomeSeconds = 60
+    hold: bool = False
+    repeats: Annotated[int, Field(ge=2, le=1000)] | None = 20
+    repeat_seconds: SomeSeconds = 600
+    fax: bool = True
+
+
 class KeyNumber(Section):
     """A DID of a key, or a range of them, with a route of its own if need be."""
 
@@ -340,6 +366,9 @@ class Key(Section):
     recorders: tuple[Network, ...] = _list()
     mode: Mode | None = None
     limits: Limits = _section(Limits)
+    quiet_hours: QuietHours | None = None
+    consent: FilePath | None = None
+    watch: Watch = _section(Watch)
 
 
 class Config(Section):

@@ -36,14 +36,12 @@ NOT_YET: tuple[Row, ...] = (
     Row("admin", 5, "`admin`"),
     Row("webhooks", 5, "`webhooks`"),
     Row("hep", 5, "`hep`"),
-    Row("trunks.*.emergency_route", 3, "`emergency_route`"),
     Row("trunks.*.limits", 4, "limits of a trunk"),
     Row("keys.*.recorders", 4, "`recorders`"),
     Row("keys.*.limits.on_rate_exceeded", 4, "`queue`"),
     Row("keys.*.limits.queue_seconds", 4, "a `queue_seconds` other than the profile's"),
     Row("keys.*.limits.recordings", 4, "a `recordings` other than the profile's"),
     Row("keys.*.limits.on_recordings_exceeded", 4, "an `on_recordings_exceeded` other than the profile's"),
-    Row("keys.*.limits.redial_gap_seconds", 3, "`redial_gap_seconds`"),
 )
 
 Found = tuple[tuple[str | int, ...], Any, Any]

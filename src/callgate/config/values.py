@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -238,6 +239,17 @@ def parse_pbx(value: object) -> SipPeer | Literal["registered"]:
     return "registered" if value == "registered" else SipPeer.parse(value)
 
 
+def parse_emergency_route(value: object) -> SipPeer | str:
+    """Where emergency calls go: an address, or the name of a trunk."""
+    text = as_text(value, "sip:192.0.2.9")
+    if ":" in text:
+        return SipPeer.parse(text)
+    try:
+        return parse_id(text)
+    except ValueError:
+        raise ValueError(f"{shown(text)} is no `sip:ADDRESS:PORT` and no name of a trunk") from None
+
+
 def parse_network(value: object) -> IPNetwork:
     """An address or a network, `192.0.2.7` or `192.0.2.0/24`."""
     text = as_text(value, "192.0.2.0/24")
@@ -332,6 +344,32 @@ class Numbers:
 
     def __str__(self) -> str:
         return self.first if self.first == self.last else f"{self.first}…{self.last}"
+
+
+TIME_OF_DAY = re.compile(r"(?:[01]?[0-9]|2[0-3]):[0-5][0-9]\Z", re.ASCII)
+
+
+def parse_time_of_day(value: object) -> str:
+    """`21:00`."""
+    text = as_text(value, "21:00")
+    if not TIME_OF_DAY.match(text):
+        raise ValueError(f"{shown(text)} is no time of day: write it like `21:00`, from 00:00 to 23:59")
+    return text
+
+
+def minutes_of(text: str) -> int:
+    """A time of day as minutes after midnight."""
+    hours, _, minutes = text.partition(":")
+    return int(hours) * 60 + int(minutes)
+
+
+def parse_date(value: object) -> date:
+    """`2026-12-31`."""
+    text = as_text(value, "2026-12-31")
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{shown(text)} is no date: write it like `2026-12-31`") from None
 
 
 ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
@@ -430,10 +468,13 @@ Advertise = Annotated[HostPort, _or_made(HostPort.parse, HostPort)]
 Ops = Annotated[HostPort | None, _or_made(parse_ops, HostPort)]
 Peer = Annotated[SipPeer, _or_made(SipPeer.parse, SipPeer)]
 Pbx = Annotated[SipPeer | Literal["registered"], _or_made(parse_pbx, SipPeer)]
+EmergencyRoute = Annotated[SipPeer | str, _or_made(parse_emergency_route, SipPeer)]
 NameServer = Annotated[HostPort, _or_made(parse_name_server, HostPort)]
 Aor = Annotated[AddressOfRecord, _or_made(AddressOfRecord.parse, AddressOfRecord)]
 Host = Annotated[str, PlainValidator(parse_host)]
 Network = Annotated[IPNetwork, _or_made(parse_network, ipaddress.IPv4Network, ipaddress.IPv6Network)]
+TimeOfDay = Annotated[str, PlainValidator(parse_time_of_day)]
+Date = Annotated[date, _or_made(parse_date, date)]
 Number = Annotated[Numbers, _or_made(Numbers.parse, Numbers)]
 Id = Annotated[str, PlainValidator(parse_id)]
 Text = Annotated[str, Field(min_length=1)]

@@ -11,6 +11,12 @@ from callgate.proxy.record import CallRecord
 
 ADVICE = {
     "K-X1+EMG": "give the PBX another route for emergency calls: this trunk can't carry them",
+    "V2": "tell the carrier before many numbers are called at once, or call them more slowly",
+    "V13": "look at the program that dials: it calls the same number again and again",
+    "K7": "send faxes by another line, or by G.711 if the carrier says so",
+    "K4": "let the PBX wait longer before it calls the same number again (`redial_gap_seconds`)",
+    "EMG-ROUTE": "see to the emergency route now: test it, and give the PBX another one besides",
+    "EMG-TO": "look at the PBX's dial plan: it calls another number than the one it was asked for",
     "no-key": "list the address under a key's `sources`, or block it if you don't know it",
     "auth": "look at the user's name and password in the PBX, and at `realm` and `algorithms` under `digest`",
     "auth-throttle": "correct the password there, or block the address if you don't know it",
@@ -53,6 +59,7 @@ class RecordLog:
             "raw": record.raw,
             "canonical": record.canonical,
             "caller_raw": record.caller_raw,
+            "caller": record.caller,
             "class": record.number_class or None,
             "invite_at": self._utc(record.invite_at),
             "answer_at": self._utc(record.answer_at),

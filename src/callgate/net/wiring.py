@@ -22,12 +22,18 @@ from callgate.config import (
 from callgate.config import Numbers as NumberRange
 from callgate.config import Trunk as TrunkSection
 from callgate.config.certificates import Unfit
-from callgate.config.schema import DigestUser, RouteStep
+from callgate.config.numberfile import read_numbers
+from callgate.config.schema import DigestUser, RouteStep, Watch
+from callgate.config.schema import Key as KeySection
+from callgate.config.values import minutes_of
 from callgate.net.tls import Contexts
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
+from callgate.policy.hours import QuietHours
+from callgate.policy.numberset import NumberSet
 from callgate.policy.profile import RULE, Limits
 from callgate.policy.schedule import A_DAY, DAYS, Schedule
+from callgate.policy.watch import Watching
 from callgate.proxy.access import Access, User
 from callgate.proxy.bindings import Room
 from callgate.proxy.flow import Flow, Listener, Trust
@@ -94,6 +100,10 @@ def names_of(config: Config, directory: Directory) -> dict[SipPeer, list[Gateway
         for peer, gateway in zip(trunk.gateways, directory.trunks[name].gateways, strict=True):
             if peer.is_name:
                 names.setdefault(peer, []).append(gateway)
+    for gateway in emergency_gateways(directory):
+        peer = SipPeer.parse(gateway.name)
+        if peer.is_name:
+            names.setdefault(peer, []).append(gateway)
     for key_id, section in config.keys.items():
         if isinstance(section.pbx, SipPeer) and section.pbx.is_name:
             names.setdefault(section.pbx, []).append(directory.keys[key_id])
@@ -134,6 +144,7 @@ def directory_of(
             account=_account(section),
             register=_register(section),
             psap_callback=section.psap_callback,
+            emergency_code=int(section.emergency_code),
         )
         for index, peer in enumerate(section.gateways):
             trust = trunk_trust(config, name, peer.host)
@@ -144,6 +155,13 @@ def directory_of(
             uri = parse_uri(str(peer).encode())
             trunk.gateways.append(Gateway(index, uri, flow, trunk, trust))
         trunks[name] = trunk
+    ways = [
+        (
+            trunks[name],
+            *_emergency_route(config, name, trunks, listeners, faults, before[1] if before else None),
+        )
+        for name in config.trunks
+    ]
     keys: dict[str, Key] = {}
     numbers_of: Numbers[Key] = Numbers()
     routes = _Routes(config, listeners, faults, before[1].route_sites if before is not None else {})
@@ -157,6 +175,8 @@ def directory_of(
             numbers_of.add(number.number.first, number.number.last, key)
     if faults:
         raise ConfigError(faults)
+    for trunk, emergency, first in ways:
+        trunk.emergency, trunk.emergency_first = emergency, first
     secret_headers = [k.secret_header.name for k in config.keys.values() if k.secret_header is not None]
     directory = Directory(
         listeners,
@@ -248,6 +268,11 @@ def _key_of(
         trusted=key_section.trusted,
         only_number=_only_number(key_section.numbers),
         shadow=mode_of(config, key_section) == "shadow",
+        gap=limits.redial_gap_seconds,
+        reach=_reach(key_section.watch),
+        quiet_hours=quiet_hours_of(key_section),
+        consent=consent_of(key_section),
+        watching=_watching(key_section.watch),
     )
     if key_section.caller_ids is not None:
         key.caller_ids = caller_ids_of(key_section.caller_ids, key)
@@ -278,10 +303,55 @@ def same_key(key_id: str, one: Config, other: Config) -> bool:
         before is not None
         and section == before
         and section.limits.by_hand == before.limits.by_hand
+        and section.consent is None  # its file may say something else now
         and mode_of(one, section) == mode_of(other, before)
         and one.lists.get(("keys", key_id)) == other.lists.get(("keys", key_id))
         and same_trunk(section.trunk, one, other)
     )
+
+
+EMERGENCY = "emergency "
+"""Begins the name of a trunk that is there for the `emergency_route` of others only."""
+
+
+def emergency_gateways(directory: Directory) -> list[Gateway]:
+    """The gateways of emergency routes that are no trunk of the config."""
+    return [g for name, t in directory.trunks.items() if name.startswith(EMERGENCY) for g in t.gateways]
+
+
+def _emergency_route(
+    config: Config,
+    name: str,
+    trunks: dict[str, Trunk],
+    listeners: list[Listener],
+    faults: list[Fault],
+    before: Directory | None,
+) -> tuple[Trunk | None, Gateway | None]:
+    """Where the emergency calls of a trunk go: by a trunk of the config, this one perhaps, that was named or has the
+    address as a gateway; else by a trunk of their own, which is added."""
+    section = config.trunks[name]
+    trunk, route = trunks[name], section.emergency_route
+    if route is None:
+        return None, None
+    if isinstance(route, str):
+        return trunks[route], None
+    for other in (name, *config.trunks):
+        for index, peer in enumerate(config.trunks[other].gateways):
+            if (peer.host, peer.port, peer.transport) == (route.host, route.port, route.transport):
+                found = trunks[other]
+                return found, next((g for g in found.gateways if g.index == index), None)
+    own = f"{EMERGENCY}{route}"
+    if own not in trunks and before is not None and own in before.trunks:
+        trunks[own] = before.trunks[own]
+    if own not in trunks:
+        trust = Trust(name, (route.host,))
+        flow = None if route.is_name else flow_to(route, listeners, trust)
+        if flow is None and not route.is_name:
+            faults.append(_unreachable(config, f"trunks.{name}.emergency_route", route))
+            return None, None
+        added = trunks[own] = Trunk(own, try_seconds=section.try_seconds, rules=trunk.rules)
+        added.gateways.append(Gateway(0, parse_uri(str(route).encode()), flow, added, trust))
+    return trunks[own], None
 
 
 def room_of(config: Config) -> Room:
@@ -338,6 +408,43 @@ def _only_number(numbers: Sequence[KeyNumber]) -> str:
     if len(numbers) == 1 and len(numbers[0].number) == 1:
         return numbers[0].number.first
     return ""
+
+
+def quiet_hours_of(section: KeySection) -> QuietHours | None:
+    """T15 of a key; None where nothing is quiet."""
+    hours = section.quiet_hours
+    if hours is None:
+        return None
+    return QuietHours(
+        minutes_of(hours.from_),
+        minutes_of(hours.to),
+        holidays=hours.holidays,
+        quiet_dates=frozenset(hours.quiet_dates),
+        free_dates=frozenset(hours.free_dates),
+        free_numbers=NumberSet((int(n.first), int(n.last)) for n in hours.free_numbers),
+    )
+
+
+def consent_of(section: KeySection) -> NumberSet | None:
+    """T14: whom a key may call; None for anybody. Raises `BadNumbers`."""
+    return None if section.consent is None else read_numbers(section.consent)
+
+
+def _watching(watch: Watch) -> Watching:
+    return Watching(
+        distinct=watch.distinct_numbers,
+        distinct_seconds=watch.distinct_seconds,
+        repeats=watch.repeats,
+        repeat_seconds=watch.repeat_seconds,
+        fax=watch.fax,
+    )
+
+
+def _reach(watch: Watch) -> tuple[int, float] | None:
+    """V2 as a limit: the call that would reach the number is held."""
+    if not watch.hold or watch.distinct_numbers is None:
+        return None
+    return watch.distinct_numbers - 1, watch.distinct_seconds
 
 
 def caller_ids_of(ranges: Iterable[NumberRange], key: Key) -> Numbers[Key]:

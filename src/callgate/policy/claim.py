@@ -54,12 +54,14 @@ class Distinct:
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Gap:
-    """`period` seconds at least since the last INVITE sent to `member`; refused tries don't extend it."""
+    """`period` seconds at least since the last INVITE sent to `member`; refused tries don't extend it. `refuses` False:
+    only note that one is sent (a further attempt of a call that has passed)."""
 
     rule: str
     name: str
     period: float
     member: bytes
+    refuses: bool = True
 
 
 Part = Window | Members | Distinct | Gap
@@ -94,7 +96,8 @@ class Verdict:
     """The store's answer. `value` is what the count would have become, `limit` what it may be. Granted with a `rule`:
     that would have refused it, had it not been forced.
 
-    `free_at`: when asking again makes sense (monotonic seconds), None where nobody can know. `note`: what a
+    `free_at`: when asking again makes sense (monotonic seconds), None where nobody can know. Of a grant by force
+    they tell the first limit that it went beyond. `note`: what a
     person should know besides.
     """
 

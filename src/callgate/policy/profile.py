@@ -34,7 +34,6 @@ NOT_ENFORCED: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
         "on_rate_exceeded": (4, "what becomes of a call over the rate"),
         "recordings": (4, "calls recorded at once"),
-        "redial_gap_seconds": (3, "least time between two calls to the same number"),
     }
 )
 """Limits that a profile may hold and nothing enforces yet: (the step that builds it, what it limits)."""

@@ -7,6 +7,7 @@ from callgate.sip.message import CALL_ID, CSEQ, FROM, TIMESTAMP, TO, VIA, Messag
 PHRASES = {
     100: b"Trying",
     200: b"OK",
+    380: b"Alternative Service",
     400: b"Bad Request",
     401: b"Unauthorized",
     403: b"Forbidden",
@@ -33,6 +34,10 @@ PHRASES = {
     505: b"Version Not Supported",
     513: b"Message Too Large",
 }
+
+
+UNITS = {"V1": " per second", "K4": " seconds"}
+"""What the figures of a limit's rule are, where that is not clear."""
 
 
 class Refusal:
@@ -72,7 +77,7 @@ class Refusal:
         if not self.shown:
             return []
         count = f" {self.value}/{self.limit}" if self.limit or self.value else ""
-        unit = " per second" if self.rule == "V1" else ""
+        unit = UNITS.get(self.rule, "")
         note = f", {self.note}" if self.note else ""
         text = f"{self.rule} {self.text}{count}{unit}{note}".strip().replace("\\", "").replace('"', "'")
         verdict = f"X-CallGate-Verdict: rule={self.rule}"
@@ -94,6 +99,8 @@ LIMITS = {
     "C2": "outbound calls",
     "K6": "calls",
     "K11": "calls, the trunk is congested:",
+    "K4": "redial gap",
+    "V2": "different numbers",
     "store": "no verdict of the store in time",
 }
 """What a limit's rule is called in a Warning."""
@@ -102,7 +109,9 @@ LIMITS = {
 def refused_by_limit(rule: str, value: int, limit: int, note: str = "") -> Refusal:
     """Limits refuse outbound calls with 503 and without Retry-After (with it, RFC 3261 §21.5.4 stops the whole
     PBX), inbound ones with 486."""
-    return Refusal(rule, LIMITS.get(rule, "limit"), 503, 486, value, limit, note=note)
+    return Refusal(
+        rule, LIMITS.get(rule, "limit"), 403 if rule == "K4" else 503, 486, value, limit, note=note
+    )
 
 
 NO_KEY = Refusal("no-key", "unknown source", 403, shown=False)

@@ -18,7 +18,7 @@ from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.health import retry_after, says_cps_limit
 from callgate.proxy.login import CHALLENGED, Passage
 from callgate.proxy.targets import Target
-from callgate.proxy.token import INBOUND, OUTBOUND, Token
+from callgate.proxy.token import AWAY, INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import AnyClient, AnyServer, InviteClientTransaction
 from callgate.proxy.vitals import Vitals
 from callgate.sip.message import Message
@@ -51,7 +51,7 @@ class Attempts(Context):
         if group < 0:
             self.conclude(now)  # while it waited, the last one was shut
             return
-        if self.free and group and self.direction == OUTBOUND:
+        if self.free and group and self.direction == OUTBOUND and not self.emergency:
             self.free = False  # only the first gateway has seen the call, and that can't be had any more
             self.copies.ask(self, None, now)
             return
@@ -59,10 +59,10 @@ class Attempts(Context):
         self._begin_step(now)
         who = self.key.trunk.tells(self.key)
         for target in self.groups[group]:
-            if target.usable(now, who):
+            if self.emergency or target.usable(now, who):
                 self._try(target, claim_id, now)
-        if self._next_group(now) >= 0 or self._with_other_flow():
-            self._wake(now + self.key.trunk.try_seconds)
+        if self.emergency or self._next_group(now) >= 0 or self._with_other_flow():
+            self._wake(now + self.trunk.try_seconds)
 
     def _try(
         self,
@@ -81,13 +81,13 @@ class Attempts(Context):
         again, raised = passage is not None, 0
         if self.shift is not None and outbound:
             if passage is None:
-                assert key.trunk.account is not None
-                passage = Passage(key.trunk.account, self.shift, request, routes)
+                assert self.trunk.account is not None
+                passage = Passage(self.trunk.account, self.shift, request, routes)
             routes = passage.routes()
             raised = passage.raised - request.cseq_number
         flow = target.flow
         if outbound:
-            uri = core.trunk_uri(self.dialled, target.hostport, key)
+            uri = core.trunk_uri(self.dialled, target.hostport, self.trunk)
             near, far = self.caller.flow, flow
             record.gateway = target.name
         else:
@@ -102,7 +102,7 @@ class Attempts(Context):
                 self.leg,
                 near.listener.index,
                 far.listener.index,
-                target.gateway.index if target.gateway is not None else 0,
+                0 if target.gateway is None else target.gateway.index + (AWAY if self.away else 0),
                 near.host,
                 near.port,
                 raised,
@@ -120,7 +120,7 @@ class Attempts(Context):
             self.hops,
             now,
             came=self.caller.flow,
-            route=target.route or (key.trunk.service_route if outbound else b""),
+            route=target.route or (self.trunk.service_route if outbound else b""),
             mark=self.mark,
             by_datagram=by_datagram,
         )
@@ -148,7 +148,7 @@ class Attempts(Context):
         if not self._declined():
             who = self.key.trunk.tells(self.key)
             for group in range(self.group + 1, len(self.groups)):
-                if any(target.usable(now, who) for target in self.groups[group]):
+                if self.emergency or any(target.usable(now, who) for target in self.groups[group]):
                     return group
         return -1
 
@@ -157,8 +157,12 @@ class Attempts(Context):
         return self.best is not None and self.best[0] >= 600
 
     def _go_on(self, now: float) -> None:
-        """To the next group. A call to the trunk needs a token for it; to a PBX none."""
-        if self.direction == OUTBOUND:
+        """To the next group. A call to the trunk needs a token for it; to a PBX none. An emergency call waits for
+        nobody's word."""
+        if self.emergency:
+            self.free = self.away
+            self.attempt(0 if self.away else self.copies.force(self, now), now)
+        elif self.direction == OUTBOUND:
             self.copies.ask(self, None, now)
         else:
             self.attempt(0, now)
@@ -265,7 +269,9 @@ class Attempts(Context):
         elif client in self.current:
             target = client.target
             one_of_several = target is not None and (target.device or bool(target.onward))
-            self._lost(client, now, others=one_of_several or code == 503 or self._leads_on(code))
+            missed = self.emergency and code not in CHALLENGED
+            others = one_of_several or missed or code == 503 or self._leads_on(code)
+            self._lost(client, now, others=others)
 
     def _deflected(self, client: InviteClientTransaction, response: Message, now: float) -> bool:
         """Whether a PBX's 302 leads to a telephone number: then the gate carries the call on itself. Whoever else rings
@@ -302,7 +308,7 @@ class Attempts(Context):
             return False
         if not self.cancelled:
             assert self.dialled is not None
-            uri = self.core.trunk_uri(self.dialled, target.hostport, self.key)
+            uri = self.core.trunk_uri(self.dialled, target.hostport, self.trunk)
             if not passage.answers(uri, response):
                 self.refused = passage.refused
                 return False
@@ -314,7 +320,7 @@ class Attempts(Context):
         self.proceeding = False
         self._try(target, 0, now, passage=passage)
         if self._next_group(now) >= 0:
-            self._wake(now + self.key.trunk.try_seconds)
+            self._wake(now + self.trunk.try_seconds)
         return True
 
     def _stop_others(self, client: InviteClientTransaction, now: float) -> None:
@@ -419,7 +425,7 @@ class Attempts(Context):
                 trunks.asks_for_pause(target, self.key, pause, now)
             trunks.call_failed(target, self.key, "503 to calls", now)
         last = self.current == [client] and self._next_group(now) < 0
-        if told or last:
+        if (told or last) and not self.away:
             trunks.congested(self.key, now, plain=not told and pause is None)
 
     # -- giving up ---------------------------------------------------------------------------------------
@@ -456,14 +462,19 @@ class Attempts(Context):
             for client in silent:
                 self._leave(client)
                 self._other_flow(client, now)
-            self._wake(now + self.key.trunk.try_seconds)
-        elif self.current and self._next_group(now) >= 0:
+            self._wake(now + self.trunk.try_seconds)
+        elif self.current and (self.emergency or self._next_group(now) >= 0):
             self.timed_out = True
             for client in self.current:
                 self._leave(client)
                 self._silent(client, "calls are not answered", now)
-            if not self.cancelled:
+            if self.cancelled:
+                return
+            if self._next_group(now) >= 0:
                 self._go_on(now)
+            else:
+                self.current.clear()
+                self.conclude(now)  # an emergency call does not wait for Timer B
 
     def _wake(self, due: float) -> None:
         self.due = due

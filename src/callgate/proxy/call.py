@@ -23,7 +23,7 @@ from callgate.proxy.flow import Flow
 from callgate.proxy.meters import DIRECTIONS, FORWARDED
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
-from callgate.proxy.token import INBOUND
+from callgate.proxy.token import INBOUND, OUTBOUND
 from callgate.proxy.transactions import AnyServer, InviteClientTransaction
 from callgate.proxy.vitals import look
 from callgate.sip.message import FROM, TO, Message, header_value
@@ -101,15 +101,34 @@ class Call(Attempts):
             parts = key.inbound_free if self.free else key.inbound
         else:
             parts = key.lines if self.free else key.claims(now)[2 if self.inbound_leg else 0]
+            if key.gap or key.reach is not None:
+                parts = key.to_number(parts, self.record.canonical, first=not self.free)
         claim = Claim(self.leg, parts, now + ASK_SECONDS, LEASE, force=key.shadow)
         if inbound and not self.free and self.groups[0][0].onward:
             self.reserved = core.next_id()
             claim.twin = Claim(self.reserved, key.claims(now)[2], claim.deadline, LEASE, key.shadow)
         core.ask(self, key, claim, now)
 
+    def go(self, now: float) -> None:
+        """An emergency call leaves at once. What it takes of its contract is counted, and nobody is asked first."""
+        server, request, core, key = self.server, self.request, self.core, self.key
+        assert server is not None and request is not None
+        self.emergency = True
+        core.layer.respond(server, 100, reply(request, 100), now)
+        if self.away:
+            self.free = True  # another trunk: it takes nothing of this contract
+        else:
+            parts = key.lines if self.free else key.outbound
+            core.ask(self, key, Claim(self.leg, parts, now + ASK_SECONDS, LEASE, force=True), now)
+        self.phase = Phase.TRYING
+        core.counts.call_up(key, self.direction)
+        self.attempt(0 if self.away else self.leg, now)
+
     def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:
         """The store has answered, or has not in time."""
-        if claim_id != self.leg:
+        if self.emergency:
+            self._counted(claim_id, verdict, now)
+        elif claim_id != self.leg:
             self.copies.answered(self, claim_id, verdict, now)
             return
         if self.phase is not Phase.ASKING:
@@ -136,7 +155,22 @@ class Call(Attempts):
         self.core.counts.call_up(self.key, self.counted_as)
         if self.did:
             self.core.forwards.opened(self)
+        if self.direction == OUTBOUND:
+            self.core.observer.leaves(self, now)
         self.attempt(claim_id, now)
+
+    def _counted(self, claim_id: int, verdict: Verdict, now: float) -> None:
+        """The store has counted an emergency call that did not wait for it."""
+        if not verdict.granted:
+            return  # no answer in time: a later one is given back
+        if self.phase is Phase.OVER:
+            self.core.out.append(Release(claim_id))
+            return
+        self.copies.granted += (claim_id,)
+        if verdict.limit and not verdict.note:
+            rule, value, limit = verdict.rule, verdict.value, verdict.limit
+            text = f"an emergency call went beyond {rule}: {value}/{limit}; ordinary calls wait for it"
+            self.core.alert(Alert(f"{rule}+EMG", "warning", self.key.id, text, value, limit), now)
 
     def nowhere(self, code: int, why: str, now: float) -> None:
         """There is nobody to bring the call to (RFC 3261 §16.5: an empty target set)."""
@@ -198,7 +232,7 @@ class Call(Attempts):
         self.from_line = request.lines[request.at[FROM]]
         self.to_line = b"To: " + response.value(TO)
         self.request = self.routes = self.dialled = self.best = None
-        longest = self._longest
+        longest = self.longest
         self.core.out.append(Renew(self.leg, NEVER if longest is None else longest + SPARE))
         first = self.core.directory.probing.earliest
         self._wake(now + min(NO_ACK, longest or NO_ACK, first))
@@ -232,8 +266,13 @@ class Call(Attempts):
         elif self.phase is Phase.OVER:
             self.core.forget(self)
 
+    @property
+    def longest(self) -> float | None:
+        """Seconds after which the gate ends the call (C1); never an emergency call."""
+        return None if self.emergency else self.key.max_call_seconds
+
     def _expire_up(self, now: float) -> None:
-        answered, longest = self.record.answer_at, self._longest
+        answered, longest = self.record.answer_at, self.longest
         assert answered is not None
         until = NEVER if longest is None else answered + longest
         if now >= until:
@@ -302,6 +341,8 @@ class Call(Attempts):
             core.counts.call_down(self.key, self.counted_as)
             if self.did:
                 core.forwards.ended(self)
+            if self.direction == OUTBOUND and not self.emergency:
+                core.observer.ended(self)
         if self.reserved and self.copies.granted:
             core.out.append(Release(self.reserved))
         self.phase = Phase.OVER

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from callgate.policy.claim import Verdict
 from callgate.proxy.answer import rank, reply
-from callgate.proxy.commands import Send
+from callgate.proxy.commands import Alert, Send
 from callgate.proxy.copies import Copies
 from callgate.proxy.dialog import Side
 from callgate.proxy.edge import NO_EDITS, Edits
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 CHALLENGES = (b"www-authenticate", b"proxy-authenticate")
 
 
+PASSED_ON = frozenset({380, 401, 403, 404, 407})
+"""Answers of an emergency route that the PBX may hear: none of them stops it from trying its next one."""
+
+
 class Phase(IntEnum):
     """Of a call."""
 
@@ -46,7 +50,9 @@ class Context:
 
     `current` are the attempts of the present group that have no final answer yet; `attempts` holds those of earlier
     groups too. `best` is the final answer to pass on when nothing is left to try. `shift` is not None where the gate
-    answers the trunk's challenges, `refused` when the trunk would not have its credentials.
+    answers the trunk's challenges, `refused` when the trunk would not have its credentials. `trunk` is the one that
+    carries the call: the key's, unless an emergency call goes elsewhere. `emergency`: no limit, no gateway's past and
+    no silence holds it up.
     """
 
     __slots__ = (
@@ -67,6 +73,7 @@ class Context:
         "did",
         "direction",
         "due",
+        "emergency",
         "free",
         "group",
         "groups",
@@ -91,6 +98,7 @@ class Context:
         "steps",
         "timed_out",
         "tokens",
+        "trunk",
         "up_at",
     )
 
@@ -108,6 +116,8 @@ class Context:
         self.core = core
         self.leg = leg
         self.key = key
+        self.trunk = key.trunk
+        self.emergency = False
         self.direction = direction
         self.request: Message | None = request
         self.server: AnyServer | None = server
@@ -150,6 +160,11 @@ class Context:
         self.record = CallRecord(leg, ("outbound", "inbound")[direction], now)
         self.record.key = key.id
         self.record.trunk = key.trunk.name
+
+    @property
+    def away(self) -> bool:
+        """Whether the call is carried by another trunk than its key's."""
+        return self.trunk is not self.key.trunk
 
     # -- what a call adds ----------------------------------------------------------------------------------
 
@@ -204,7 +219,10 @@ class Context:
                     self._not_let_in(code, now)
                     return
                 self._challenged(response, now)
-            mapped = 500 if code == 503 and self.key.trunk.upstream_503 == "500" else 0
+            if self.emergency and code not in PASSED_ON and not self.cancelled:
+                self._next_route(f"{self.record.gateway} answered {code}", now)
+                return
+            mapped = 500 if code == 503 and self.trunk.upstream_503 == "500" else 0
             self._let_go(now)
             self._finish(mapped or code, now)
             self._pass_on(response, now, mapped)
@@ -214,6 +232,9 @@ class Context:
             why = "no gateway answered" if self.timed_out else "no gateway can be reached"
             if self.direction == INBOUND:
                 why = why.replace("gateway", "PBX")
+            if self.emergency:
+                self._next_route(why, now)
+                return
             self.record.reason = why
             warning = [] if self.direction == INBOUND else [b'Warning: 399 callgate "%b"' % why.encode()]
             self.answer(408 if self.timed_out else 503, warning, now)
@@ -221,8 +242,19 @@ class Context:
     def _not_let_in(self, code: int, now: float) -> None:
         """The trunk does not take the gate's credentials. The PBX can do nothing about it: it gets a 403."""
         self.record.reason = "the trunk refuses the credentials of the gate"
-        self.core.alert(refusal(self.key.trunk.name, code), now)
+        self.core.alert(refusal(self.trunk.name, code), now)
         self.answer(403, [WARNING], now)
+
+    def _next_route(self, why: str, now: float) -> None:
+        """An emergency call that its route did not take: whatever that said, the PBX hears what makes it try its next
+        route at once."""
+        record, key = self.record, self.key
+        record.reason = f"the emergency route did not take the call: {why}"
+        code = key.trunk.emergency_code
+        text = f"an emergency call was not taken by its route ({why}) and was answered with {code}"
+        who = {"caller": record.caller_raw, "dialled": record.raw}
+        self.core.alert(Alert("EMG-ROUTE", "critical", key.id, text, details=who), now, each=True)
+        self.answer(code, [b'Warning: 399 callgate "%b"' % record.reason.encode("ascii", "replace")], now)
 
     def _challenged(self, response: Message, now: float) -> None:
         """The caller gets every challenge that was collected (RFC 3261 §16.7 step 7)."""

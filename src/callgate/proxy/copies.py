@@ -58,8 +58,20 @@ class Copies:
             or now < last + call.key.token_seconds + MARGIN
         ):
             call.core.layer.repeat(client)
+        elif call.emergency:
+            call.core.sent_at.pop(client.claim, None)
+            client.claim = self.force(call, now)
+            call.core.sent_at[client.claim] = NEVER
+            call.core.layer.repeat(client)
         else:
             self.ask(call, client, now)
+
+    def force(self, call: Attempts, now: float) -> int:
+        """A token for an emergency call, be it over the limit: nobody waits for the store. The number of its claim."""
+        core = call.core
+        claim = Claim(core.next_id(), call.key.attempt, now + ASK_SECONDS, LEASE, force=True)
+        core.ask(call, call.key, claim, now)
+        return claim.id
 
     def ask(self, call: Attempts, client: InviteClientTransaction | None, now: float) -> None:
         """Claim a token for a copy, or (None) for the attempt at the next gateway."""
@@ -68,10 +80,12 @@ class Copies:
         # A copy is no new call to the carrier: congestion (K11) does not hold it up.
         key = call.core.current(call.key)
         parts = key.claims(now)[1] if client is None else key.attempt
+        if key.gap:
+            parts = key.to_number(parts, call.record.canonical, first=False)
         claim = Claim(call.core.next_id(), parts, now + ASK_SECONDS, LEASE, force=key.shadow)
         self._asked = self._asked or {}
         self._asked[claim.id] = client
-        call.core.ask(call, call.key, claim, now)
+        call.core.ask(call, key, claim, now)
 
     def answered(self, call: Attempts, claim_id: int, verdict: Verdict, now: float) -> None:
         """The store's verdict on such a claim."""

@@ -33,6 +33,7 @@ from callgate.proxy.counts import Counts
 from callgate.proxy.cseq import Shifts
 from callgate.proxy.dialog import Stage
 from callgate.proxy.dispatch import Dispatch
+from callgate.proxy.emergency import Emergency
 from callgate.proxy.flow import UNKNOWN, Flow, Listener, Trouble
 from callgate.proxy.forward import (
     Routes,
@@ -45,8 +46,9 @@ from callgate.proxy.holding import Holds
 from callgate.proxy.inside import Inside
 from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
+from callgate.proxy.observer import Observer
 from callgate.proxy.outside import Outside
-from callgate.proxy.peers import Directory, Key
+from callgate.proxy.peers import Directory, Key, Trunk
 from callgate.proxy.places import Random
 from callgate.proxy.registrar import Registrar
 from callgate.proxy.registration import Registrations
@@ -127,6 +129,8 @@ class Core:
         self.shifts = Shifts()
         self.registrar = Registrar(self)
         self.dispatch = Dispatch(self)
+        self.emergency = Emergency(self)
+        self.observer = Observer(self)
         self.outside = Outside(self)
         self.inside = Inside(self)
         self.late = LateAnswers(self)
@@ -400,15 +404,15 @@ class Core:
             del self.by_call_id[call.call_id]
             self.bridge.forget(call.call_id)
 
-    def trunk_uri(self, dialled: Uri, hostport: bytes, key: Key) -> bytes:
+    def trunk_uri(self, dialled: Uri, hostport: bytes, trunk: Trunk) -> bytes:
         """The Request-URI towards a gateway: the raw user part, the gateway's host and transport (numbering
         japan); unchanged unless it names the gate (any)."""
-        if key.trunk.any_number and not (
+        if trunk.any_number and not (
             dialled.host and self.directory.is_own(dialled.bare_host, dialled.default_port)
         ):
             return without_own_maddr(dialled, self.directory)
         user = dialled.user + b"@" if dialled.user else b""
-        if not user and dialled.scheme not in (b"sip", b"sips"):
+        if dialled.scheme == b"urn" or (not user and dialled.scheme == b"tel"):
             return dialled.raw
         phone = dialled.scheme == b"tel" or (dialled.params and dialled.param(b"user") == b"phone")
         scheme = b"sips" if dialled.scheme == b"sips" else b"sip"

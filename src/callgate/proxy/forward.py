@@ -269,3 +269,15 @@ def swap_strict(uri: bytes, routes: Routes, request: Message) -> bytes:
     values = [*values[1:], b"<%b>" % uri]
     routes.edits[places[0]] = b"Route: " + b", ".join(values)
     return first
+
+
+def disguise(uri: Uri) -> str:
+    """Why a Request-URI of a PBX may mean another number to the carrier than to us; empty if it can't. A password
+    or an @ in the user, and parameters that route by themselves (RFC 4694: rn, cic; RFC 4904: tgrp)."""
+    user = uri.user.lower()
+    if b"@" in user or (b":" in user and uri.scheme in (b"sip", b"sips")):
+        return "the user part holds more than a number"
+    for name in (b";rn=", b";cic=", b";tgrp="):
+        if name in user:
+            return "a routing parameter behind the number"
+    return ""

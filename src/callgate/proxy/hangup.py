@@ -68,7 +68,7 @@ def _towards(call: Call, side: Side, end: Side) -> tuple[Peer, tuple[bytes, byte
     answered = tag_of(receiver)
     if side.tag != answered:  # another callee of a fork
         receiver = receiver.replace(b"tag=" + answered, b"tag=" + side.tag)
-    peer = Peer(trunk=call.key.trunk) if is_trunk(call, end) else Peer(key=call.key)
+    peer = Peer(trunk=call.trunk) if is_trunk(call, end) else Peer(key=call.key)
     return peer, (receiver, sender) if end is call.caller else (sender, receiver)
 
 
@@ -175,7 +175,7 @@ class Farewell:
         call, side, end = self.hang_up.call, self.hang_up.side, self.end
         # Not noted as the other's own: its BYE, crossing with this one, is none the staler for it.
         self.number = self.bye.number = max(last_number(call, side, end), 0) + (AHEAD if side.around else 1)
-        if is_trunk(call, end) and call.key.trunk.account is not None:
+        if is_trunk(call, end) and call.trunk.account is not None:
             call.shift = call.shift or Shift()
             self.bye.number = call.shift.own() or self.number
         self.bye.send(core, self, now)

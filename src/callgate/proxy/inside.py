@@ -15,9 +15,9 @@ from callgate.proxy.dialog import Side, side_of
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, own_uri, reply_flow, swap_strict, take_own_routes
 from callgate.proxy.login import USED_UP, Passage, raise_ack
-from callgate.proxy.peers import Key, Peer
+from callgate.proxy.peers import Key, Peer, Trunk
 from callgate.proxy.relay import Relay
-from callgate.proxy.token import OUTBOUND
+from callgate.proxy.token import AWAY, OUTBOUND
 from callgate.proxy.transactions import Key as TransactionKey
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from callgate.proxy.core import Core
 
 
+OFFERS = frozenset((b"INVITE", b"UPDATE"))
 EARLY_TOO = frozenset((b"PRACK", b"UPDATE"))
 """All else of a caller comes after its ACK: whoever sends it has the answer."""
 
@@ -35,11 +36,19 @@ EARLY_TOO = frozenset((b"PRACK", b"UPDATE"))
 class Path:
     """A dialog as one request sees it."""
 
-    __slots__ = ("call", "from_pbx", "key", "raised", "receiver", "sender")
+    __slots__ = ("call", "from_pbx", "key", "raised", "receiver", "sender", "trunk")
 
     def __init__(
-        self, call: Call | None, key: Key, sender: Side, receiver: Side, from_pbx: bool, raised: int = 0
+        self,
+        call: Call | None,
+        key: Key,
+        trunk: Trunk,
+        sender: Side,
+        receiver: Side,
+        from_pbx: bool,
+        raised: int = 0,
     ) -> None:
+        self.trunk = trunk
         self.call = call
         self.key = key
         self.sender = sender
@@ -108,6 +117,8 @@ class Inside:
         hops = self.core.dispatch.validate(request, key, flow, now)
         if hops is None:
             return
+        if b"m=image" in request.body and request.method in OFFERS:
+            self.core.observer.media(path.key, request.body, now)
         if path.call is None and path.from_pbx and request.method == b"INVITE":
             # A re-INVITE of a call of an earlier start, or a new call in its clothes: the To tag is not ours to
             # verify. So its number is judged, and it takes a token like any call.
@@ -132,11 +143,13 @@ class Inside:
         outbound = call.direction == OUTBOUND
         if from_tag == call.caller.tag:
             callee = side_of(call.callees, to_tag)
-            return Path(call, call.key, call.caller, callee, outbound) if callee is not None else None
+            if callee is None:
+                return None
+            return Path(call, call.key, call.trunk, call.caller, callee, outbound)
         callee = side_of(call.callees, from_tag)
         if callee is None or to_tag != call.caller.tag:
             return None
-        return Path(call, call.key, callee, call.caller, not outbound)
+        return Path(call, call.key, call.trunk, callee, call.caller, not outbound)
 
     def _verified(self, text: bytes, request: Message) -> Path | None:
         """The sides of a dialog that is known by its token only: what a gate with no memory of it can do."""
@@ -152,21 +165,26 @@ class Inside:
             return None  # the dialog of a SUBSCRIBE is no call
         directory = self.core.directory
         key = directory.key_of_tag.get(token.key_tag)
-        if key is None or not key.trunk.gateways:
+        if key is None:
             return None
         listeners = directory.listeners
         if token.pbx_listener >= len(listeners):
             return None
         listener = listeners[token.pbx_listener]
         pbx = Side(b"", Flow(listener, token.pbx_host, token.pbx_port, trust=key.pbx_trust))
-        gateways = key.trunk.gateways
-        to_trunk = gateways[min(token.gateway, len(gateways) - 1)].flow
+        carrier, gateway = key.trunk, token.gateway
+        if gateway >= AWAY and carrier.emergency is not None:
+            carrier, gateway = carrier.emergency, gateway - AWAY
+        gateways = carrier.gateways
+        if not gateways:
+            return None
+        to_trunk = gateways[min(gateway, len(gateways) - 1)].flow
         if to_trunk is None:
             return None  # a name that has not been looked up yet
         trunk = Side(b"", to_trunk)
         from_pbx = from_caller == (token.direction == OUTBOUND)
         sender, receiver = (pbx, trunk) if from_pbx else (trunk, pbx)
-        return Path(None, key, sender, receiver, from_pbx, token.raised)
+        return Path(None, key, carrier, sender, receiver, from_pbx, token.raised)
 
     def _belongs(self, path: Path, flow: Flow, peer: Peer, method: bytes) -> bool:
         """Whether a request comes from the side that its tags name. Nobody may hang up for the other side: a BYE
@@ -181,7 +199,7 @@ class Inside:
             return peer.key is not None and peer.key.id == path.key.id  # a reload makes new objects
         if peer.key is not None:
             return False
-        if peer.trunk is not None and peer.trunk.name == path.key.trunk.name:
+        if peer.trunk is not None and peer.trunk.name == path.trunk.name:
             return True
         return side.gave_host(flow.host)
 
@@ -212,7 +230,7 @@ class Inside:
             sender.seen_at = now
         if flow is not sender.flow and (fresh or (flow.connection and not stale)):
             sender.moved(flow)
-        peer = Peer(trunk=path.key.trunk) if path.from_pbx else Peer(key=path.key)
+        peer = Peer(trunk=path.trunk) if path.from_pbx else Peer(key=path.key)
         if request.marked:
             edge = self.core.directory.edge
             routes.edits.update(edge.edits(request, path.key, from_pbx=path.from_pbx))
@@ -227,7 +245,7 @@ class Inside:
                     receiver.acknowledged = True
             elif sender is call.caller and self.core.late.open:
                 self.core.late.taken_up(call.call_id, receiver.tag, now)
-        account = path.key.trunk.account if path.from_pbx else None
+        account = path.trunk.account if path.from_pbx else None
         shift = self._shift(path, request) if account is not None else None
         if method == b"ACK":
             if (
@@ -238,7 +256,7 @@ class Inside:
                 # Of the first INVITE several copies may have left; this callee has answered one of them.
                 opened = call is not None and sender is call.caller and request.cseq_number == sender.cseq
                 raised = receiver.invited if opened else 0
-                shown = path.key.trunk.has_gateway(to)
+                shown = path.trunk.has_gateway(to)
                 routes = raise_ack(request, routes, shift, raised, shown=shown)
             # RFC 3261 §16.11, §17: the ACK of a 2xx is a transaction of its own, without state or answer.
             self.core.counts.sent(method)
@@ -267,6 +285,7 @@ class Inside:
             self.core, request, server, None if stale else call, sender, receiver, path.from_pbx, path.key
         )
         relay.passage = passage
+        relay.trunk = path.trunk
         if from_line:
             relay.from_line = request.lines[request.at[FROM]]
         if method == b"BYE":

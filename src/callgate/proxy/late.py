@@ -17,8 +17,8 @@ from callgate.proxy.copies import ASK_SECONDS
 from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.hangup import AHEAD, Bye, own_request
-from callgate.proxy.peers import Key, Peer
-from callgate.proxy.token import OUTBOUND
+from callgate.proxy.peers import Key, Peer, Trunk
+from callgate.proxy.token import AWAY, OUTBOUND
 from callgate.proxy.transactions import AnyClient, InviteClientTransaction
 from callgate.sip.message import FROM, TO, Message
 from callgate.sip.transaction import LIFE, NEVER, T2
@@ -58,7 +58,7 @@ class LateAnswers:
         if first:
             call.remember(now + TAKES_UP + HANGS_UP + LIFE)
         if first or (response.call_id, response.to_tag) in self.open:
-            self._take(call.key, call.direction, client.branch, response, client.flow, told, now)
+            self._take(call.key, call.trunk, call.direction, client.branch, response, client.flow, told, now)
 
     def stray(self, response: Message, branch: bytes, flow: Flow, now: float) -> bool:
         """A 2xx to an INVITE that matches no transaction; False where it is none of ours. Our token in its Via says
@@ -77,18 +77,22 @@ class LateAnswers:
         peer = core.directory.identify(flow)
         if key is None:
             return False
+        trunk = key.trunk if token.gateway < AWAY else key.trunk.emergency
+        if trunk is None:
+            return False
         if token.direction == OUTBOUND:
-            theirs = peer.trunk is key.trunk
+            theirs = peer.trunk is trunk
         else:
             theirs = peer.key is key or key in peer.owners or flow.host == token.pbx_host
         if not theirs:
             return False
-        self._take(key, token.direction, branch, response, flow, False, now)
+        self._take(key, trunk, token.direction, branch, response, flow, False, now)
         return True
 
     def _take(
         self,
         key: Key,
+        trunk: Trunk,
         direction: int,
         branch: bytes,
         response: Message,
@@ -103,7 +107,7 @@ class LateAnswers:
         elif response.to_tag and len(self.open) < MOST:
             token = branch.partition(b".")[0]
             self.core.counts.rejected("late answer")
-            answer = self.open[name] = LateAnswer(self, key, direction, token, response, flow, now)
+            answer = self.open[name] = LateAnswer(self, key, trunk, direction, token, response, flow, now)
             answer.begin(told, now)
 
     def taken_up(self, call_id: bytes, tag: bytes, now: float) -> None:
@@ -144,6 +148,7 @@ class LateAnswer:
         self,
         answers: LateAnswers,
         key: Key,
+        trunk: Trunk,
         direction: int,
         token: bytes,
         response: Message,
@@ -156,7 +161,7 @@ class LateAnswer:
         self.name = (response.call_id, response.to_tag)
         self.parties = (response.value(FROM), response.value(TO))
         self.number = response.cseq_number
-        self.peer = Peer(trunk=key.trunk) if direction == OUTBOUND else Peer(key=key)
+        self.peer = Peer(trunk=trunk) if direction == OUTBOUND else Peer(key=key)
         self.side = Side(response.to_tag, flow)
         self.side.learn_contact(response)
         self.side.learn_routes(response)
@@ -170,7 +175,7 @@ class LateAnswer:
         """Count the line, whatever the limit: the carrier does. One that the PBX answers late is nothing to the
         carrier."""
         core, key = self.answers.core, self.key
-        if self.peer.trunk is not None and key.lines:
+        if self.peer.trunk is key.trunk and key.lines:
             self.claim = core.next_id()
             core.ask(self, key, Claim(self.claim, key.lines, now + ASK_SECONDS, LEASE, force=True), now)
         if told:

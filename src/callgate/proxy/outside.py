@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from callgate.numbers import read_dialled, read_uri
+from callgate.numbers import read_uri
 from callgate.proxy import suspension
 from callgate.proxy.answer import NOT_SECURE, Refusal, reply
 from callgate.proxy.call import Call
+from callgate.proxy.callers import Callers
 from callgate.proxy.commands import Alert
 from callgate.proxy.cseq import LIMIT, Shift
 from callgate.proxy.edge import judge
 from callgate.proxy.flow import Flow
-from callgate.proxy.forward import SCHEMES, Routes, called_party, reply_flow, take_own_routes
+from callgate.proxy.forward import SCHEMES, Routes, called_party, disguise, reply_flow, take_own_routes
 from callgate.proxy.login import USED_UP, Passage
 from callgate.proxy.peers import Key, Peer, Step, Trunk
 from callgate.proxy.relay import Relay
@@ -40,6 +41,7 @@ class Outside:
 
     def __init__(self, core: Core) -> None:
         self.core = core
+        self.callers = Callers()
 
     def take(self, request: Message, key: TransactionKey, flow: Flow, peer: Peer, now: float) -> None:
         method = request.method
@@ -59,8 +61,8 @@ class Outside:
         if method == b"REGISTER":
             self._register(request, key, flow, peer, now)
             return
-        fault = _disguise(uri) if peer.key is not None and not peer.key.trunk.any_number else ""
-        if fault:
+        fault = disguise(uri) if peer.key is not None and not peer.key.trunk.any_number else ""
+        if fault and not (method == b"INVITE" and self._is_emergency(request, peer)):
             self.core.dispatch.answer(
                 request, key, 484, flow, now, [b'Warning: 399 callgate "N2 %b"' % fault.encode()]
             )
@@ -88,6 +90,10 @@ class Outside:
                 b'Warning: 399 callgate "calls go to the pbx of the config; for REGISTER: pbx: registered"'
             )
         self.core.dispatch.answer(request, key, 405, flow, now, [ALLOW, *why])
+
+    def _is_emergency(self, request: Message, peer: Peer) -> bool:
+        """484 would stop a PBX from trying its next route."""
+        return peer.key is not None and peer.key.dial.judge(read_uri(request.uri)).emergency
 
     def _asks_gate(self, uri: Uri, request: Message, peer: Peer) -> bool:
         """An OPTIONS to the gate's own address whose user is nobody's number asks the gate itself."""
@@ -124,13 +130,15 @@ class Outside:
                 self.core.counts.sent(b"INVITE", 404)
                 self.core.layer.respond(server, 404, reply(request, 404, tag), now)
                 return
-            key, number = found
+            key, number, asked = found
             call = Call(self.core, self.core.next_id(), key, INBOUND, request, server, flow, now)
+            call.trunk = peer.trunk
             call.did = number
             call.groups, call.steps = self._way_of(key, number, uri, now)
             if key.registered:
                 routes = called_party(request, routes)
-            call.free = self._exempt(request, key)
+            call.free = self._exempt(request, key) or self.core.emergency.calls_back(key, number, now)
+            call.record.raw, call.record.canonical = asked, number
         else:
             assert peer.key is not None
             key = peer.key
@@ -142,8 +150,10 @@ class Outside:
             if leg is not None:
                 call.forwards(leg)
             if key.trunk.account is not None:
-                call.shift = self._shift(request)
+                call.shift = self.shift(request)
         call.dialled = uri
+        if b"m=image" in request.body:
+            self.core.observer.media(key, request.body, now)
         if request.marked:
             outbound = call.direction == OUTBOUND
             routes.edits.update(self.core.directory.edge.edits(request, key, from_pbx=outbound))
@@ -157,9 +167,8 @@ class Outside:
         record = call.record
         record.caller_raw = _user(request.value(FROM))
         call.caller_uri = request.value(FROM)
+        record.caller = self.callers.of(request, record.caller_raw)
         if call.direction == INBOUND:
-            record.raw = _user(request.value(TO))
-            record.canonical = read_dialled(record.raw).canonical
             if self._suspended(call, now):
                 return
             if call.groups:
@@ -176,9 +185,21 @@ class Outside:
         refusal = Refusal(verdict.rule, verdict.reason, verdict.code)
         record.raw, record.canonical = dialled.dialled, dialled.canonical
         record.number_class = dialled.cls
-        if not verdict.emergency and self._suspended(call, now):
+        if verdict.emergency:
+            # Before anything else that may be said of a call: what is to come goes below.
+            self.core.emergency.take(call, dialled, verdict, flow, now)
             return
-        if verdict.allowed or (not verdict.emergency and call.passes(refusal, now)):
+        to = request.value(TO)
+        if b":%b@" % uri.user not in to:
+            self.core.emergency.suspects(call, dialled, to, now)
+        if self._suspended(call, now):
+            return
+        if verdict.allowed or call.passes(refusal, now):
+            if key.consent is not None or key.quiet_hours is not None:
+                unwelcome = _unwelcome(key, dialled.canonical, now + self.core.utc_offset)
+                if unwelcome is not None and not call.passes(unwelcome, now):
+                    call.refuse(unwelcome, now)
+                    return
             call.free, challenger = self.core.answers_challenge(request, now)
             call.groups = self.core.trunks.groups(key, now, challenger)
             # To another gateway than the one that asked it is a new call.
@@ -188,12 +209,7 @@ class Outside:
                 return
             self._admit(call, request, uri, flow, now)
             return
-        if verdict.emergency:
-            self.core.counts.emergency(key, "refused")
-            who = {"caller": record.caller_raw, "dialled": dialled.dialled}
-            text = "an emergency call that this trunk can't carry was answered with 503"
-            self.core.alert(Alert(verdict.rule, "critical", key.id, text, details=who), now, each=True)
-        elif verdict.alert:
+        if verdict.alert:
             who = {"dialled": dialled.dialled}
             text = "ACR on: the PBX puts a carrier prefix before its calls, which this contract doesn't carry"
             self.core.alert(Alert(verdict.alert, "warning", key.id, text, details=who), now)
@@ -208,7 +224,7 @@ class Outside:
         call.refuse(refusal, now)
         return True
 
-    def _shift(self, request: Message) -> Shift:
+    def shift(self, request: Message) -> Shift:
         """What raises the numbers of a call out: that of the call before where this one goes on from its refusal (a
         challenge that was the PBX's to answer, 422, …), since the trunk has seen higher ones than the PBX knows."""
         before = self.core.by_call_id.get(request.call_id)
@@ -263,9 +279,9 @@ class Outside:
             call.routes.edits[i] = b"%b\r\n%b" % (request.lines[i], each)
         return 0
 
-    def _whose(self, request: Message, trunk: Trunk) -> tuple[Key, str] | None:
-        """Whose number a call of the trunk is for, and the number: P-Called-Party-ID, else the Request-URI, else
-        To (some home gateways put the DID only there)."""
+    def _whose(self, request: Message, trunk: Trunk) -> tuple[Key, str, str] | None:
+        """Whose number a call of the trunk is for, the number, and how it was written: P-Called-Party-ID, else the
+        Request-URI, else To (some home gateways put the DID only there)."""
         for uri in (request.header(b"p-called-party-id"), request.uri, request.value(TO)):
             if not uri:
                 continue
@@ -275,8 +291,11 @@ class Outside:
                 continue
             for canonical in (number.canonical, "+" + number.canonical):
                 key = self.core.directory.key_of_number(canonical)
-                if key is not None and key.trunk.name == trunk.name and key.takes_calls:
-                    return key, canonical
+                if key is None or not key.takes_calls:
+                    continue
+                # A call back may come by the emergency route.
+                if key.trunk.name == trunk.name or key.trunk.emergency is trunk:
+                    return key, canonical, number.dialled
         return None
 
     def _way_of(
@@ -331,7 +350,7 @@ class Outside:
             if found is None:
                 self.core.dispatch.answer(request, server_key, 404, flow, now)
                 return
-            key, number = found
+            key, number, _ = found
             groups = self._targets(key, number, parse_uri(request.uri))
             if not groups:
                 self.core.dispatch.answer(request, server_key, 480 if key.registered else 503, flow, now)
@@ -355,7 +374,7 @@ class Outside:
                 self.core.dispatch.answer(request, server_key, refusal.code, flow, now, refusal.headers())
                 return
             target = groups[0][0]
-            uri = self.core.trunk_uri(parse_uri(request.uri), target.hostport, key)
+            uri = self.core.trunk_uri(parse_uri(request.uri), target.hostport, key.trunk)
             to, from_pbx, route = target.flow, True, b""
         suspended = self.core.suspensions.of(key.id, now) if request.method != b"OPTIONS" else None
         if suspended is not None:
@@ -398,24 +417,20 @@ class Outside:
         return self.core.signer.make(token, request.call_id, request.from_tag)
 
 
+def _unwelcome(key: Key, number: str, utc: float) -> Refusal | None:
+    """Why the called party is not to be called (T14), or not now (T15); None where it may be."""
+    if key.consent is not None and number not in key.consent:
+        return Refusal("T14", "the number is not on the consent list", 403)
+    quiet = key.quiet_hours.judge(number, utc) if key.quiet_hours is not None else ""
+    return Refusal("T15", quiet, 403) if quiet else None
+
+
 def _user(value: bytes) -> str:
     """The user part of an address for the record; empty when it can't be read."""
     try:
         return parse_uri(parse_name_addr(value).uri).user.decode("utf-8", "replace")
     except Malformed:
         return ""
-
-
-def _disguise(uri: Uri) -> str:
-    """Why a Request-URI of a PBX may mean another number to the carrier than to us; empty if it can't. A password
-    or an @ in the user, and parameters that route by themselves (RFC 4694: rn, cic; RFC 4904: tgrp)."""
-    user = uri.user.lower()
-    if b"@" in user or (b":" in user and uri.scheme in (b"sip", b"sips")):
-        return "the user part holds more than a number"
-    for name in (b";rn=", b";cic=", b";tgrp="):
-        if name in user:
-            return "a routing parameter behind the number"
-    return ""
 
 
 def _keep_loose(request: Message, routes: Routes) -> None:

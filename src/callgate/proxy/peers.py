@@ -13,10 +13,13 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from callgate.policy.claim import Members, Part, Window
+from callgate.policy.claim import Distinct, Gap, Members, Part, Window
 from callgate.policy.congestion import Congestion, Parts, pace, slower
 from callgate.policy.dial import DialRules
+from callgate.policy.hours import QuietHours
+from callgate.policy.numberset import NumberSet
 from callgate.policy.schedule import Schedule
+from callgate.policy.watch import Watching
 from callgate.proxy.access import Access
 from callgate.proxy.bindings import Room
 from callgate.proxy.edge import Edge
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from callgate.proxy.registration import Wanted
 
 Network = IPv4Network | IPv6Network
+DOMESTIC = "+81"
+"""How the numbers of Japan begin."""
 
 
 def host_port(uri: Uri) -> bytes:
@@ -71,11 +76,15 @@ class Trunk:
     `psap_callback`: it is trusted to say that the authorities call back (RFC 7090).
     `rules`: how the health of its gateways is judged. `account`: with this the gate answers its challenges; None: they
     are the PBX's. `register`: what the gate registers there; `service_route`: the Route that the registrar wants in new
-    requests (RFC 3608), empty for none."""
+    requests (RFC 3608), empty for none. `emergency`: the trunk that carries its emergency calls, itself perhaps, first
+    by `emergency_first` where one of its gateways was named; None: they are answered with `emergency_code`."""
 
     __slots__ = (
         "account",
         "any_number",
+        "emergency",
+        "emergency_code",
+        "emergency_first",
         "gateways",
         "name",
         "networks",
@@ -100,8 +109,12 @@ class Trunk:
         account: Account | None = None,
         register: Wanted | None = None,
         psap_callback: bool = False,
+        emergency_code: int = 503,
     ) -> None:
         self.name = name
+        self.emergency: Trunk | None = None
+        self.emergency_first: Gateway | None = None
+        self.emergency_code = emergency_code
         self.rules = rules
         self.account = account
         self.register = register
@@ -153,8 +166,10 @@ class Key:
     `congestion` is how far its calls are slowed (K11). `require` names what has to show that a call is this key's
     (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is. `trusted`: what it asserts of
     a caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
-    `only_number` is its DID where it has exactly one. `shadow`: what its limits and the number rules would refuse is
-    noted, and passes.
+    `only_number` is its DID where it has exactly one. `gap` is the least time between two calls to one number (K4),
+    `reach` the most different numbers of Japan within so many seconds (V2), `quiet_hours` (T15) and `consent` (T14) say
+    who may be called; all of them None where they don't matter. `watching`: what is told without being refused.
+    `shadow`: what its limits and the number rules would refuse is noted, and passes.
     """
 
     __slots__ = (
@@ -162,8 +177,10 @@ class Key:
         "attempt",
         "caller_ids",
         "congestion",
+        "consent",
         "dial",
         "forwarded",
+        "gap",
         "hold_alert_seconds",
         "hold_release_seconds",
         "id",
@@ -177,6 +194,8 @@ class Key:
         "pbx_groups",
         "pbx_site",
         "pbx_trust",
+        "quiet_hours",
+        "reach",
         "registered",
         "require",
         "routes",
@@ -186,6 +205,7 @@ class Key:
         "token_seconds",
         "trunk",
         "trusted",
+        "watching",
     )
 
     def __init__(
@@ -212,7 +232,17 @@ class Key:
         only_number: str = "",
         registered: bool = False,
         shadow: bool = False,
+        gap: float | None = None,
+        reach: tuple[int, float] | None = None,
+        quiet_hours: QuietHours | None = None,
+        consent: NumberSet | None = None,
+        watching: Watching | None = None,
     ) -> None:
+        self.gap = gap
+        self.reach = reach
+        self.quiet_hours = quiet_hours
+        self.consent = consent
+        self.watching = watching or Watching()
         self.id = id
         self.shadow = shadow
         self.tag = key_tag(id)
@@ -260,6 +290,17 @@ class Key:
         if not level or not self._slower:
             return self.outbound, self.attempt, self.forwarded
         return self._slower[self._step(level)]
+
+    def to_number(self, parts: Parts, number: str, *, first: bool = True) -> Parts:
+        """`parts`, and what a call claims because of the number it is for. `first`: not a further attempt of one that
+        has passed, nor one that the trunk has seen."""
+        member = number.encode()
+        if self.gap and number:
+            parts = (*parts, Gap("K4", f"{self.id}/redial_gap", self.gap, member, refuses=first))
+        if self.reach is not None and first and number.startswith(DOMESTIC):
+            limit, period = self.reach
+            parts = (*parts, Distinct("V2", f"{self.id}/distinct_numbers", limit, period, member))
+        return parts
 
     def pace(self, level: int) -> str:
         """What a level of congestion leaves, in words."""

@@ -9,14 +9,15 @@ OUTCOMES |= {484: "not_found", 604: "not_found"}
 
 class CallRecord:
     """Times are monotonic seconds of the gate, None where it did not happen; the shell turns them into
-    wall-clock time. `raw` and `canonical` are the dialled number, `caller_raw` is who called, `forwarded_of` the
-    `id` of the call in that a forward carries on, 0 for none. `shadow`: the call has passed, and `rule`, `value` and
-    `limit` say what would have refused it but for shadow mode."""
+    wall-clock time. `raw` and `canonical` are the dialled number, in a call in the DID; `caller_raw` and `caller` are
+    who called; `forwarded_of` is the `id` of the call in that a forward carries on, 0 for none. `shadow`: the call has
+    passed, and `rule`, `value` and `limit` say what would have refused it but for shadow mode."""
 
     __slots__ = (
         "answer_at",
         "attempts",
         "call_id",
+        "caller",
         "caller_raw",
         "canonical",
         "direction",
@@ -54,6 +55,7 @@ class CallRecord:
         self.raw = ""
         self.canonical = ""
         self.caller_raw = ""
+        self.caller = ""
         self.number_class = ""
         self.sent_at: float | None = None
         self.ringing_at: float | None = None

@@ -74,6 +74,7 @@ class Relay:
         "sender",
         "server",
         "slot",
+        "trunk",
         "way",
     )
 
@@ -90,6 +91,7 @@ class Relay:
     ) -> None:
         self.core = core
         self.key = key
+        self.trunk = key.trunk  # that carries it
         self.method = request.method
         self.request: Message | None = request if request.method in REFRESHES else None
         self.server: AnyServer | None = server
@@ -195,7 +197,7 @@ class Relay:
     def _answers(self, passage: Passage, response: Message, now: float) -> bool:
         """Whether the gate deals with a challenge of the trunk itself: the request goes once more, with credentials,
         or its sender hears that they are refused."""
-        way, trunk = self.way, self.key.trunk
+        way, trunk = self.way, self.trunk
         if way is None or not trunk.has_gateway(way.to):
             return False
         if self.cancelled:

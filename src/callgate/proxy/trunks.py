@@ -9,7 +9,7 @@ from callgate.proxy.commands import Alert, Resolve
 from callgate.proxy.flow import UNKNOWN, Trouble
 from callgate.proxy.health import Standing
 from callgate.proxy.options import Watch
-from callgate.proxy.peers import Gateway, Key
+from callgate.proxy.peers import Gateway, Key, Trunk
 from callgate.proxy.places import Place, Random
 from callgate.proxy.sites import Site
 from callgate.proxy.targets import Groups, Target
@@ -60,12 +60,22 @@ class Trunks:
 
     # -- a call's way ----------------------------------------------------------------------------------------
 
-    def groups(self, key: Key, now: float, first: Target | None = None) -> Groups:
-        """What a key's call out tries, in order: the gateways as configured, those that don't answer OPTIONS last, none
-        to which no call may go now. `first` goes before all others, if it is one of them."""
+    def groups(
+        self,
+        key: Key,
+        now: float,
+        first: Target | None = None,
+        *,
+        trunk: Trunk | None = None,
+        every: bool = False,
+    ) -> Groups:
+        """What a key's call out tries, in order: the gateways of its trunk (or of `trunk`) as configured, those that
+        don't answer OPTIONS last, none to which no call may go now (`every`: these at the very end). `first` goes
+        before all others, if it is one of them."""
         usual: list[tuple[Target, ...]] = []
         last: list[tuple[Target, ...]] = []
-        trunk = key.trunk
+        shut: list[tuple[Target, ...]] = []
+        trunk = trunk or key.trunk
         who = trunk.tells(key)
         for gateway in trunk.gateways:
             for group in gateway.site.groups(self.random):
@@ -74,9 +84,11 @@ class Trunks:
                     usual.append(tuple(group))
                     continue
                 standing = health.standing(now, who)
-                if standing is not Standing.SHUT:
-                    (usual if standing is Standing.USUAL else last).append(tuple(group))
+                by = {Standing.USUAL: usual, Standing.LAST: last, Standing.SHUT: shut}
+                by[standing].append(tuple(group))
         usual += last
+        if every:
+            usual += shut
         if first is not None:
             usual.sort(key=lambda group: group[0] is not first)
         return usual

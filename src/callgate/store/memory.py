@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from math import ceil
 
 from callgate.policy.claim import GRANTED, NO_ANSWER, Claim, Distinct, Gap, Members, Verdict, Window
 from callgate.policy.ledger import MARGIN
@@ -274,11 +275,11 @@ class MemoryStore:
 
     def _check_gap(self, part: Gap, now: float) -> Verdict | None:
         member = self._recent(part, now).members.get(part.member)
-        if member is None:
+        if member is None or not part.refuses:
             return None
         if member.pending:
-            return Verdict(False, part.rule, 0, int(part.period))
-        return Verdict(False, part.rule, int(now - member.at), int(part.period), member.until)
+            return Verdict(False, part.rule, 0, ceil(part.period))
+        return Verdict(False, part.rule, int(now - member.at), ceil(part.period), member.until)
 
     def _take_seen(self, part: Distinct | Gap, claim_id: int, now: float) -> None:
         self._recent(part, now).take(part.member)
