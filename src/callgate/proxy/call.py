@@ -128,7 +128,8 @@ class Call(Attempts):
         """The store has answered, or has not in time."""
         if self.emergency:
             self._counted(claim_id, verdict, now)
-        elif claim_id != self.leg:
+            return
+        if claim_id != self.leg:
             self.copies.answered(self, claim_id, verdict, now)
             return
         if self.phase is not Phase.ASKING:
