@@ -80,7 +80,8 @@ class Alerts:
 
     def expire(self, now: float) -> None:
         """Resolve what has been quiet for long enough."""
-        over = [name for name, (last, _) in self._active.items() if now - last >= QUIET]
+        # The same sum as `due`: a difference may round the other way, and the wheel would ask for ever.
+        over = [name for name, (last, _) in self._active.items() if last + QUIET <= now]
         for name in over:
             self._resolved(self._active.pop(name)[1])
         self.due = min((last + QUIET for last, _ in self._active.values()), default=NEVER)
