@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callgate.config import load_config, load_profile
-from callgate.net.wiring import directory_of, listeners_of, parts_of
+from callgate.net.wiring import directory_of, listeners_of
 from callgate.policy.claim import GRANTED, NO_ANSWER, Claim, Members, Part, Verdict, Window
 from callgate.policy.ledger import MARGIN
+from callgate.policy.parts import parts_of
 from callgate.policy.profile import LIMIT_FIELDS, NOT_ENFORCED, RULE, Limits, merge
 from callgate.proxy.answer import LIMITS, refused_by_limit
 from callgate.proxy.peers import Key
@@ -36,7 +37,7 @@ def drawn(part: Part) -> tuple[str, str, int | None]:
 @given(values)
 def test_each_limit_is_claimed_by_the_calls_it_is_about(limits: dict[str, int | None]) -> None:
     """In this order, which is the order in which a refusal is named: the rate first, it is what suspends."""
-    outbound, inbound, attempt = parts_of("acme", Limits(**limits))  # type: ignore[arg-type]
+    outbound, inbound, attempt, *_ = parts_of("acme", Limits(**limits))  # type: ignore[arg-type]
     claimed = {
         "outbound": ["outbound_cps", "outbound_calls", "calls"],
         "inbound": ["inbound_calls", "calls"],
@@ -69,7 +70,7 @@ def test_no_limit_claims_nothing() -> None:
 
 
 def test_a_limit_of_nothing_is_a_limit() -> None:
-    outbound, inbound, attempt = parts_of("acme", Limits(outbound_cps=0, inbound_calls=0))
+    outbound, inbound, attempt, *_ = parts_of("acme", Limits(outbound_cps=0, inbound_calls=0))
     assert [drawn(p) for p in outbound + inbound + attempt] == [
         ("V1", "acme/outbound_cps", 0),
         ("V3", "acme/inbound_calls", 0),
@@ -241,6 +242,6 @@ def test_keys_do_not_share_their_limits(keys: dict[str, Key]) -> None:
 
 def test_the_limits_of_the_shipped_contract_are_claimed() -> None:
     limits = merge({}, load_profile("standard", Path()))
-    outbound, inbound, attempt = parts_of("k", limits)
+    outbound, inbound, attempt, *_ = parts_of("k", limits)
     assert [drawn(p) for p in outbound] == [drawn(p) for p in attempt] == [("V1", "k/outbound_cps", 3)]
     assert [drawn(p) for p in inbound] == [("V3", "k/inbound_calls", 100)]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import typer
 
 from callgate.cli import ConfigPath, load_or_exit
-from callgate.config import Config, Key, SipPeer, certificates, effective_limits
+from callgate.config import Config, Key, SipPeer, Trunk, certificates, effective_limits
+from callgate.policy.ledger import MARGIN
+from callgate.policy.more import More
+from callgate.policy.parts import TRUNK_FIELDS
 from callgate.policy.profile import NESTED, NOT_ENFORCED, RULE, Limits, NumberRules, Profile
 from callgate.sip.certificate import names_of, proves
 
 EXPIRES_SOON = 21
 """Days before which a certificate had better be renewed."""
+LONG_QUEUE = 30.0
+"""Seconds; about as long as a PBX lets an INVITE go without anything but a 100."""
 MIN_SECRET = 16
 """Characters; a shorter signing key can be guessed."""
 
@@ -44,36 +49,49 @@ def _without_notice(value: int, contract: int | None) -> int:
     return value if contract is None else min(value, contract - 1)
 
 
-def _rate(value: int, profile: Profile) -> str:
+def _rate(value: int, limits: Limits, profile: Profile) -> str:
     if value == 0:
         return "no outbound call at all"
+    more = "one more: 503"
+    if limits.queues:
+        more = f"one more waits its turn, {limits.queue_seconds:g} s at most ({_waiting(value, limits)} can wait)"
     return (
         f"at most {value} new calls in any window of 1.000 s, as the carrier sees them arrive "
-        f"({value * 3600:,} an hour); one more: 503"
+        f"({value * 3600:,} an hour); {more}"
     )
 
 
-def _inbound(value: int, profile: Profile) -> str:
+def _waiting(rate: int, limits: Limits) -> int:
+    """How many calls can wait so long that each still gets its turn."""
+    return rate * int(limits.queue_seconds / (1.0 + MARGIN))
+
+
+def _lines(value: int, limits: Limits, profile: Profile) -> str:
+    inbound = value if limits.inbound_calls is None else min(value, limits.inbound_calls)
+    forwards = value // 2 if limits.forwarded_calls is None else min(value // 2, limits.forwarded_calls)
+    return f"{value} lines = {inbound} inbound, or {forwards} forwarded × 2; inbound legs + forwarded outbound legs"
+
+
+def _inbound(value: int, limits: Limits, profile: Profile) -> str:
     quiet = _without_notice(value, profile.limits.get("inbound_calls"))
     return f"at most {value} inbound calls up at once; without notice: {quiet} inbound; one more: 486"
 
 
-def _forwards(value: int, profile: Profile) -> str:
+def _forwards(value: int, limits: Limits, profile: Profile) -> str:
     quiet = _without_notice(value, profile.limits.get("forwarded_calls"))
     return f"{value} forwarded × 2 lines = {value * 2} lines; without notice: {quiet} forwarded"
 
 
-WORDS: Mapping[str, Callable[[Any, Profile], str]] = {
+WORDS: Mapping[str, Callable[[Any, Limits, Profile], str]] = {
     "outbound_cps": _rate,
-    "on_rate_exceeded": lambda choice, _: "a call over the rate waits for its turn",
     "inbound_calls": _inbound,
-    "outbound_calls": lambda n, _: f"at most {n} ordinary outbound calls up at once; one more: 503",
-    "calls": lambda n, _: f"at most {n} calls up at once, inbound + outbound",
-    "max_call_seconds": lambda n, _: f"BYE to both sides {_duration(n)} after the answer",
-    "lines": lambda n, _: f"{n} lines = inbound legs + forwarded outbound legs",
+    "outbound_calls": lambda n, *_: f"at most {n} ordinary outbound calls up at once; one more: 503",
+    "calls": lambda n, *_: f"at most {n} calls up at once, inbound + outbound",
+    "lines": _lines,
     "forwarded_calls": _forwards,
-    "recordings": lambda n, _: f"at most {n} calls recorded at once",
-    "redial_gap_seconds": lambda n, _: f"at least {n:g} s between two calls to the same number",
+    "recordings": lambda n, *_: f"at most {n} calls recorded at once",
+    "max_call_seconds": lambda n, *_: f"BYE to both sides {_duration(n)} after the answer",
+    "redial_gap_seconds": lambda n, *_: f"at least {n:g} s between two calls to the same number",
 }
 """Limit → what it means. The order is the order of the report."""
 
@@ -83,17 +101,24 @@ def _limit_lines(limits: Limits, profile: Profile) -> Iterator[str]:
         value, origin = getattr(limits, name), limits.origin[name]
         if name in NOT_ENFORCED:
             continue
-        text = "no limit" if value is None else words(value, profile)
+        text = "no limit" if value is None else words(value, limits, profile)
         yield f"  {RULE[name]:<4}{name:<18}{_plain(value):<8}{text}  [{origin}]"
-    pending = [
-        name for name in WORDS if name in NOT_ENFORCED and getattr(limits, name) not in (None, "reject")
-    ]
+    yield from _more_lines(limits.more, profile)
+    pending = [name for name in WORDS if name in NOT_ENFORCED and getattr(limits, name) is not None]
     if pending:
         yield "  not enforced yet:"
     for name in pending:
         value, step = getattr(limits, name), NOT_ENFORCED[name][0]
-        text = f"{WORDS[name](value, profile)} (step {step})"
+        text = f"{WORDS[name](value, limits, profile)} (step {step})"
         yield f"  {RULE[name]:<4}{name:<18}{_plain(value):<8}{text}  [{limits.origin[name]}]"
+
+
+def _more_lines(rules: Iterable[More], profile: Profile | None) -> Iterator[str]:
+    inherited = (profile.limits.get("more") or ()) if profile is not None else ()
+    for one in rules:
+        origin = f"  [profile {profile.name}]" if profile is not None and one in inherited else ""
+        refused = {"outbound": "503", "inbound": "486", "both": "503, inbound 486"}[one.direction]
+        yield f"  {one.rule:<4}{'more':<18}{one.limit:<8}at most {one.limit} {one.what}; one more: {refused}{origin}"
 
 
 def _plain(value: float | str | None) -> str:
@@ -144,6 +169,12 @@ def report(config: Config) -> Iterator[str]:
         if trunk.numbering == "any":
             yield "  numbering any: every Request-URI goes, emergency numbers are judged all the same"
         yield from _number_lines(profile.numbers)
+        yield from _own_lines(trunk)
+        later = [(rule, text) for rule, text in profile.not_enforced_yet if rule in profile.rules]
+        if later:
+            yield "  not enforced yet:"
+        for rule, text in later:
+            yield f"  {rule:<4}{text}"
     for name, key in config.keys.items():
         profile = config.profiles[key.trunk]
         yield ""
@@ -162,6 +193,17 @@ def report(config: Config) -> Iterator[str]:
         yield ""
     for text in found:
         yield f"warning: {text}"
+
+
+def _own_lines(trunk: Trunk) -> Iterator[str]:
+    """The limits of a trunk itself."""
+    given = trunk.limits.by_hand
+    limits = Limits(**{name: value for name, value in given.items() if value is not None})
+    for name in TRUNK_FIELDS:
+        value = getattr(limits, name)
+        if name != "more" and value is not None:
+            yield f"  {RULE[name]:<4}{name:<18}{value:<8}over all its keys{", which take turns" if name == "outbound_cps" else ""}"
+    yield from _more_lines(limits.more, None)
 
 
 def _pbx(config: Config, key: Key) -> str:
@@ -199,6 +241,11 @@ def _above_contract(name: str, limits: Limits, profile: Profile) -> Iterator[str
                 f"key {name}: {field} {shown} is above the contract's {contract} ({RULE[field]}, profile "
                 f"{profile.name}); the carrier may suspend the account"
             )
+    if limits.queues and limits.queue_seconds > LONG_QUEUE:
+        yield (
+            f"key {name}: queue_seconds {limits.queue_seconds:g} is longer than a PBX waits for a call to ring "
+            f"({LONG_QUEUE:g} s); it will have given up"
+        )
     for inner, each, outer in NESTED:
         small, large = getattr(limits, inner), getattr(limits, outer)
         if small is not None and large is not None and small * each > large:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from callgate.config import certificates
-from callgate.config.schema import Config
+from callgate.config import certificates, more
+from callgate.config.schema import Config, Limits
 from callgate.config.values import ListenUri, Numbers, SipPeer, shown
 from callgate.policy.profile import contradictions
 
@@ -252,6 +252,17 @@ def limits(config: Config) -> Iterator[Finding]:
         for inner, outer, why in contradictions(key.limits.by_hand):
             text = f"{why}: they contradict; lower `{inner}` or raise `{outer}`"
             yield Finding(("keys", name, "limits", inner), text)
+        yield from _further(("keys", name, "limits"), key.limits)
+    for name, trunk in config.trunks.items():
+        for inner, outer, why in contradictions(trunk.limits.by_hand):
+            text = f"{why}: they contradict; lower `{inner}` or raise `{outer}`"
+            yield Finding(("trunks", name, "limits", inner), text)
+        yield from _further(("trunks", name, "limits"), trunk.limits, trunk=True)
+
+
+def _further(at: Loc, limits: Limits, *, trunk: bool = False) -> Iterator[Finding]:
+    for place, text, other in more.faults(limits, trunk=trunk):
+        yield Finding((*at, *place), text, (*at, *other) if other else ())
 
 
 def tls(config: Config) -> Iterator[Finding]:

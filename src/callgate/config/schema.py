@@ -44,6 +44,7 @@ from callgate.config.values import (
     SomeSeconds,
     Text,
 )
+from callgate.policy.more import More
 from callgate.policy.profile import LIMIT_FIELDS, Profile
 
 Algorithm = Literal["SHA-256", "SHA-512-256", "MD5"]
@@ -222,6 +223,27 @@ class Health(Section):
     up_after: Some = 2
 
 
+class MoreLimit(Section):
+    """One further limit (`policy.more`): a window, a set, or different numbers in a window."""
+
+    rule: Text
+    per: Literal["key", "trunk", "did", "caller", "class"] = "key"
+    direction: Literal["outbound", "inbound", "both"] | None = None
+    of: tuple[Text, ...] = _list()
+    calls: Count | None = None
+    at_once: Count | None = None
+    numbers: Count | None = None
+    window_seconds: Annotated[float, Field(ge=1, le=31_536_000, allow_inf_nan=False)] | None = None
+    calendar: Literal["day", "month"] | None = None
+    utc_offset_hours: Annotated[float, Field(ge=-12, le=14, allow_inf_nan=False)] = 9
+
+    @property
+    def plain(self) -> More:
+        """As the policy knows it."""
+        values = self.model_dump(exclude={"direction"})
+        return More(**values, direction=self.direction or ("inbound" if self.per == "did" else "outbound"))
+
+
 class Limits(Section):
     """Limits set by hand. A field that is not named comes from the profile; null is "no limit"."""
 
@@ -237,11 +259,15 @@ class Limits(Section):
     on_recordings_exceeded: Literal["reject", "unrecorded"] = "reject"
     max_call_seconds: SomeSeconds | None = None
     redial_gap_seconds: Seconds | None = None
+    more: tuple[MoreLimit, ...] | None = ()
 
     @property
     def by_hand(self) -> dict[str, Any]:
         """The fields that the file names, and only those."""
-        return {name: getattr(self, name) for name in LIMIT_FIELDS if name in self.model_fields_set}
+        found = {name: getattr(self, name) for name in LIMIT_FIELDS if name in self.model_fields_set}
+        if found.get("more") is not None:
+            found["more"] = tuple([one.plain for one in found["more"]])
+        return found
 
 
 class Trunk(Section):

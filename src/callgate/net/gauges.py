@@ -14,6 +14,9 @@ GAUGES = {
     "outbound_cps": ("rate_window_used", "rate_window_limit"),
     "inbound_calls": ("inbound_calls_used", "inbound_calls_limit"),
     "outbound_calls": ("outbound_calls_used", "outbound_calls_limit"),
+    "lines": ("lines_used", "lines_limit"),
+    "forwarded_calls": ("forwarded_active", "forwarded_limit"),
+    "recordings": ("recordings_active", "recordings_limit"),
     "calls": ("calls_used", "calls_limit"),
 }
 AT_ONCE = 200
@@ -33,15 +36,24 @@ class Gauges:
         self._dialogs = meters.series("dialogs_active")
         self._retransmissions = meters.series("retransmissions_total")
         self._levels: dict[str, tuple[Congestion, int]] = {}
+        self._queues: dict[str, int] = {}  # key → place of its gauge
         for key in directory.keys.values():
             self._declare(key)
 
     def _declare(self, key: Key) -> None:
         self._levels[key.id] = key.congestion, self._meters.series("congestion_level", key.id)
+        self._queues[key.id] = self._meters.series("queue_depth", key.id)
         limits = self._limits[key.id] = []
-        for part in {part.name: part for part in (*key.outbound, *key.inbound)}.values():
-            if isinstance(part, Window | Members) and part.limit is not None:
-                used, limit = GAUGES[part.name.rpartition("/")[2]]
+        parts = (*key.outbound, *key.inbound, *key.forwarded, *key.recorded)
+        for part in {part.name: part for part in parts}.values():
+            owner, _, field = part.name.partition("/")
+            if (
+                owner == key.id
+                and field in GAUGES
+                and isinstance(part, Window | Members)
+                and part.limit is not None
+            ):
+                used, limit = GAUGES[field]
                 limits.append((part.name, self._meters.series(used, key.id)))
                 self._meters.set(limit, key.id, value=float(part.limit))
 
@@ -63,8 +75,10 @@ class Gauges:
                 used = self._store.used(name, now)
                 values[place] = float(used)
                 quiet = quiet and not used
+            depth = self._core.pacing.depth(key_id)
+            values[self._queues[key_id]] = float(depth)
             congestion, place = self._levels[key_id]
             level = congestion.level(now) if congestion.raised else 0
             values[place] = float(level)
-            if quiet and not level:
+            if quiet and not level and not depth:
                 self._busy.discard(key_id)

@@ -14,9 +14,9 @@ from callgate.config import Trunk as TrunkSection
 from callgate.config.certificates import Unfit
 from callgate.config.schema import DigestUser
 from callgate.net.tls import Contexts
-from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
-from callgate.policy.profile import RULE, Limits
+from callgate.policy.parts import parts_of, window_of
+from callgate.policy.profile import Limits
 from callgate.proxy.access import Access, User
 from callgate.proxy.bindings import Room
 from callgate.proxy.flow import Flow, Listener, Trust
@@ -112,6 +112,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             ),
             account=_account(section),
             register=_register(section),
+            window=window_of(name, own_limits(section)),
         )
         for index, peer in enumerate(section.gateways):
             trust = trunk_trust(config, name, peer.host)
@@ -126,7 +127,8 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
     numbers_of = Numbers()
     for key_id, key_section in config.keys.items():
         limits = effective_limits(config, key_id)
-        outbound, inbound, attempt = parts_of(key_id, limits)
+        trunk = trunks[key_section.trunk]
+        parts = parts_of(key_id, limits, trunk.name, own_limits(config.trunks[trunk.name]), trunk.window)
         pbx = key_section.pbx if isinstance(key_section.pbx, SipPeer) else None
         flow = None
         pbx_trust = None if pbx is None else Trust("", key_section.tls_names or (pbx.host,))
@@ -136,11 +138,10 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
                 faults.append(_unreachable(config, f"keys.{key_id}.pbx", pbx))
         key = Key(
             key_id,
-            trunks[key_section.trunk],
+            trunk,
             dial[key_section.trunk],
-            outbound=outbound,
-            inbound=inbound,
-            attempt=attempt,
+            **parts._asdict(),
+            words={one.rule: one.what for one in (*limits.more, *own_limits(config.trunks[trunk.name]).more)},
             networks=key_section.sources,
             pbx=flow,
             pbx_uri=parse_uri(str(pbx).encode()) if pbx is not None else None,
@@ -151,6 +152,7 @@ def directory_of(config: Config, listeners: list[Listener]) -> Directory:
             tls_names=key_section.tls_names,
             trusted=key_section.trusted,
             only_number=_only_number(key_section.numbers),
+            queue_seconds=limits.queue_seconds if limits.queues else None,
         )
         if key_section.caller_ids is not None:
             key.caller_ids = caller_ids_of(key_section.caller_ids, key)
@@ -293,20 +295,9 @@ def flow_to(peer: SipPeer, listeners: Iterable[Listener], trust: Trust) -> Flow 
     return None
 
 
-def parts_of(key_id: str, limits: Limits) -> tuple[tuple[Part, ...], tuple[Part, ...], tuple[Part, ...]]:
-    """What an outbound call, an inbound call and a further attempt claim. The rate comes first: it is the rule
-    that a carrier suspends for."""
-
-    def members(field: str, value: int | None) -> tuple[Part, ...]:
-        return () if value is None else (Members(RULE[field], f"{key_id}/{field}", value),)
-
-    rate: tuple[Part, ...] = ()
-    if limits.outbound_cps is not None:
-        rate = (Window(RULE["outbound_cps"], f"{key_id}/outbound_cps", limits.outbound_cps),)
-    calls = members("calls", limits.calls)
-    outbound = rate + members("outbound_calls", limits.outbound_calls) + calls
-    inbound = members("inbound_calls", limits.inbound_calls) + calls
-    return outbound, inbound, rate
+def own_limits(section: TrunkSection) -> Limits:
+    """A trunk's own limits, over all its keys."""
+    return Limits(**{name: value for name, value in section.limits.by_hand.items() if value is not None})
 
 
 def secret_of(config: Config) -> bytes:

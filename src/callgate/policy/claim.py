@@ -23,12 +23,14 @@ from dataclasses import dataclass
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Window:
-    """At most `limit` tokens within any `period` seconds. `name` is the window's identity in the store."""
+    """At most `limit` tokens within any `period` seconds. `name` is the window's identity in the store. `passing`: it
+    is one of many (a caller's, a day's), and forgotten when nothing is out of it."""
 
     rule: str
     name: str
     limit: int | None
     period: float = 1.0
+    passing: bool = False
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -70,32 +72,41 @@ class Claim:
 
     `id` is the claimant's own number: asked twice, it is granted once. Granted after `deadline` (monotonic
     seconds), it is not granted at all. `lease`: seconds after which the store takes everything back unless it
-    is renewed. `force`: count, never refuse (emergency calls).
+    is renewed. `force`: count, never refuse (emergency calls). `probe`: would it pass now? Nothing is taken; the
+    answer is a refusal or `PASSES`.
     """
 
-    __slots__ = ("deadline", "force", "id", "lease", "parts")
+    __slots__ = ("deadline", "force", "id", "lease", "parts", "probe")
 
     def __init__(
-        self, id: int, parts: tuple[Part, ...], deadline: float, lease: float, force: bool = False
+        self,
+        id: int,
+        parts: tuple[Part, ...],
+        deadline: float,
+        lease: float,
+        force: bool = False,
+        probe: bool = False,
     ) -> None:
         self.id = id
         self.parts = parts
         self.deadline = deadline
         self.lease = lease
         self.force = force
+        self.probe = probe
 
     def __repr__(self) -> str:
         return f"Claim({self.id:x}, {[p.rule for p in self.parts]})"
 
 
 class Verdict:
-    """The store's answer. `value` is what the count would have become, `limit` what it may be.
+    """The store's answer. `value` is what the count would have become, `limit` what it may be; `name` is the name of
+    the limit that refused.
 
     `free_at`: when asking again makes sense (monotonic seconds), None where nobody can know. `note`: what a
     person should know besides.
     """
 
-    __slots__ = ("free_at", "granted", "limit", "note", "rule", "value")
+    __slots__ = ("free_at", "granted", "limit", "name", "note", "rule", "value")
 
     def __init__(
         self,
@@ -105,8 +116,10 @@ class Verdict:
         limit: int = 0,
         free_at: float | None = None,
         note: str = "",
+        name: str = "",
     ) -> None:
         self.note = note
+        self.name = name
         self.granted = granted
         self.rule = rule
         self.value = value
@@ -118,5 +131,7 @@ class Verdict:
 
 
 GRANTED = Verdict(True)
+PASSES = Verdict(False)
+"""The answer to a probe that no limit refuses."""
 NO_ANSWER = Verdict(False, "store")
 """The store gave no verdict in time: refused like a limit."""

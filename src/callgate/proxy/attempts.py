@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from callgate.proxy.answer import rank
 from callgate.proxy.commands import Renew
 from callgate.proxy.context import Context, Phase
-from callgate.proxy.copies import LEASE
 from callgate.proxy.dialog import Stage, hear
 from callgate.proxy.flow import Flow
 from callgate.proxy.health import retry_after, says_cps_limit
 from callgate.proxy.login import CHALLENGED, Passage
+from callgate.proxy.pacing import LEASE
 from callgate.proxy.targets import Target
 from callgate.proxy.token import INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import AnyClient, AnyServer, InviteClientTransaction
@@ -121,7 +121,9 @@ class Attempts(Context):
             target.health.tried(now)
         if outbound and claim_id:
             first = record.attempts == 1
-            self.copies.first(self, client, claim_id, arrived=record.invite_at if first else None)
+            self.copies.first(
+                self, client, claim_id, arrived=record.invite_at + record.waited if first else None
+            )
         self.attempts.append(client)
         self.current.append(client)
         core.counts.sent(b"INVITE")
@@ -164,7 +166,7 @@ class Attempts(Context):
         assert isinstance(client, InviteClientTransaction)
         code = response.code
         if client.claim:
-            self.copies.stop(self, client)
+            self.copies.stop(self, client, now)
         if code < 200:
             self._on_provisional(client, response, now)
         elif code < 300:
@@ -304,7 +306,7 @@ class Attempts(Context):
 
     def _failed(self, client: AnyClient, why: str, now: float) -> None:
         assert isinstance(client, InviteClientTransaction)
-        self.copies.stop(self, client)
+        self.copies.stop(self, client, now)
         self._silent(client, why, now)
         if self.phase is Phase.TRYING and client in self.current and not self._other_flow(client, now):
             self._lost(client, now, others=True)
@@ -331,7 +333,7 @@ class Attempts(Context):
         self.current.remove(client)
         if self.cancelled and all(other.state is State.CALLING for other in self.current):
             for other in self.current:  # silent phones: they are heard, but nobody waits for them
-                self._leave(other)
+                self._leave(other, now)
             self.current.clear()
         if self.current:
             return
@@ -395,13 +397,13 @@ class Attempts(Context):
                 self._cancel(client, now)  # Timer C (RFC 3261 §16.8)
         elif silent := self._with_other_flow():
             for client in silent:
-                self._leave(client)
+                self._leave(client, now)
                 self._other_flow(client, now)
             self._wake(now + self.key.trunk.try_seconds)
         elif self.current and self._next_group(now) >= 0:
             self.timed_out = True
             for client in self.current:
-                self._leave(client)
+                self._leave(client, now)
                 self._silent(client, "calls are not answered", now)
             if not self.cancelled:
                 self._go_on(now)

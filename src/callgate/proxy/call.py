@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from callgate.policy.claim import Claim, Verdict
+from callgate.numbers import read_dialled
+from callgate.policy.claim import Claim, Members, Part, Verdict
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
 from callgate.proxy.attempts import Attempts
 from callgate.proxy.commands import Alert, Record, Release, Renew
 from callgate.proxy.context import Phase
-from callgate.proxy.copies import ASK_SECONDS, LEASE
 from callgate.proxy.dialog import Side, Stage
 from callgate.proxy.flow import Flow
+from callgate.proxy.pacing import ASK_SECONDS, LEASE, Host, Parts, Rank, Ticket
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
 from callgate.proxy.token import INBOUND
@@ -40,6 +41,56 @@ SPARE = 60.0
 """Seconds that a lease outlasts the longest call, so that the call's own end comes first."""
 
 
+class Turn(Ticket):
+    """A call that may have to wait for a token of the rate."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Call, now: float) -> None:
+        seconds = call.key.queue_seconds
+        super().__init__(call.key, Rank.CALL, now, NEVER if seconds is None else now + seconds)
+        self.call = call
+
+    def parts(self, now: float) -> Parts:
+        return self.call.claims(now)
+
+    def next_claim(self, host: Host) -> int:
+        return self.call.leg
+
+    def told(self, verdict: Verdict, now: float) -> None:
+        call = self.call
+        call.turn = None
+        if self.delayed:
+            call.record.waited = now - self.since
+        call.on_verdict(call.leg, verdict, now)
+
+    def waits(self, verdict: Verdict, now: float) -> None:
+        self.call.breach_avoided(self.call.why(verdict), now)
+
+    def caller_gone(self, now: float) -> None:
+        self.leaves("the caller's connection is closed", now)
+
+    def leaves(self, why: str, now: float) -> None:
+        """Its caller is gone."""
+        call = self.call
+        call.cancelled = True
+        call.record.reason = why
+        call.answer(487, [], now)
+
+    def drained(self, now: float) -> None:
+        self.call.turn = None
+        self.call.refuse(DRAINING, now)
+
+    @property
+    def gone(self) -> bool:
+        return self.call.phase is not Phase.ASKING or self.call.server is None
+
+    @property
+    def connection(self) -> int:
+        server = self.call.server
+        return server.flow.connection if server is not None else 0
+
+
 class Call(Attempts):
     """`leg` is the number of the call, unique over restarts, and the id of its claim.
 
@@ -47,7 +98,7 @@ class Call(Attempts):
     their own (RFC 3261 §12.1.2). `to_line` is the To of the answer.
     """
 
-    __slots__ = ("from_line", "to_line")
+    __slots__ = ("did", "from_line", "to_line", "turn")
 
     def __init__(
         self,
@@ -63,6 +114,8 @@ class Call(Attempts):
         super().__init__(core, leg, key, direction, request, server, flow, now)
         self.from_line = b""
         self.to_line = b""
+        self.did = ""  # of a call in: the number it is for
+        self.turn: Turn | None = None  # while it waits for a token
         server.user = self
         core.live_calls += 1
 
@@ -79,17 +132,36 @@ class Call(Attempts):
             return
         core.layer.respond(server, 100, reply(request, 100), now)
         key = self.key
-        if inbound:
-            parts = key.inbound_free if self.free else key.inbound
+        if key.waits and not (inbound or self.free):
+            self.turn = Turn(self, now)
+            core.pacing.enter(self.turn, now)
+            return
+        parts = self.claims(now)
+        core.ask(self, key, Claim(self.leg, parts, now + ASK_SECONDS, LEASE), now)
+
+    def claims(self, now: float) -> Parts:
+        """What the call claims at this moment."""
+        key = self.key
+        if self.direction == INBOUND:
+            parts, more = (key.inbound_free, ()) if self.free else (key.inbound, key.more_in)
         else:
             parts = key.lines if self.free else key.claims(now)[0]
-        core.ask(self, key, Claim(self.leg, parts, now + ASK_SECONDS, LEASE), now)
+            more = key.more_out
+        if not more:
+            return parts
+        record = self.record
+        caller = read_dialled(record.caller_raw).canonical or record.caller_raw
+        number = self.did or record.canonical
+        utc = now + self.core.utc_offset
+        made = [one.part(caller, number, record.number_class, utc) for one in more]
+        kinds = (
+            Members if self.free else Part
+        )  # the carrier has seen it: its line counts anew, the call does not
+        return tuple([p for p in made if isinstance(p, kinds)]) + parts
 
     def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:
         """The store has answered, or has not in time."""
-        if claim_id != self.leg:
-            self.copies.answered(self, claim_id, verdict, now)
-        elif self.phase is not Phase.ASKING:
+        if self.phase is not Phase.ASKING:
             if verdict.granted:
                 self.core.out.append(Release(claim_id))
         elif verdict.granted:
@@ -98,7 +170,15 @@ class Call(Attempts):
             self.core.counts.call_up(self.key, self.direction)
             self.attempt(claim_id, now)
         else:
-            self.refuse(refused_by_limit(verdict.rule, verdict.value, verdict.limit, verdict.note), now)
+            self.refuse(self.why(verdict), now)
+
+    def why(self, verdict: Verdict) -> Refusal:
+        """A limit's refusal in words."""
+        note = verdict.note
+        if verdict.name.startswith("trunk/") and not note:
+            note = "over all keys of the trunk"
+        text = self.key.words.get(verdict.rule, "") if "/more/" in verdict.name else ""
+        return refused_by_limit(verdict.rule, verdict.value, verdict.limit, note, text)
 
     def nowhere(self, code: int, why: str, now: float) -> None:
         """There is nobody to bring the call to (RFC 3261 §16.5: an empty target set)."""
@@ -113,18 +193,22 @@ class Call(Attempts):
         record.rule, record.value, record.limit = refusal.rule, refusal.value, refusal.limit
         record.reason = refusal.note or refusal.text
         if refusal.limit:
-            alert = Alert(
-                refusal.rule,
-                "warning",
-                self.key.id,
-                f"breach avoided: {refusal.text} would have been {refusal.value}/{refusal.limit}",
-                refusal.value,
-                refusal.limit,
-            )
-            self.core.alert(alert, now)
+            self.breach_avoided(refusal, now)
         self.answer(
             refusal.inbound_code if inbound else refusal.code, [] if inbound else refusal.headers(), now
         )
+
+    def breach_avoided(self, refusal: Refusal, now: float) -> None:
+        """A limit refuses the call, or holds it up."""
+        alert = Alert(
+            refusal.rule,
+            "warning",
+            self.key.id,
+            f"breach avoided: {refusal.text} would have been {refusal.value}/{refusal.limit}",
+            refusal.value,
+            refusal.limit,
+        )
+        self.core.alert(alert, now)
 
     # -- what attempts lead to ---------------------------------------------------------------------------
 
@@ -230,8 +314,12 @@ class Call(Attempts):
         if self.phase is not Phase.ASKING:
             core.counts.call_down(self.key, self.direction)
         self.phase = Phase.OVER
+        if self.turn is not None:
+            turn, self.turn = self.turn, None
+            core.pacing.leave(turn, now)
+        self.copies.leave(self, None, now)
         for client in self.attempts:
-            self.copies.stop(self, client)
+            self.copies.stop(self, client, now)
         self.copies.release(self)
         record.end_at = now
         record.call_id = self.call_id.decode("utf-8", "replace")

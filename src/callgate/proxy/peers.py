@@ -7,7 +7,7 @@ began with.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from callgate.policy.claim import Members, Part, Window
 from callgate.policy.congestion import Congestion, Parts, pace, slower
 from callgate.policy.dial import DialRules
+from callgate.policy.more import Counted
 from callgate.proxy.access import Access
 from callgate.proxy.bindings import Room
 from callgate.proxy.edge import Edge
@@ -68,7 +69,7 @@ class Trunk:
     """A carrier. `any_number`: numbering is `any`, so any Request-URI goes (emergency is judged all the same).
     `rules`: how the health of its gateways is judged. `account`: with this the gate answers its challenges; None: they
     are the PBX's. `register`: what the gate registers there; `service_route`: the Route that the registrar wants in new
-    requests (RFC 3608), empty for none."""
+    requests (RFC 3608), empty for none. `window`: its own rate, over all keys; None for none."""
 
     __slots__ = (
         "account",
@@ -81,6 +82,7 @@ class Trunk:
         "service_route",
         "try_seconds",
         "upstream_503",
+        "window",
     )
 
     def __init__(
@@ -94,8 +96,10 @@ class Trunk:
         rules: Rules = NO_OPTIONS,
         account: Account | None = None,
         register: Wanted | None = None,
+        window: Window | None = None,
     ) -> None:
         self.name = name
+        self.window = window
         self.rules = rules
         self.account = account
         self.register = register
@@ -121,26 +125,34 @@ class Key:
     `congestion` is how far its calls are slowed (K11). `require` names what has to show that a call is this key's
     (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is. `trusted`: what it asserts of
     a caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
-    `only_number` is its DID where it has exactly one.
+    `only_number` is its DID where it has exactly one. `queue_seconds`: how long a call waits for a token of the rate,
+    None where it is refused; `words` say what its further rules count; `paced` are the names of the limits that may be waited for, `rate_name` that of its own.
     """
 
     __slots__ = (
-        "_slower",
+        "_levels",
         "attempt",
         "caller_ids",
         "congestion",
         "dial",
+        "forwarded",
         "id",
         "inbound",
         "inbound_free",
         "lines",
         "max_call_seconds",
+        "more_in",
+        "more_out",
         "networks",
         "only_number",
         "outbound",
+        "paced",
         "pbx_groups",
         "pbx_site",
         "pbx_trust",
+        "queue_seconds",
+        "rate_name",
+        "recorded",
         "registered",
         "require",
         "tag",
@@ -148,6 +160,7 @@ class Key:
         "token_seconds",
         "trunk",
         "trusted",
+        "words",
     )
 
     def __init__(
@@ -159,6 +172,10 @@ class Key:
         outbound: tuple[Part, ...] = (),
         inbound: tuple[Part, ...] = (),
         attempt: tuple[Part, ...] = (),
+        forwarded: tuple[Part, ...] = (),
+        recorded: tuple[Part, ...] = (),
+        more_out: tuple[Counted, ...] = (),
+        more_in: tuple[Counted, ...] = (),
         networks: Iterable[Network] = (),
         pbx: Flow | None = None,
         pbx_uri: Uri | None = None,
@@ -170,14 +187,23 @@ class Key:
         caller_ids: Numbers | None = None,
         only_number: str = "",
         registered: bool = False,
+        queue_seconds: float | None = None,
+        words: Mapping[str, str] | None = None,
     ) -> None:
         self.id = id
         self.tag = key_tag(id)
         self.trunk = trunk
         self.dial = dial
+        self.words = words or {}
         self.outbound = outbound
         self.inbound = inbound
-        self.inbound_free = tuple([replace(p, limit=None) if isinstance(p, Members) else p for p in inbound])
+        self.inbound_free = tuple(
+            [replace(part, limit=None) for part in inbound if isinstance(part, Members)]
+        )
+        self.forwarded = forwarded
+        self.recorded = recorded
+        self.more_out = more_out
+        self.more_in = more_in
         self.lines = tuple(part for part in outbound if not isinstance(part, Window))
         self.attempt = attempt
         self.token_seconds = max((p.period for p in attempt if isinstance(p, Window)), default=0.0)
@@ -197,22 +223,41 @@ class Key:
         self.caller_ids = caller_ids
         self.only_number = only_number
 
-        self._slower = tuple(zip(slower(id, outbound), slower(id, attempt), strict=False))
-        self.congestion = Congestion(len(self._slower))
+        # On each level of congestion: a new call, a further attempt, a forward.
+        kinds = (outbound, attempt, forwarded or attempt)
+        self._levels = (kinds, *zip(*(slower(id, kind) for kind in kinds), strict=True))
+        self.congestion = Congestion(len(self._levels) - 1)
+        self.queue_seconds = queue_seconds
+        self.rate_name = f"{id}/outbound_cps"
+        rates = [part for level in self._levels for part in level[1] if isinstance(part, Window)]
+        self.paced = frozenset(part.name for part in rates)
 
     def holds(self, host: str) -> bool:
         """Whether an address is among the key's sources."""
         address = ip_address(host)
         return any(address in network for network in self.networks)
 
-    def claims(self, now: float) -> tuple[Parts, Parts]:
-        """What a new call and what a further attempt claims at this moment: less while the trunk is congested (K11)."""
-        level = self.congestion.level(now) if self.congestion.raised else 0
-        return self._slower[level - 1] if level else (self.outbound, self.attempt)
+    def claims(self, now: float) -> tuple[Parts, Parts, Parts]:
+        """What a new call, a further attempt and a forward claim at this moment: less while the trunk is congested
+        (K11)."""
+        outbound, attempt, forwarded = self._levels[
+            self.congestion.level(now) if self.congestion.raised else 0
+        ]
+        return outbound, attempt, forwarded
+
+    @property
+    def waits(self) -> bool:
+        """Whether its calls may have to wait for a token: those of its own rate, or their turn of the trunk's."""
+        return self.queue_seconds is not None or self.trunk.window is not None
+
+    def rates(self, until: float) -> Iterable[Window]:
+        """The windows that a call has to pass which waits until then, however little more is heard of congestion."""
+        level = self.congestion.lasting(until) if self.congestion.raised else 0
+        return [part for part in self._levels[level][1] if isinstance(part, Window)]
 
     def pace(self, level: int) -> str:
         """What a level of congestion leaves, in words."""
-        return pace(self._slower[level - 1][1])
+        return pace(self._levels[level][1])
 
     @property
     def takes_calls(self) -> bool:

@@ -36,6 +36,7 @@ class CallRecord:
         "trunk",
         "value",
         "verdict",
+        "waited",
     )
 
     def __init__(self, id: int, direction: str, invite_at: float) -> None:
@@ -63,6 +64,7 @@ class CallRecord:
         self.limit = 0
         self.reason = ""
         self.attempts = 0
+        self.waited = 0.0  # seconds in the queue of the rate
 
 
 PAST = CallRecord(0, "", 0.0)
