@@ -202,7 +202,8 @@ def _own_lines(trunk: Trunk) -> Iterator[str]:
     for name in TRUNK_FIELDS:
         value = getattr(limits, name)
         if name != "more" and value is not None:
-            yield f"  {RULE[name]:<4}{name:<18}{value:<8}over all its keys{", which take turns" if name == "outbound_cps" else ""}"
+            turns = ", which take turns" if name == "outbound_cps" else ""
+            yield f"  {RULE[name]:<4}{name:<18}{value:<8}over all its keys{turns}"
     yield from _more_lines(limits.more, None)
 
 
