@@ -1,5 +1,5 @@
-"""`on_rate_exceeded: queue` (interface.md, Rate and queue): 100 at once, first come, first served, out the moment a token
-is free; and who is taken out of the queue without having cost anything (pitfalls 6, 16, 17, 18, 19, 21)."""
+"""`on_rate_exceeded: queue` (interface.md, Rate and queue): 100 at once, first come, first served, out the moment a
+token is free; and who is taken out of the queue without having cost anything (pitfalls 6, 16, 17, 18, 19, 21)."""
 
 from __future__ import annotations
 

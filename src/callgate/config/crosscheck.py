@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from callgate.config import certificates, more
-from callgate.config.schema import Config, Limits
+from callgate.config.schema import Config, TrunkLimits
 from callgate.config.values import ListenUri, Numbers, SipPeer, shown
 from callgate.policy.profile import contradictions
 
@@ -257,11 +257,11 @@ def limits(config: Config) -> Iterator[Finding]:
         for inner, outer, why in contradictions(trunk.limits.by_hand):
             text = f"{why}: they contradict; lower `{inner}` or raise `{outer}`"
             yield Finding(("trunks", name, "limits", inner), text)
-        yield from _further(("trunks", name, "limits"), trunk.limits, trunk=True)
+        yield from _further(("trunks", name, "limits"), trunk.limits)
 
 
-def _further(at: Loc, limits: Limits, *, trunk: bool = False) -> Iterator[Finding]:
-    for place, text, other in more.faults(limits, trunk=trunk):
+def _further(at: Loc, limits: TrunkLimits) -> Iterator[Finding]:
+    for place, text, other in more.faults(limits):
         yield Finding((*at, *place), text, (*at, *other) if other else ())
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from callgate.config.schema import Limits, MoreLimit
+from callgate.config.schema import MoreLimit, TrunkLimits
 from callgate.numbers.classes import CLASSES
 from callgate.policy.more import More
-from callgate.policy.parts import TRUNK_FIELDS
 from callgate.policy.rules import unknown
 
 Where = tuple[str | int, ...]
@@ -15,11 +14,8 @@ Fault = tuple[Where, str, Where]
 """(place below `limits`, words, another place that `{other}` in them stands for)."""
 
 
-def faults(limits: Limits, *, trunk: bool = False) -> Iterator[Fault]:
-    """Each rule by itself, then between them. `trunk`: these are a trunk's own."""
-    if trunk:
-        for name in limits.by_hand.keys() - set(TRUNK_FIELDS):
-            yield (name,), f"`{name}` is a limit of a key; a trunk has {', '.join(TRUNK_FIELDS)}", ()
+def faults(limits: TrunkLimits) -> Iterator[Fault]:
+    """Each rule by itself, then between them."""
     rules = limits.more or ()
     good: list[tuple[int, More]] = []
     for n, section in enumerate(rules):
@@ -54,7 +50,7 @@ def _alone(section: MoreLimit) -> Iterator[tuple[Where, str]]:
         yield ("direction",), "classes are those of dialled numbers: they count outbound calls"
 
 
-def _together(limits: Limits, rules: list[tuple[int, More]]) -> Iterator[Fault]:
+def _together(limits: TrunkLimits, rules: list[tuple[int, More]]) -> Iterator[Fault]:
     seen: dict[tuple[object, ...], int] = {}
     for n, one in rules:
         first = seen.setdefault(one.subject, n)

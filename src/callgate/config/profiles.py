@@ -87,14 +87,14 @@ def _to_profile(
             own = [one for one in error.faults if one.line is None and not one.path]
             wrong += [(("extends",), one.text) for one in own]
             faults += [one for one in error.faults if one not in own]
-    places: list[tuple[source.Loc, str, source.Loc]] = [(loc, text, ()) for loc, text in wrong]
+    places: list[tuple[source.Loc, str, source.Loc]] = [(where, text, ()) for where, text in wrong]
     if part is not None:
-        for place, text, other in more.faults(part.limits):
-            places.append((("limits", *place), text, ("limits", *other) if other else ()))
-    for at, text, other in places:
-        line, path = source.locate(data, at)
-        if other:
-            other_line, other_path = source.locate(data, other)
+        for below, text, other in more.faults(part.limits):
+            places.append((("limits", *below), text, ("limits", *other) if other else ()))
+    for loc, text, second in places:
+        line, path = source.locate(data, loc)
+        if second:
+            other_line, other_path = source.locate(data, second)
             text = text.format(other=f"`{other_path}` (line {other_line})")
         faults.append(Fault(file, line, path, text))
     if faults or part is None:

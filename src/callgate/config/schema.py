@@ -244,21 +244,16 @@ class MoreLimit(Section):
         return More(**values, direction=self.direction or ("inbound" if self.per == "did" else "outbound"))
 
 
-class Limits(Section):
-    """Limits set by hand. A field that is not named comes from the profile; null is "no limit"."""
+class TrunkLimits(Section):
+    """The limits of a trunk itself, over all its keys. A field that is not named, or null, is no limit."""
 
     outbound_cps: Count | None = None
-    on_rate_exceeded: Literal["reject", "queue"] = "reject"
-    queue_seconds: Seconds = 2.0
     inbound_calls: Count | None = None
     forwarded_calls: Count | None = None
     lines: Count | None = None
     outbound_calls: Count | None = None
     calls: Count | None = None
     recordings: Count | None = None
-    on_recordings_exceeded: Literal["reject", "unrecorded"] = "reject"
-    max_call_seconds: SomeSeconds | None = None
-    redial_gap_seconds: Seconds | None = None
     more: tuple[MoreLimit, ...] | None = ()
 
     @property
@@ -268,6 +263,16 @@ class Limits(Section):
         if found.get("more") is not None:
             found["more"] = tuple([one.plain for one in found["more"]])
         return found
+
+
+class Limits(TrunkLimits):
+    """Limits set by hand. A field that is not named comes from the profile; null is "no limit"."""
+
+    on_rate_exceeded: Literal["reject", "queue"] = "reject"
+    queue_seconds: Seconds = 2.0
+    on_recordings_exceeded: Literal["reject", "unrecorded"] = "reject"
+    max_call_seconds: SomeSeconds | None = None
+    redial_gap_seconds: Seconds | None = None
 
 
 class Trunk(Section):
@@ -285,7 +290,7 @@ class Trunk(Section):
     try_seconds: Annotated[float, Field(gt=0, le=32, allow_inf_nan=False)] = 4
     retry_after_max: Seconds = 300
     upstream_503: Literal["500", "pass"] = "500"
-    limits: Limits = _section(Limits)
+    limits: TrunkLimits = _section(TrunkLimits)
 
 
 class DigestUser(Section):

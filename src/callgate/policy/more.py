@@ -43,8 +43,7 @@ class More:
 
     @property
     def limit(self) -> int:
-        found = next((n for n in (self.calls, self.at_once, self.numbers) if n is not None), 0)
-        return found
+        return next((n for n in (self.calls, self.at_once, self.numbers) if n is not None), 0)
 
     @property
     def kind(self) -> str:

@@ -126,7 +126,8 @@ class Key:
     (`source`, `digest`, `tls`, `header`), all of it; empty: the strongest that there is. `trusted`: what it asserts of
     a caller is passed on (RFC 3325). `caller_ids` are the numbers that its calls may show (I19), None for any;
     `only_number` is its DID where it has exactly one. `queue_seconds`: how long a call waits for a token of the rate,
-    None where it is refused; `words` say what its further rules count; `paced` are the names of the limits that may be waited for, `rate_name` that of its own.
+    None where it is refused; `words` say what its further rules count; `paced` are the names of the limits that may
+    be waited for, `rate_name` that of its own.
     """
 
     __slots__ = (
