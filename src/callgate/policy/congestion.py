@@ -72,7 +72,8 @@ class Congestion:
         """The level that it will have at `until` if nothing more is heard."""
         if until < self._fall_at:
             return self.raised
-        return max(0, self.raised - 1 - int((until - self._fall_at) / FALL_SECONDS))
+        fallen = (until - self._fall_at) / FALL_SECONDS
+        return self.raised - 1 - int(fallen) if fallen < self.raised else 0
 
     @property
     def falls_at(self) -> float:

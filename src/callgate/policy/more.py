@@ -19,6 +19,8 @@ from callgate.policy.claim import Distinct, Members, Part, Window
 
 Per = Literal["key", "trunk", "did", "caller", "class"]
 Direction = Literal["outbound", "inbound", "both"]
+STEP = 86_400.0
+"""Seconds by which the wall clock may be set back, and what was counted of a day or month is still known."""
 LONGEST = 64
 """Characters of a caller's number that are kept as they are: it can be anything that a PBX writes."""
 
@@ -101,6 +103,7 @@ class Counted:
             name, passing = f"{name}/{member}", True
         if more.calendar is not None:
             begun, period = _calendar(more.calendar, utc, more.utc_offset_hours)
+            period += STEP  # the day has a name of its own: its tokens disturb no other
             name, passing = f"{name}/{begun}", True
         if more.kind == "numbers":
             member = caller if more.direction == "inbound" else number

@@ -306,6 +306,7 @@ class Pacing:
         if lane.asking is None and (head is None or ticket.rank < head.rank):
             self._start(lane, now)
         elif call:
+            self._wait(lane, ticket, now)
             self._probe(ticket, now)
         if not call:
             self._look(lane, now)  # everybody behind waits longer
@@ -371,12 +372,18 @@ class Pacing:
 
     def _start(self, lane: Lane, now: float) -> None:
         """The head asks, where it is its turn."""
-        ring = lane.ring
-        if ring is not None and (ring.waiting or ring.asking is not None):
-            ring.join(lane)
-            self.turn(ring, now)
-        else:
+        ring, head = lane.ring, lane.head
+        assert head is not None
+        if ring is None or head.rank is not Rank.CALL or not (ring.waiting or ring.asking is not None):
+            if ring is not None:
+                ring.leave(lane)
             self._ask(lane, now)
+            return
+        if head.refuses:
+            head.until = min(head.until, head.since + ring.period + WAIT_AGAIN)
+        ring.join(lane)
+        self._wait(lane, head, now)
+        self.turn(ring, now)
 
     def turn(self, ring: Ring, now: float) -> None:
         """Whoever is next in a ring asks, where something may be free."""
@@ -469,9 +476,15 @@ class Pacing:
             lane.free_at = free_at
         if free_at > min(known + NEAR, ticket.until):
             self._look(lane, now)
-        if lane.holds(ticket) and not ticket.delayed:
+        if lane.holds(ticket):
+            self._wait(lane, ticket, now)
+
+    def _wait(self, lane: Lane, ticket: Ticket, now: float) -> None:
+        """One could not go at once."""
+        if not ticket.delayed:
             ticket.delayed = True
-            ticket.waits(verdict, now)
+            if lane.refusal is not None:
+                ticket.waits(lane.refusal, now)
 
     def _turn_away(self, lane: Lane, waits: Ticket | None, now: float) -> None:
         """A key that refuses: nothing is free. `waits`: who may wait for his turn of the trunk's rate."""
@@ -485,7 +498,7 @@ class Pacing:
             ):
                 self._refuse(lane, ticket, refusal, now)
         if waits is not None and lane.ring is not None:
-            waits.until = min(waits.until, waits.since + lane.ring.period)
+            waits.until = min(waits.until, waits.since + lane.ring.period + WAIT_AGAIN)
 
     def _refuse(self, lane: Lane, ticket: Ticket, verdict: Verdict, now: float) -> None:
         self._take_out(lane, ticket)
