@@ -309,7 +309,8 @@ TABLE = {
     ),
     "windows that contradict": (
         "outbound_cps: 3",
-        "outbound_cps: 3\n      more:\n        - {rule: X1, calls: 50, window_seconds: 60}\n        - {rule: X2, calls: 20, window_seconds: 3600}",
+        "outbound_cps: 3\n      more:\n        - {rule: X1, calls: 50, window_seconds: 60}"
+        "\n        - {rule: X2, calls: 20, window_seconds: 3600}",
         16,
         "`keys.acme.limits.more[1]` (line 17) allows 20",
     ),

@@ -1,5 +1,5 @@
-"""Limits said as data (`limits: more:`): windows, sets and different numbers, per key, trunk, DID, caller and class; and
-the lines of a key (V4) and the limits of a trunk, over all its keys."""
+"""Limits said as data (`limits: more:`): windows, sets and different numbers, per key, trunk, DID, caller and class;
+the lines of a key (V4); the limits of a trunk, over all its keys."""
 
 from __future__ import annotations
 

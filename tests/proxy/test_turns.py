@@ -251,8 +251,8 @@ def test_a_thousand_keys_at_three_a_second_get_the_same() -> None:
 
 
 class Turns(RuleBasedStateMachine):
-    """Whatever happens between calls, copies, cancels, congestion and time: never more than the rate in any second, of a
-    key or of the trunk; first come, first served; each claim given back once at most; whoever waits is told in time;
+    """Whatever happens between calls, copies, cancels, congestion and time: never more than the rate in any second, of
+    a key or of the trunk; first come, first served; each claim given back once at most; whoever waits is told in time;
     nobody is starved."""
 
     bed: Bed
