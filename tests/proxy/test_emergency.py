@@ -156,7 +156,7 @@ def test_down_by_options_and_by_calls_it_is_tried_all_the_same(any_ladder: Ladde
     target = world.trunk.emergency.gateways[0].site.targets[0]  # type: ignore[union-attr]
     assert target.health is not None
     for _ in range(9):
-        target.health.options_failed("no answer")
+        target.health.options_failed("no answer", world.now)
         target.health.call_failed(world.now, "503 to calls")
     target.health.rest(300.0, world.now)
     calls_for_help(world)
