@@ -233,6 +233,17 @@ def test_a_key_that_refuses_waits_with_one_call_and_one_period() -> None:
     assert waiting.fate == "went"
 
 
+def test_a_key_that_refuses_is_told_though_it_never_got_to_ask() -> None:
+    """Copies of others go first for as long as it may wait: its first call waits in vain, the second not at all."""
+    bed = Bed({"a": REFUSES, "b": REFUSES, "c": REFUSES}, Limits(outbound_cps=1))
+    for name in "aaaab":
+        bed.offer(name, Rank.COPY)
+    one, two = bed.offer("c"), bed.offer("c")
+    assert (one.fate, two.fate) == ("", "V1")
+    bed.until(bed.now + 2.0)
+    assert one.fate
+
+
 def test_its_own_rate_keeps_a_key_out_of_the_others_way() -> None:
     """A key whose own tokens are out does not hold up those who could go."""
     bed = Bed({"slow": queues(1, 5.0), "fast": queues(10)}, Limits(outbound_cps=5))

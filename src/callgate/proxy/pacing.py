@@ -542,7 +542,9 @@ class Pacing:
         key = ticket.key
         if key.queue_seconds is None:
             # Nothing is free, and the one place to wait is taken.
-            return lane.refusal if ticket.refuses and lane.sleeps(now) else None
+            if not (ticket.refuses and lane.sleeps(now)):
+                return None
+            return lane.refusal or _over(key.trunk.window) or NO_ANSWER
         if ticket.rank is not Rank.CALL:
             return None
         if self._earliest(lane, key, ahead, now, ticket.until) <= ticket.until:
@@ -552,8 +554,7 @@ class Pacing:
         if told is not None:
             return Verdict(False, told.rule, told.value, told.limit, told.free_at, note, told.name)
         window = next(w for w in key.rates(ticket.until) if w.limit is not None)
-        assert window.limit is not None
-        return Verdict(False, window.rule, window.limit + 1, window.limit, None, note, window.name)
+        return _over(window, note)
 
     def _look(self, lane: Lane, now: float) -> None:
         """Who has waited too long, or is now known to, is told no."""
@@ -601,6 +602,13 @@ class Pacing:
         if due < lane.wake_at:
             lane.wake_at = due
             self._host.wheel.at(due, lane.wake)
+
+
+def _over(window: Window | None, note: str = "") -> Verdict | None:
+    """What the store would say of a window that is full; None where there is none."""
+    if window is None or window.limit is None:
+        return None
+    return Verdict(False, window.rule, window.limit + 1, window.limit, None, note, window.name)
 
 
 def _refused(verdict: Verdict, *, asks: bool) -> bool:
