@@ -6,6 +6,7 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.test_forwards import TO_PHONE, Forwarded
 from tests.proxy.test_limits import TOKEN
 from tests.proxy.test_queue import SLACK, fills, goes, waits
+from tests.proxy.test_reload import reload
 from tests.proxy.test_suspension import suspend
 
 
@@ -51,3 +52,15 @@ def test_shadow_mode_makes_nobody_wait(ladder: Ladder) -> None:
     goes(world, "a")
     record = next(r for r in world.records if r.call_id == world.labels["a"])
     assert (record.shadow, record.rule, record.waited) == (True, "V1", 0.0)
+
+
+def test_a_reload_holds_who_waits_to_the_new_limits(ladder: Ladder) -> None:
+    world = ladder(cps=1, queue_seconds=2.0)
+    sent = fills(world, 1)
+    waits(world, "a")
+    reload(world, outbound_cps=1, outbound_calls=0)
+    world.after(sent + TOKEN + SLACK - world.now)
+    assert world.pbx.gets("503", call="a").get("x-callgate-verdict") == "rule=C2;value=1;limit=0"
+    world.pbx.sends("ACK", call="a")
+    world.carrier.gets_nothing()
+    world.holds_nothing()
