@@ -39,7 +39,7 @@ def test_the_example_in_words() -> None:
         "at most 3 new calls in any window of 1.000 s",
         "without notice: 99 inbound",
         "50 forwarded × 2 lines = 100 lines; without notice: 49 forwarded  [profile standard]",
-        "100 lines = inbound legs + forwarded outbound legs",
+        "100 lines = 100 inbound, or 50 forwarded × 2",
         "BYE to both sides 4 h after the answer  [key]",
         "not enforced yet:",
         "K-X1+EMG: emergency, foreign_emergency",

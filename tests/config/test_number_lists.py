@@ -159,7 +159,7 @@ def test_numbers_of_a_profile(tmp_path: Path) -> None:
     (tmp_path / "sub" / "list.txt").write_text("+4479\n")
     (tmp_path / "sub" / "mine.yaml").write_text(
         "name: mine\nnumbers:\n"
-        '  blocked: {carrier_select: X0, "file:list.txt": X1, "country:KP": X2, premium: X3}\n'
+        '  blocked: {carrier_select: X6, "file:list.txt": X1, "country:KP": X2, premium: X3}\n'
         '  allowed: {"0033": X4, "+447911": X5}\n'
         "not_enforced: {X9: something else}\n"
     )
@@ -169,7 +169,7 @@ def test_numbers_of_a_profile(tmp_path: Path) -> None:
     assert rule_of(config, "acme", "+85021234567") == "blocked X2"
     assert rule_of(config, "acme", "0990123456") == "blocked X3"
     assert rule_of(config, "acme", "00330312345678") == "allowed"
-    assert rule_of(config, "acme", "00770312345678") == "blocked X0"
+    assert rule_of(config, "acme", "00770312345678") == "blocked X6"
     said = "\n".join(report(config))
     assert "X9: something else" in said
     assert "blocked   X1: 1 entries of its list" in said
@@ -178,10 +178,10 @@ def test_numbers_of_a_profile(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("numbers", "fault"),
     [
-        ("blocked:\n    tollfree: X", "unknown class of numbers `tollfree`, did you mean `toll_free`?"),
-        ('blocked:\n    "0[": X', "`0[` is no class"),
-        ('allowed:\n    "file:gone": X', "there is no file"),
-        ("alerts:\n    tollfree: X", "unknown class of numbers `tollfree`"),
+        ("blocked:\n    tollfree: X1", "unknown class of numbers `tollfree`, did you mean `toll_free`?"),
+        ('blocked:\n    "0[": X1', "`0[` is no class"),
+        ('allowed:\n    "file:gone": X1', "there is no file"),
+        ("alerts:\n    tollfree: X1", "unknown class of numbers `tollfree`"),
     ],
 )
 def test_a_fault_in_a_profile(tmp_path: Path, numbers: str, fault: str) -> None:

@@ -86,10 +86,10 @@ def test_from_the_config_to_the_key(tmp_path: Path) -> None:
     said = "\n".join(report(config))
     for words in (
         "emergency this trunk carries them: at once, past every limit",
-        "T14 consent             1 numbers of ",
-        "T15 quiet_hours         no call 21:00 to 9:30 by the called party's clock: 403, nor on public holidays in "
+        "T14 consent              1 numbers of ",
+        "T15 quiet_hours          no call 21:00 to 9:30 by the called party's clock: 403, nor on public holidays in "
         "Japan; 1 numbers exempt",
-        "V2  distinct_numbers    50 different numbers of Japan within 60 s, or up at once: held, 503",
-        "K4  redial_gap_seconds  3       at least 3 s between two calls to the same number  [key]",
+        "V2  distinct_numbers     50 different numbers of Japan within 60 s, or up at once: held, 503",
+        "K4  redial_gap_seconds   3       at least 3 s between two calls to the same number  [key]",
     ):
         assert words in said, said

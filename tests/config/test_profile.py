@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callgate.config import ConfigError, effective_limits, load_config, load_profile
+from callgate.config.profiles import SHIPPED
 from callgate.config.schema import Limits as WrittenLimits
 from callgate.numbers.classes import EMERGENCY
+from callgate.policy.more import More
 from callgate.policy.profile import (
     ALWAYS_BLOCKED,
     LIMIT_FIELDS,
@@ -120,10 +123,96 @@ def test_not_enforced_yet_is_what_the_key_is_left_with() -> None:
     ]
 
 
-def test_a_profile_that_queues_says_that_nothing_does_so_yet(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("name: mine\nlimits: {outbound_cps: 3, on_rate_exceeded: queue}\n")
+def test_what_nothing_enforces_yet_is_said(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nrules: {V12: spend cap of 10000 yen, V3: known, X9: my own}\n"
+    )
     profile = load_profile("mine.yaml", tmp_path)
-    assert profile.not_enforced_yet == [("V1", "what becomes of a call over the rate: queue (step 4)")]
+    assert profile.not_enforced_yet == [("V12", "spend cap of 10000 yen (step 5)"), ("X9", "my own (step 5)")]
+
+
+# Shipped profile → its limits (rules.md), two verdicts, and some of the rules that it holds besides.
+SHIPS: dict[str, tuple[dict[str, object], dict[str, tuple[bool, str]], set[str]]] = {
+    "kwc-vonage": (
+        {"outbound_cps": 3, "inbound_calls": 100, "forwarded_calls": 50, "lines": 100},
+        {"toll_free": (True, ""), "emergency": (False, "K-X1+EMG")},
+        {"V2", "V6", "V9", "V10", "V11", "V12", "V13"},
+    ),
+    "kct-net": (
+        {"calls": 1, "redial_gap_seconds": 3.0},
+        {
+            "domestic_fixed": (True, "K-C2"),
+            "international_mobile": (False, "K-D"),
+            "toll_free": (False, "K-X2"),
+            "carrier_select": (False, "K-X3"),
+            "sharp_code": (False, "K-D"),
+        },
+        {"K3", "K7", "K8", "K9", "K10", "K13"},
+    ),
+    "infobip-voice": (
+        {"recordings": 10, "on_recordings_exceeded": "reject"},
+        {"premium": (True, "")},
+        {"I3", "I7", "I10", "I16", "I17"},
+    ),
+    "tencent-ccc": ({"outbound_cps": 4}, {"premium": (True, "")}, {"T2", "T3", "T4", "T9", "T14", "T15"}),
+}
+
+
+@pytest.mark.parametrize("name", SHIPS)
+def test_the_shipped_contracts(name: str) -> None:
+    limits, verdicts, rules = SHIPS[name]
+    profile = load_profile(name, Path())
+    assert profile.name == name
+    assert {field: profile.limits.get(field) for field in limits} == limits
+    assert {cls: profile.numbers.verdict(cls) for cls in verdicts} == verdicts
+    assert rules <= profile.rules.keys() | profile.pending.keys()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_contract_can_be_read_by_people(name: str) -> None:
+    """Each value has a comment with its rule's id above it, or beside it."""
+    text = (resources.files("callgate.policy") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
+    profile = load_profile(name, Path())
+    for field in profile.limits:
+        if field in ("queue_seconds", "on_recordings_exceeded", "on_rate_exceeded"):
+            continue
+        before, _, _ = text.partition(f"  {field}:")
+        assert f"# {RULE[field]}" in before or "V1" in before, field
+
+
+def test_profiles_extend_each_other(tmp_path: Path) -> None:
+    """What is named takes the place of what stood below; what doesn't fit it any more is lowered."""
+    (tmp_path / "base.yaml").write_text(
+        "name: base\ntitle: below\nextends: standard\n"
+        "limits: {outbound_cps: 10, more: [{rule: X1, calls: 100, window_seconds: 60}]}\n"
+        "rules: {V12: cap}\n"
+    )
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nextends: base.yaml\n"
+        "limits: {lines: 20, more: [{rule: X1, calls: 50, window_seconds: 30}, {rule: X2, at_once: 5}]}\n"
+        "numbers: {allowed: {toll_free: K-C2}, blocked: {international_satellite: X3}}\n"
+    )
+    profile = load_profile("mine.yaml", tmp_path)
+    assert profile.lineage == ("base", "standard")
+    assert profile.title == "below"
+    assert profile.limits["outbound_cps"] == 10
+    assert (profile.limits["lines"], profile.limits["inbound_calls"]) == (20, 20)
+    assert profile.limits["forwarded_calls"] == 10
+    assert [(one.rule, one.limit) for one in profile.limits["more"]] == [("X1", 50), ("X2", 5)]
+    assert profile.numbers.verdict("toll_free") == (True, "K-C2")
+    assert profile.numbers.verdict("international_satellite") == (False, "X3")
+    assert profile.numbers.verdict("navi_dial") == (False, "K-X2")
+    assert profile.rules == {"V12": "cap"}
+    assert merge({"more": None}, profile).more == ()
+    assert [one.rule for one in merge({"more": (More("X7", at_once=1),)}, profile).more] == ["X1", "X2", "X7"]
+
+
+def test_profiles_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: mine\nextends: other.yaml\n")
+    (tmp_path / "other.yaml").write_text("name: other\nextends: mine.yaml\n")
+    with pytest.raises(ConfigError) as caught:
+        load_profile("mine.yaml", tmp_path)
+    assert "circle" in str(caught.value.faults[0])
 
 
 def test_a_profile_of_one_s_own(tmp_path: Path) -> None:
@@ -160,8 +249,14 @@ BROKEN = {
         "unknown class of numbers `tollfree`, did you mean `toll_free`?",
     ),
     "name: mine\nnumbers:\n  allowed:\n    emergency: K-C2": (4, "emergency numbers can't be allowed"),
-    "name: mine\nnumbers:\n  allowed: {premium: A}\n  blocked: {premium: B}": (3, "`premium` is blocked too"),
-    "name: mine\nextends: standard": (2, "not supported yet (step 4)"),
+    "name: mine\nnumbers:\n  allowed: {premium: X1}\n  blocked: {premium: X2}": (
+        3,
+        "`premium` is blocked too",
+    ),
+    "name: mine\nextends: standrad": (2, "did you mean `standard`?"),
+    "name: mine\nrules:\n  V99: x": (3, "there is no rule `V99`"),
+    "name: mine\nnumbers:\n  blocked:\n    premium: K-Y2": (4, "there is no rule `K-Y2`"),
+    "name: mine\nlimits:\n  more:\n    - {rule: Q1, at_once: 3}": (4, "there is no rule `Q1`"),
     "name: mine\nname: mine": (2, "stands twice"),
     "": (None, "the file is empty"),
     "name: [\n": (2, "not valid YAML"),

@@ -16,10 +16,8 @@ ASKS: dict[str, dict[str, str]] = {
     "`admin`": {"top": "admin: {tokens: [{name: a, role: view, token: hunter2}]}"},
     "`webhooks`": {"top": 'webhooks: [{url: "https://example.jp/hunter2", secret: hunter2}]'},
     "`hep`": {"top": 'hep: {server: "udp://127.0.0.1:9061", capture_id: 1}'},
-    "limits of a trunk": {"trunk": "limits: {outbound_cps: 10}"},
+    "`recordings` of a trunk": {"trunk": "limits: {recordings: 10}"},
     "`recorders`": {"key": "recorders: [192.0.2.30]"},
-    "`queue`": {"limits": "on_rate_exceeded: queue"},
-    "a `queue_seconds` other than the profile's": {"limits": "queue_seconds: 3"},
     "a `recordings` other than the profile's": {"limits": "recordings: 9"},
     "an `on_recordings_exceeded` other than the profile's": {"limits": "on_recordings_exceeded: unrecorded"},
 }
@@ -70,7 +68,7 @@ def test_the_profile_s_own_values_and_null_are_fine(tmp_path: Path) -> None:
 
 
 def test_the_profile_decides_what_is_its_own_value(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("name: mine\nlimits: {lines: 20, queue_seconds: 5}\n")
+    (tmp_path / "mine.yaml").write_text("name: mine\nlimits: {recordings: 20}\n")
     path = tmp_path / "gate.yaml"
-    path.write_text(config_with({"limits": "lines: 20", "trunk": "profile: ./mine.yaml"}))
-    assert load_config(path).keys["acme"].limits.lines == 20
+    path.write_text(config_with({"limits": "recordings: 20", "trunk": "profile: ./mine.yaml"}))
+    assert load_config(path).keys["acme"].limits.recordings == 20

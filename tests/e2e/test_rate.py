@@ -3,6 +3,8 @@ not seen. Arrivals are what the kernel says they were."""
 
 from __future__ import annotations
 
+import time
+
 from tests.e2e.load import Carrier, Lossy, Pbx, fullest, run
 from tests.e2e.net import NUMBER, Net
 from tests.e2e.sipp import Sipp
@@ -65,3 +67,25 @@ def test_a_line_that_loses_five_percent(net: Net) -> None:
     gate.line("call", pbx.calls)
     gate.settle("calls_active", 0.0)
     assert gate.metrics().get("calls_total") == pbx.calls
+
+
+def test_a_queue(net: Net) -> None:
+    """Nine at once: three go now, three a second later, and three are told at once that it would take too long."""
+    carrier = Carrier(net.udp(3, stamps=True))
+    endpoint = net.pbx()
+    limits = {**LIMITS, "on_rate_exceeded": "queue", "queue_seconds": 2.0}
+    gate = net.gate(endpoint, carrier.endpoint, limits=limits).run()
+    gate.settle("rate_window_limit", float(LIMIT))
+    time.sleep(1.1)  # after a start no token is free for one window
+    pbx = Pbx(endpoint, gate.address, NUMBER, 1000, 9)
+    run([carrier, pbx], lambda: pbx.over, lambda: f"{pbx}", 10)
+    arrivals = sorted(carrier.first.values())
+    assert len(arrivals) == 6
+    assert fullest(arrivals) == LIMIT
+    assert arrivals[LIMIT] - arrivals[0] < 1.2, "out the moment a token is free"
+    assert [final.code for final in pbx.finals.values()].count(503) == 3
+    lines = gate.line("call", 9)
+    assert lines
+    waited = [line["waited_seconds"] for line in gate.lines("call") if line.get("waited_seconds")]
+    assert len([seconds for seconds in waited if 0.9 < seconds < 1.3]) == 3
+    gate.settle("queue_depth", 0.0)

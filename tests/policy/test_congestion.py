@@ -107,6 +107,20 @@ def test_one_step_down_in_ten_seconds() -> None:
     assert steps == [3, 3, 2, 2, 1, 1, 0, 0]
 
 
+def test_the_level_that_lasts() -> None:
+    """What is known of a later moment, and of the end of time."""
+    congestion = Congestion(8)
+    assert congestion.lasting(2000.0) == 0
+    for n in range(3):
+        congestion.heard(1000.0 + n, plain=False)
+    steps = [
+        congestion.lasting(1002.0 + at) for at in (0.0, 9.999, 10.0, 19.999, 20.0, 30.0, 1e6, float("inf"))
+    ]
+    assert steps == [3, 3, 2, 2, 1, 0, 0, 0]
+    assert congestion.falls_at == 1012.0
+    assert congestion.level(1002.0) == 3
+
+
 def test_a_503_in_between_puts_the_fall_off() -> None:
     congestion = Congestion(8)
     congestion.heard(1000.0, plain=False)

@@ -28,9 +28,10 @@ from tests.proxy.stores import Kind, Watched
 from tests.proxy.text import Text, sent_by, via_param
 
 from callgate.config.profiles import load_profile
-from callgate.net.wiring import parts_of
 from callgate.policy.claim import Claim, Verdict
 from callgate.policy.dial import DialRules
+from callgate.policy.more import More
+from callgate.policy.parts import parts_of, window_of
 from callgate.policy.profile import Limits
 from callgate.proxy.bindings import Room, Row
 from callgate.proxy.commands import (
@@ -77,6 +78,7 @@ class World:
     once for a call in; `fresh`: the gate has only just started; `trusted`, `caller_ids` and `only_number` are the
     key's, `secret_headers` what proves a key. `rules`: how the health of a gateway is judged; `trunk_name` and
     `pbx_name`: they are given by name, and `located` says where they are; `dice` decides what is left to chance.
+    `queue_seconds`: calls over the rate wait so long; `trunk_limits`: the trunk's own.
     Nobody is asked whether he still lives, unless by `probing`. `registered`: calls in go to whoever has
     registered (`tests.proxy.phones`), and `room` is what the registrar grants. `emergency`: its calls are carried by
     the `carrier` itself, or by a `route` of so many gateways; `dids`: further numbers of the key. What
@@ -125,6 +127,9 @@ class World:
         emergency_gateways: int = 1,
         emergency_code: int = 503,
         dids: tuple[str, ...] = (),
+        queue_seconds: float | None = None,
+        trunk_limits: Limits | None = None,
+        more: tuple[More, ...] = (),
         **key_has: Any,
     ) -> None:
         self.now = self.started = 1000.0
@@ -191,21 +196,25 @@ class World:
 
         limits = Limits(
             outbound_cps=cps,
+            on_rate_exceeded="reject" if queue_seconds is None else "queue",
+            queue_seconds=queue_seconds or 0.0,
             inbound_calls=inbound_calls,
             outbound_calls=outbound_calls,
             calls=calls,
             forwarded_calls=forwarded_calls,
             lines=lines,
+            more=more,
         )
-        outbound, inbound, attempt, forwarded = parts_of("acme", limits)
+        shared = trunk_limits or Limits()
+        trunk.window = window_of("carrier", shared)
+        parts = parts_of("acme", limits, "carrier", shared, trunk.window)
         key = self.key = Key(
             "acme",
             trunk,
             DialRules(NUMBERS, "any" if any_number else "japan"),
-            outbound=outbound,
-            inbound=inbound,
-            attempt=attempt,
-            forwarded=forwarded,
+            **parts._asdict(),
+            words={one.rule: one.what for one in (*more, *shared.more)},
+            queue_seconds=limits.queue_seconds if limits.queues else None,
             networks=[ip_network(pbx_host), *((ip_network(PHONES),) if registered else ())],
             pbx=None if pbx_name or registered else Flow(self.pbx.flow.listener, pbx_host, 5070),
             pbx_uri=None
@@ -529,6 +538,7 @@ class World:
         self.holds_nothing()
         assert not self.store.held, f"claims never given back: {self.store.held}\n{self.ladder()}"
         assert self.used("outbound_cps") == 0, "tokens never came back"
+        assert not len(core.pacing), "somebody still waits for a token"
         for name, left in (
             ("server transactions", core.layer.servers),
             ("client transactions", core.layer.clients),

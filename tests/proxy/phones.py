@@ -72,7 +72,7 @@ class Phone(Agent):
 
     def hangs(self) -> None:
         """Its connection ends."""
-        self.world.core.closed(self.flow)
+        self.world.core.closed(self.flow, self.world.now)
         self.world.carries_out()
 
 

@@ -46,16 +46,13 @@ def reload(
         host = ("198.51.100.1", "198.51.100.2", "198.51.100.3")[n]
         uri = parse_uri(f"sip:{host}:5080".encode())
         trunk.gateways.append(Gateway(index, uri, Flow(world.listeners[0], host, 5080), trunk))
-    outbound, inbound, attempt, forwarded = parts_of(key, Limits(**{"outbound_cps": 50, **limits}))  # type: ignore[arg-type]
+    parts = parts_of(key, Limits(**{"outbound_cps": 50, **limits}))  # type: ignore[arg-type]
     pbx = world.pbx.flow
     made = Key(
         key,
         trunk,
         DialRules(NUMBERS, "japan"),
-        outbound=outbound,
-        inbound=inbound,
-        attempt=attempt,
-        forwarded=forwarded,
+        **parts._asdict(),
         networks=[ip_network(pbx.host if key == "acme" else "192.0.2.99")],
         pbx=Flow(pbx.listener, pbx.host, 5070),
         pbx_uri=parse_uri(f"sip:{pbx.host}:5070".encode()),

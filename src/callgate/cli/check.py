@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import typer
@@ -13,9 +13,14 @@ from callgate.cli import ConfigPath, load_or_exit
 from callgate.config import Config, Key, SipPeer, Trunk, certificates, effective_limits, mode_of
 from callgate.config.numberfile import read_numbers
 from callgate.policy.dial import Lists
+from callgate.policy.ledger import MARGIN
+from callgate.policy.more import More
+from callgate.policy.parts import TRUNK_FIELDS
 from callgate.policy.profile import NESTED, NOT_ENFORCED, RULE, Limits, NumberRules, Profile
 from callgate.sip.certificate import proves, words_for
 
+LONG_QUEUE = 30.0
+"""Seconds; about as long as a PBX lets an INVITE go without anything but a 100."""
 MIN_SECRET = 16
 """Characters; a shorter signing key can be guessed."""
 
@@ -45,38 +50,51 @@ def _without_notice(value: int, contract: int | None) -> int:
     return value if contract is None else min(value, contract - 1)
 
 
-def _rate(value: int, profile: Profile) -> str:
+def _rate(value: int, limits: Limits, profile: Profile) -> str:
     if value == 0:
         return "no outbound call at all"
+    more = "one more: 503"
+    if limits.queues:
+        more = f"one more waits its turn, {limits.queue_seconds:g} s at most ({_waiting(value, limits)} can wait)"
     return (
         f"at most {value} new calls in any window of 1.000 s, as the carrier sees them arrive "
-        f"({value * 3600:,} an hour); one more: 503"
+        f"({value * 3600:,} an hour); {more}"
     )
 
 
-def _inbound(value: int, profile: Profile) -> str:
+def _waiting(rate: int, limits: Limits) -> int:
+    """How many calls can wait so long that each still gets its turn."""
+    return rate * int(limits.queue_seconds / (1.0 + MARGIN))
+
+
+def _lines(value: int, limits: Limits, profile: Profile) -> str:
+    inbound = value if limits.inbound_calls is None else min(value, limits.inbound_calls)
+    forwards = value // 2 if limits.forwarded_calls is None else min(value // 2, limits.forwarded_calls)
+    return f"{value} lines = {inbound} inbound, or {forwards} forwarded × 2; inbound legs + forwarded outbound legs"
+
+
+def _inbound(value: int, limits: Limits, profile: Profile) -> str:
     quiet = _without_notice(value, profile.limits.get("inbound_calls"))
     return f"at most {value} inbound calls up at once; without notice: {quiet} inbound; one more: 486"
 
 
-def _forwards(value: int, profile: Profile) -> str:
+def _forwards(value: int, limits: Limits, profile: Profile) -> str:
     quiet = _without_notice(value, profile.limits.get("forwarded_calls"))
     return f"{value} forwarded × 2 lines = {value * 2} lines; without notice: {quiet} forwarded"
 
 
-WORDS: Mapping[str, Callable[[Any, Profile], str]] = {
+WORDS: Mapping[str, Callable[[Any, Limits, Profile], str]] = {
     "outbound_cps": _rate,
-    "on_rate_exceeded": lambda choice, _: "a call over the rate waits for its turn",
     "inbound_calls": _inbound,
-    "outbound_calls": lambda n, _: f"at most {n} ordinary outbound calls up at once; one more: 503",
-    "calls": lambda n, _: f"at most {n} calls up at once, inbound + outbound",
-    "max_call_seconds": lambda n, _: f"BYE to both sides {_duration(n)} after the answer",
-    "lines": lambda n, _: f"{n} lines = inbound legs + forwarded outbound legs",
+    "outbound_calls": lambda n, *_: f"at most {n} ordinary outbound calls up at once; one more: 503",
+    "calls": lambda n, *_: f"at most {n} calls up at once, inbound + outbound",
+    "lines": _lines,
     "forwarded_calls": _forwards,
-    "recordings": lambda n, _: f"at most {n} calls recorded at once",
-    "hold_alert_seconds": lambda n, _: f"a call on hold for {n:g} s is told of",
-    "hold_release_seconds": lambda n, _: f"a call on hold for {n:g} s gets a BYE to both sides",
-    "redial_gap_seconds": lambda n, _: f"at least {n:g} s between two calls to the same number",
+    "recordings": lambda n, *_: f"at most {n} calls recorded at once",
+    "max_call_seconds": lambda n, *_: f"BYE to both sides {_duration(n)} after the answer",
+    "hold_alert_seconds": lambda n, *_: f"a call on hold for {n:g} s is told of",
+    "hold_release_seconds": lambda n, *_: f"a call on hold for {n:g} s gets a BYE to both sides",
+    "redial_gap_seconds": lambda n, *_: f"at least {n:g} s between two calls to the same number",
 }
 """Limit → what it means. The order is the order of the report."""
 
@@ -86,17 +104,24 @@ def _limit_lines(limits: Limits, profile: Profile) -> Iterator[str]:
         value, origin = getattr(limits, name), limits.origin[name]
         if name in NOT_ENFORCED:
             continue
-        text = "no limit" if value is None else words(value, profile)
+        text = "no limit" if value is None else words(value, limits, profile)
         yield f"  {RULE[name]:<4}{name:<21}{_plain(value):<8}{text}  [{origin}]"
-    pending = [
-        name for name in WORDS if name in NOT_ENFORCED and getattr(limits, name) not in (None, "reject")
-    ]
+    yield from _more_lines(limits.more, profile)
+    pending = [name for name in WORDS if name in NOT_ENFORCED and getattr(limits, name) is not None]
     if pending:
         yield "  not enforced yet:"
     for name in pending:
         value, step = getattr(limits, name), NOT_ENFORCED[name][0]
-        text = f"{WORDS[name](value, profile)} (step {step})"
+        text = f"{WORDS[name](value, limits, profile)} (step {step})"
         yield f"  {RULE[name]:<4}{name:<21}{_plain(value):<8}{text}  [{limits.origin[name]}]"
+
+
+def _more_lines(rules: Iterable[More], profile: Profile | None) -> Iterator[str]:
+    inherited = (profile.limits.get("more") or ()) if profile is not None else ()
+    for one in rules:
+        origin = f"  [profile {profile.name}]" if profile is not None and one in inherited else ""
+        refused = {"outbound": "503", "inbound": "486", "both": "503, inbound 486"}[one.direction]
+        yield f"  {one.rule:<4}{'more':<18}{one.limit:<8}at most {one.limit} {one.what}; one more: {refused}{origin}"
 
 
 def _plain(value: float | str | None) -> str:
@@ -164,9 +189,15 @@ def report(config: Config) -> Iterator[str]:
         yield f"  emergency {_emergency(trunk, name)}"
         yield from _number_lines(profile.numbers)
         yield from _list_lines(config.lists.get(("trunks", name)))
-        if profile.pending:
+        yield from _own_lines(trunk)
+        later = [
+            (rule, text)
+            for rule, text in profile.not_enforced_yet
+            if rule in profile.rules or rule in profile.pending
+        ]
+        if later:
             yield "  not enforced yet:"
-        for rule, text in profile.pending.items():
+        for rule, text in later:
             yield f"    {rule}: {text}"
     for name, key in config.keys.items():
         profile = config.profiles[key.trunk]
@@ -205,7 +236,7 @@ def _emergency(trunk: Trunk, name: str) -> str:
 def _courtesy_lines(key: Key) -> Iterator[str]:
     """Who may be called when, and what is watched besides."""
     if key.consent is not None:
-        yield f"  T14 consent             {len(read_numbers(key.consent))} numbers of {key.consent}; others: 403"
+        yield f"  T14 consent              {len(read_numbers(key.consent))} numbers of {key.consent}; others: 403"
     hours = key.quiet_hours
     if hours is not None:
         text = f"no call {hours.from_} to {hours.to} by the called party's clock: 403"
@@ -217,19 +248,31 @@ def _courtesy_lines(key: Key) -> Iterator[str]:
             ("numbers exempt", sum(map(len, hours.free_numbers))),
         ):
             text += f"; {count} {what}" if count else ""
-        yield f"  T15 quiet_hours         {text}"
+        yield f"  T15 quiet_hours          {text}"
     watch = key.watch
     if watch.distinct_numbers is not None:
         then = "held, 503" if watch.hold else "an alert"
         yield (
-            f"  V2  distinct_numbers    {watch.distinct_numbers} different numbers of Japan within "
+            f"  V2  distinct_numbers     {watch.distinct_numbers} different numbers of Japan within "
             f"{watch.distinct_seconds:g} s, or up at once: {then}"
         )
     if watch.repeats is not None:
         yield (
-            f"  V13 repeats             {watch.repeats} calls from one caller to one number within "
+            f"  V13 repeats              {watch.repeats} calls from one caller to one number within "
             f"{watch.repeat_seconds:g} s: an alert"
         )
+
+
+def _own_lines(trunk: Trunk) -> Iterator[str]:
+    """The limits of a trunk itself."""
+    given = trunk.limits.by_hand
+    limits = Limits(**{name: value for name, value in given.items() if value is not None})
+    for name in TRUNK_FIELDS:
+        value = getattr(limits, name)
+        if name != "more" and value is not None:
+            turns = ", which take turns" if name == "outbound_cps" else ""
+            yield f"  {RULE[name]:<4}{name:<21}{value:<8}over all its keys{turns}"
+    yield from _more_lines(limits.more, None)
 
 
 def _pbx(config: Config, key: Key) -> str:
@@ -267,6 +310,11 @@ def _above_contract(name: str, limits: Limits, profile: Profile) -> Iterator[str
                 f"key {name}: {field} {shown} is above the contract's {contract} ({RULE[field]}, profile "
                 f"{profile.name}); the carrier may suspend the account"
             )
+    if limits.queues and limits.queue_seconds > LONG_QUEUE:
+        yield (
+            f"key {name}: queue_seconds {limits.queue_seconds:g} is longer than a PBX waits for a call to ring "
+            f"({LONG_QUEUE:g} s); it will have given up"
+        )
     for inner, each, outer in NESTED:
         small, large = getattr(limits, inner), getattr(limits, outer)
         if small is not None and large is not None and small * each > large:

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from callgate.config import certificates
+from callgate.config import certificates, more
 from callgate.config.numberfile import BadNumbers, read_numbers
-from callgate.config.schema import Config
+from callgate.config.schema import Config, TrunkLimits
 from callgate.config.values import ListenUri, Numbers, SipPeer, minutes_of, shown
 from callgate.policy.profile import contradictions
 
@@ -291,6 +291,17 @@ def limits(config: Config) -> Iterator[Finding]:
         for inner, outer, why in contradictions(key.limits.by_hand):
             text = f"{why}: they contradict; lower `{inner}` or raise `{outer}`"
             yield Finding(("keys", name, "limits", inner), text)
+        yield from _further(("keys", name, "limits"), key.limits)
+    for name, trunk in config.trunks.items():
+        for inner, outer, why in contradictions(trunk.limits.by_hand):
+            text = f"{why}: they contradict; lower `{inner}` or raise `{outer}`"
+            yield Finding(("trunks", name, "limits", inner), text)
+        yield from _further(("trunks", name, "limits"), trunk.limits)
+
+
+def _further(at: Loc, limits: TrunkLimits) -> Iterator[Finding]:
+    for place, text, other in more.faults(limits):
+        yield Finding((*at, *place), text, (*at, *other) if other else ())
 
 
 def tls(config: Config) -> Iterator[Finding]:

@@ -50,6 +50,7 @@ from callgate.config.values import (
     TimeOfDay,
 )
 from callgate.policy.dial import Lists
+from callgate.policy.more import More
 from callgate.policy.numberlist import Table
 from callgate.policy.profile import LIMIT_FIELDS, Profile
 
@@ -229,28 +230,58 @@ class Health(Section):
     up_after: Some = 2
 
 
-class Limits(Section):
-    """Limits set by hand. A field that is not named comes from the profile; null is "no limit"."""
+class MoreLimit(Section):
+    """One further limit (`policy.more`): a window, a set, or different numbers in a window."""
+
+    rule: Text
+    per: Literal["key", "trunk", "did", "caller", "class"] = "key"
+    direction: Literal["outbound", "inbound", "both"] | None = None
+    of: tuple[Text, ...] = _list()
+    calls: Count | None = None
+    at_once: Count | None = None
+    numbers: Count | None = None
+    window_seconds: Annotated[float, Field(ge=1, le=31_536_000, allow_inf_nan=False)] | None = None
+    calendar: Literal["day", "month"] | None = None
+    utc_offset_hours: Annotated[float, Field(ge=-12, le=14, allow_inf_nan=False)] = 9
+
+    @property
+    def plain(self) -> More:
+        """As the policy knows it."""
+        values = self.model_dump(exclude={"direction"})
+        return More(**values, direction=self.direction or ("inbound" if self.per == "did" else "outbound"))
+
+
+class TrunkLimits(Section):
+    """The limits of a trunk itself, over all its keys. A field that is not named, or null, is no limit."""
 
     outbound_cps: Count | None = None
-    on_rate_exceeded: Literal["reject", "queue"] = "reject"
-    queue_seconds: Seconds = 2.0
     inbound_calls: Count | None = None
     forwarded_calls: Count | None = None
     lines: Count | None = None
     outbound_calls: Count | None = None
     calls: Count | None = None
     recordings: Count | None = None
+    more: tuple[MoreLimit, ...] | None = ()
+
+    @property
+    def by_hand(self) -> dict[str, Any]:
+        """The fields that the file names, and only those."""
+        found = {name: getattr(self, name) for name in LIMIT_FIELDS if name in self.model_fields_set}
+        if found.get("more") is not None:
+            found["more"] = tuple([one.plain for one in found["more"]])
+        return found
+
+
+class Limits(TrunkLimits):
+    """Limits set by hand. A field that is not named comes from the profile; null is "no limit"."""
+
+    on_rate_exceeded: Literal["reject", "queue"] = "reject"
+    queue_seconds: Seconds = 2.0
     on_recordings_exceeded: Literal["reject", "unrecorded"] = "reject"
     max_call_seconds: SomeSeconds | None = None
     redial_gap_seconds: Seconds | None = None
     hold_alert_seconds: SomeSeconds | None = None
     hold_release_seconds: SomeSeconds | None = None
-
-    @property
-    def by_hand(self) -> dict[str, Any]:
-        """The fields that the file names, and only those."""
-        return {name: getattr(self, name) for name in LIMIT_FIELDS if name in self.model_fields_set}
 
 
 class Dial(Section):
@@ -280,7 +311,7 @@ class Trunk(Section):
     retry_after_max: Seconds = 300
     upstream_503: Literal["500", "pass"] = "500"
     psap_callback: bool = False
-    limits: Limits = _section(Limits)
+    limits: TrunkLimits = _section(TrunkLimits)
 
 
 class DigestUser(Section):

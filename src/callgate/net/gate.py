@@ -278,7 +278,8 @@ class Gate:
 
     def drain(self) -> None:
         """Refuse new calls from now on; those that are up go on."""
-        self.core.draining = True
+        self.core.drain(monotonic())
+        self.turn_ends()
 
     def unregister(self) -> None:
         """Take back what the gate has registered at its trunks. `registering` says when that is done."""
@@ -350,7 +351,7 @@ class Gate:
         if self._ended:
             return  # it is our own doing: who was registered stays so
         try:
-            self.core.closed(flow)
+            self.core.closed(flow, monotonic())
         except Exception as error:
             self._fault("closed", error)
         self.turn_ends()

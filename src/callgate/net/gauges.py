@@ -6,16 +6,9 @@ from callgate.policy.claim import Members, Window
 from callgate.policy.congestion import Congestion
 from callgate.policy.ledger import Store
 from callgate.proxy.core import Core
-from callgate.proxy.meters import ABSENT, Meters
+from callgate.proxy.meters import ABSENT, LIMIT_GAUGES, Meters
 from callgate.proxy.peers import Directory, Key
 
-# The last part of a limit's name in the store → its gauges.
-GAUGES = {
-    "outbound_cps": ("rate_window_used", "rate_window_limit"),
-    "inbound_calls": ("inbound_calls_used", "inbound_calls_limit"),
-    "outbound_calls": ("outbound_calls_used", "outbound_calls_limit"),
-    "calls": ("calls_used", "calls_limit"),
-}
 AT_ONCE = 200
 """Keys refreshed in one go, so that many keys do not hold up a call."""
 
@@ -33,6 +26,7 @@ class Gauges:
         self._dialogs = meters.series("dialogs_active")
         self._retransmissions = meters.series("retransmissions_total")
         self._levels: dict[str, tuple[Congestion, int]] = {}
+        self._queues: dict[str, int] = {}  # key → place of its gauge
         for key in directory.keys.values():
             self.declare(key)
 
@@ -40,10 +34,11 @@ class Gauges:
         """Show the limits of a key, new or changed; hide those that it has no more."""
         meters = self._meters
         self._levels[key.id] = key.congestion, meters.series("congestion_level", key.id)
+        self._queues[key.id] = meters.series("queue_depth", key.id)
         limits = self._limits[key.id] = []
-        parts = {part.name.rpartition("/")[2]: part for part in (*key.outbound, *key.inbound)}
-        for name, (used, limit) in GAUGES.items():
-            part = parts.get(name)
+        parts = {part.name: part for part in (*key.outbound, *key.inbound, *key.forwarded, *key.recorded)}
+        for name, (used, limit) in LIMIT_GAUGES.items():
+            part = parts.get(f"{key.id}/{name}")
             if isinstance(part, Window | Members) and part.limit is not None:
                 limits.append((part.name, meters.series(used, key.id)))
                 meters.set(limit, key.id, value=float(part.limit))
@@ -56,6 +51,7 @@ class Gauges:
         """A key that is gone is shown no more."""
         self._limits.pop(key_id, None)
         self._levels.pop(key_id, None)
+        self._queues.pop(key_id, None)
         self._busy.discard(key_id)
 
     def touched(self, key_id: str) -> None:
@@ -79,8 +75,10 @@ class Gauges:
             if key_id not in self._levels:  # a call of a key that is gone
                 self._busy.discard(key_id)
                 continue
+            depth = self._core.pacing.depth(key_id)
+            values[self._queues[key_id]] = float(depth)
             congestion, place = self._levels[key_id]
             level = congestion.level(now) if congestion.raised else 0
             values[place] = float(level)
-            if quiet and not level:
+            if quiet and not level and not depth:
                 self._busy.discard(key_id)

@@ -76,6 +76,8 @@ class RecordLog:
             fields["shadow"] = True
         if record.limit or record.value:
             fields |= {"value": record.value, "limit": record.limit}
+        if record.waited:
+            fields["waited_seconds"] = round(record.waited, 6)
         if record.reason:
             fields["reason"] = record.reason
         self._log.info("call", **fields)

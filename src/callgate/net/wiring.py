@@ -27,11 +27,11 @@ from callgate.config.schema import DigestUser, RouteStep, Watch
 from callgate.config.schema import Key as KeySection
 from callgate.config.values import minutes_of
 from callgate.net.tls import Contexts
-from callgate.policy.claim import Members, Part, Window
 from callgate.policy.dial import DialRules
 from callgate.policy.hours import QuietHours
 from callgate.policy.numberset import NumberSet
-from callgate.policy.profile import RULE, Limits
+from callgate.policy.parts import parts_of, window_of
+from callgate.policy.profile import Limits
 from callgate.policy.schedule import A_DAY, DAYS, Schedule
 from callgate.policy.watch import Watching
 from callgate.proxy.access import Access, User
@@ -145,6 +145,7 @@ def directory_of(
             register=_register(section),
             psap_callback=section.psap_callback,
             emergency_code=int(section.emergency_code),
+            window=window_of(name, own_limits(section)),
         )
         for index, peer in enumerate(section.gateways):
             trust = trunk_trust(config, name, peer.host)
@@ -239,7 +240,9 @@ def _key_of(
     """One key; what is wrong is added to `faults`."""
     key_section = config.keys[key_id]
     limits = effective_limits(config, key_id)
-    outbound, inbound, attempt, forwarded = parts_of(key_id, limits)
+    trunk = trunks[key_section.trunk]
+    shared = own_limits(config.trunks[trunk.name])
+    parts = parts_of(key_id, limits, trunk.name, shared, trunk.window)
     pbx = key_section.pbx if isinstance(key_section.pbx, SipPeer) else None
     flow = None
     pbx_trust = None if pbx is None else Trust("", key_section.tls_names or (pbx.host,))
@@ -249,12 +252,10 @@ def _key_of(
             faults.append(_unreachable(config, f"keys.{key_id}.pbx", pbx))
     key = Key(
         key_id,
-        trunks[key_section.trunk],
+        trunk,
         dial[key_id],
-        outbound=outbound,
-        inbound=inbound,
-        attempt=attempt,
-        forwarded=forwarded,
+        **parts._asdict(),
+        words={one.rule: one.what for one in (*limits.more, *shared.more)},
         networks=key_section.sources,
         pbx=flow,
         pbx_uri=parse_uri(str(pbx).encode()) if pbx is not None else None,
@@ -273,6 +274,7 @@ def _key_of(
         quiet_hours=quiet_hours_of(key_section),
         consent=consent_of(key_section),
         watching=_watching(key_section.watch),
+        queue_seconds=limits.queue_seconds if limits.queues else None,
     )
     if key_section.caller_ids is not None:
         key.caller_ids = caller_ids_of(key_section.caller_ids, key)
@@ -512,25 +514,9 @@ def flow_to(peer: SipPeer, listeners: Iterable[Listener], trust: Trust) -> Flow 
     return None
 
 
-Parts = tuple[Part, ...]
-
-
-def parts_of(key_id: str, limits: Limits) -> tuple[Parts, Parts, Parts, Parts]:
-    """What an outbound call, an inbound call, a further attempt and a forward claim. The rate comes first: it is the
-    rule that a carrier suspends for."""
-
-    def members(field: str, value: int | None) -> tuple[Part, ...]:
-        return () if value is None else (Members(RULE[field], f"{key_id}/{field}", value),)
-
-    rate: tuple[Part, ...] = ()
-    if limits.outbound_cps is not None:
-        rate = (Window(RULE["outbound_cps"], f"{key_id}/outbound_cps", limits.outbound_cps),)
-    calls = members("calls", limits.calls)
-    outbound = rate + members("outbound_calls", limits.outbound_calls) + calls
-    lines = members("lines", limits.lines)
-    inbound = members("inbound_calls", limits.inbound_calls) + lines + calls
-    forwarded = rate + members("forwarded_calls", limits.forwarded_calls) + lines + calls
-    return outbound, inbound, rate, forwarded
+def own_limits(section: TrunkSection) -> Limits:
+    """A trunk's own limits, over all its keys."""
+    return Limits(**{name: value for name, value in section.limits.by_hand.items() if value is not None})
 
 
 def secret_of(config: Config) -> bytes:

@@ -23,12 +23,14 @@ from dataclasses import dataclass
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Window:
-    """At most `limit` tokens within any `period` seconds. `name` is the window's identity in the store."""
+    """At most `limit` tokens within any `period` seconds. `name` is the window's identity in the store. `passing`: it
+    is one of many (a caller's, a day's), and forgotten when nothing is out of it."""
 
     rule: str
     name: str
     limit: int | None
     period: float = 1.0
+    passing: bool = False
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -72,20 +74,28 @@ class Claim:
 
     `id` is the claimant's own number: asked twice, it is granted once. Granted after `deadline` (monotonic
     seconds), it is not granted at all. `lease`: seconds after which the store takes everything back unless it
-    is renewed. `force`: count, never refuse (emergency calls, shadow mode). `twin`: another claim, to be released by
-    itself, that is granted together with this one or not at all (a call in and its forward).
+    is renewed. `force`: count, never refuse (emergency calls, shadow mode). `probe`: would it pass now? Nothing is
+    taken; the answer is a refusal or `PASSES`. `twin`: another claim, to be released by itself, that is granted
+    together with this one or not at all (a call in and its forward).
     """
 
-    __slots__ = ("deadline", "force", "id", "lease", "parts", "twin")
+    __slots__ = ("deadline", "force", "id", "lease", "parts", "probe", "twin")
 
     def __init__(
-        self, id: int, parts: tuple[Part, ...], deadline: float, lease: float, force: bool = False
+        self,
+        id: int,
+        parts: tuple[Part, ...],
+        deadline: float,
+        lease: float,
+        force: bool = False,
+        probe: bool = False,
     ) -> None:
         self.id = id
         self.parts = parts
         self.deadline = deadline
         self.lease = lease
         self.force = force
+        self.probe = probe
         self.twin: Claim | None = None
 
     def __repr__(self) -> str:
@@ -93,15 +103,15 @@ class Claim:
 
 
 class Verdict:
-    """The store's answer. `value` is what the count would have become, `limit` what it may be. Granted with a `rule`:
-    that would have refused it, had it not been forced.
+    """The store's answer. `value` is what the count would have become, `limit` what it may be; `name` is the name of
+    the limit that refused. Granted with a `rule`: that would have refused it, had it not been forced.
 
     `free_at`: when asking again makes sense (monotonic seconds), None where nobody can know. Of a grant by force
     they tell the first limit that it went beyond. `note`: what a
     person should know besides.
     """
 
-    __slots__ = ("free_at", "granted", "limit", "note", "rule", "value")
+    __slots__ = ("free_at", "granted", "limit", "name", "note", "rule", "value")
 
     def __init__(
         self,
@@ -111,8 +121,10 @@ class Verdict:
         limit: int = 0,
         free_at: float | None = None,
         note: str = "",
+        name: str = "",
     ) -> None:
         self.note = note
+        self.name = name
         self.granted = granted
         self.rule = rule
         self.value = value
@@ -124,5 +136,7 @@ class Verdict:
 
 
 GRANTED = Verdict(True)
+PASSES = Verdict(False)
+"""The answer to a probe that no limit refuses."""
 NO_ANSWER = Verdict(False, "store")
 """The store gave no verdict in time: refused like a limit."""

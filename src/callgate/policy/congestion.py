@@ -25,22 +25,22 @@ Parts = tuple[Part, ...]
 
 
 def slower(key_id: str, parts: Parts, period: float = 1.0) -> tuple[Parts, ...]:
-    """What a call claims on each level from 1 on, instead of `parts`."""
-    rates = [part for part in parts if isinstance(part, Window)]
-    others = tuple(part for part in parts if not isinstance(part, Window))
-    limited = [part.limit for part in rates if part.limit is not None]
-    name = rates[0].name if rates else f"{key_id}/outbound_cps"
-    limit = min(limited, default=UNLIMITED)
+    """What a call claims on each level from 1 on, instead of `parts`: the key's own rate gives way to less."""
+    name = f"{key_id}/outbound_cps"
+    place = next((i for i, part in enumerate(parts) if part.name == name), None)
+    rate = parts[place] if place is not None else None
+    limit = rate.limit if isinstance(rate, Window) and rate.limit is not None else UNLIMITED
     if not limit:
         return ()
+    before, after = ((), parts) if place is None else (parts[:place], parts[place + 1 :])
     levels: list[Parts] = []
     while limit > 1:
         limit //= 2
-        levels.append((Window(RULE, name, limit, period), *others))
+        levels.append((*before, Window(RULE, name, limit, period), *after))
     for gap in GAPS:
         # A window of its own beside the rate's: in one window all tokens have the same period.
         window = Window(RULE, f"{key_id}/gap_{gap:g}", 1, gap)
-        levels.append((Window(RULE, name, 1, period), window, *others))
+        levels.append((*before, Window(RULE, name, 1, period), window, *after))
     return tuple(levels)
 
 
@@ -67,6 +67,18 @@ class Congestion:
             self.raised -= 1
             self._fall_at += FALL_SECONDS
         return self.raised
+
+    def lasting(self, until: float) -> int:
+        """The level that it will have at `until` if nothing more is heard."""
+        if until < self._fall_at:
+            return self.raised
+        fallen = (until - self._fall_at) / FALL_SECONDS
+        return self.raised - 1 - int(fallen) if fallen < self.raised else 0
+
+    @property
+    def falls_at(self) -> float:
+        """When the level falls if nothing more is heard."""
+        return self._fall_at if self.raised else float("inf")
 
     def heard(self, now: float, *, plain: bool) -> bool:
         """The trunk has refused a call for congestion; `plain`: with nothing but a 503. Whether the level rose."""

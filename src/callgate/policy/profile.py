@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
+from callgate.policy.more import More, merged
 from callgate.policy.numberlist import NumberList
+from callgate.policy.rules import RULES
 
 RULE: Mapping[str, str] = MappingProxyType(
     {
@@ -32,7 +34,6 @@ RULE: Mapping[str, str] = MappingProxyType(
 
 NOT_ENFORCED: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
-        "on_rate_exceeded": (4, "what becomes of a call over the rate"),
         "recordings": (4, "calls recorded at once"),
     }
 )
@@ -76,7 +77,13 @@ class Limits:
     redial_gap_seconds: float | None = None
     hold_alert_seconds: float | None = None
     hold_release_seconds: float | None = None
+    more: tuple[More, ...] = ()
     origin: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def queues(self) -> bool:
+        """Whether a call over the rate waits for its turn."""
+        return self.on_rate_exceeded == "queue" and self.queue_seconds > 0
 
     @property
     def not_enforced_yet(self) -> list[tuple[str, str]]:
@@ -134,19 +141,24 @@ class NumberRules:
 
 @dataclass(slots=True, frozen=True)
 class Profile:
-    """A carrier's contract. `limits` holds only the fields that the profile names."""
+    """A carrier's contract. `limits` holds only the fields that the profile names; `rules` what else it asks, id → in
+    words. `lineage`: the profiles it extends, the nearest first."""
 
     name: str
     title: str
     limits: Mapping[str, Any]
     numbers: NumberRules
+    rules: Mapping[str, str] = field(default_factory=dict)
+    lineage: tuple[str, ...] = ()
     pending: Mapping[str, str] = field(default_factory=dict)
     """Rule → what it asks that no limit here stands for, and nothing enforces yet."""
 
     @property
     def not_enforced_yet(self) -> list[tuple[str, str]]:
         """(rule, text) of everything that the profile holds and nothing enforces yet."""
-        return [*_not_enforced(self.limits), *self.pending.items()]
+        others = [(rule, text, RULES.get(rule, ("", 5))[1]) for rule, text in self.rules.items()]
+        found = [(rule, f"{text} (step {step})") for rule, text, step in others if step]
+        return [*_not_enforced(self.limits), *found, *self.pending.items()]
 
 
 def contradictions(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -160,6 +172,17 @@ def contradictions(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return found
 
 
+def lowered(values: dict[str, Any], by_hand: Mapping[str, Any]) -> dict[str, str]:
+    """Lower what was inherited to fit what is set by hand; field → why, of those that were."""
+    why = {}
+    for inner, each, outer in NESTED:
+        small, large = values.get(inner), by_hand.get(outer)
+        if large is not None and small is not None and small * each > large:
+            values[inner] = large // each
+            why[inner] = f"lowered to fit {outer} {large}"
+    return why
+
+
 def merge(by_hand: Mapping[str, Any], profile: Profile) -> Limits:
     """The limits of a key: what it sets by hand, else the profile's, lowered to fit what is set by hand.
 
@@ -167,9 +190,7 @@ def merge(by_hand: Mapping[str, Any], profile: Profile) -> Limits:
     """
     values: dict[str, Any] = {**profile.limits, **by_hand}
     origin = {name: "key" if name in by_hand else f"profile {profile.name}" for name in LIMIT_FIELDS}
-    for inner, each, outer in NESTED:
-        small, large = values.get(inner), by_hand.get(outer)
-        if large is not None and small is not None and small * each > large:
-            values[inner] = large // each
-            origin[inner] = f"lowered to fit {outer} {large}"
+    origin |= lowered(values, by_hand)
+    given = by_hand.get("more", ())  # null: none of the profile's either
+    values["more"] = () if given is None else merged(profile.limits.get("more") or (), given)
     return Limits(**values, origin=MappingProxyType(origin))

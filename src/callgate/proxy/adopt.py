@@ -11,15 +11,15 @@ from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from callgate.proxy.commands import Alert
+from callgate.proxy.meters import LIMIT_GAUGES
 from callgate.proxy.peers import Directory, Key, Trunk
 
 if TYPE_CHECKING:
     from callgate.proxy.core import Core
 
 GAUGES = (
-    *("suspended", "registrations", "congestion_level"),
-    *("rate_window_used", "rate_window_limit", "inbound_calls_used", "inbound_calls_limit"),
-    *("outbound_calls_used", "outbound_calls_limit", "calls_used", "calls_limit"),
+    *("suspended", "registrations", "congestion_level", "queue_depth"),
+    *(name for pair in LIMIT_GAUGES.values() for name in pair),
 )
 """Of a key: hidden when that is gone. `calls_active` stays, its calls may be up."""
 
@@ -48,6 +48,7 @@ def adopt(core: Core, new: Directory, now: float, *, prepared: Container[str] = 
     core.trunks.adopt(now)
     core.registrations.adopt(new.trunks.values(), now)
     core.suspensions.adopt()
+    core.pacing.adopt(new.keys, now)
 
 
 def _inherit_trunk(trunk: Trunk, before: Trunk) -> None:

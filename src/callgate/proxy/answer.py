@@ -106,11 +106,11 @@ LIMITS = {
 """What a limit's rule is called in a Warning."""
 
 
-def refused_by_limit(rule: str, value: int, limit: int, note: str = "") -> Refusal:
+def refused_by_limit(rule: str, value: int, limit: int, note: str = "", text: str = "") -> Refusal:
     """Limits refuse outbound calls with 503 and without Retry-After (with it, RFC 3261 §21.5.4 stops the whole
     PBX), inbound ones with 486."""
     return Refusal(
-        rule, LIMITS.get(rule, "limit"), 403 if rule == "K4" else 503, 486, value, limit, note=note
+        *(rule, text or LIMITS.get(rule, "limit"), 403 if rule == "K4" else 503, 486, value, limit), note=note
     )
 
 

@@ -12,11 +12,11 @@ from callgate.proxy.answer import rank
 from callgate.proxy.around import REASON
 from callgate.proxy.commands import Renew
 from callgate.proxy.context import Context, Phase
-from callgate.proxy.copies import LEASE
 from callgate.proxy.dialog import Stage, hear
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.health import retry_after, says_cps_limit
 from callgate.proxy.login import CHALLENGED, Passage
+from callgate.proxy.pacing import LEASE
 from callgate.proxy.targets import Target
 from callgate.proxy.token import AWAY, INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import AnyClient, AnyServer, InviteClientTransaction
@@ -131,7 +131,9 @@ class Attempts(Context):
             target.health.tried(now, key.trunk.tells(key))
         if outbound and claim_id:
             first = record.attempts == 1
-            self.copies.first(self, client, claim_id, arrived=record.invite_at if first else None)
+            self.copies.first(
+                self, client, claim_id, arrived=record.invite_at + record.waited if first else None
+            )
         self.attempts.append(client)
         self.current.append(client)
         core.counts.sent(b"INVITE")
@@ -185,7 +187,7 @@ class Attempts(Context):
         assert isinstance(client, InviteClientTransaction)
         code = response.code
         if client.claim:
-            self.copies.stop(self, client)
+            self.copies.stop(self, client, now)
         if code < 200:
             self._on_provisional(client, response, now)
         elif code < 300:
@@ -362,7 +364,7 @@ class Attempts(Context):
 
     def _failed(self, client: AnyClient, why: str, now: float, *, lost: Trouble | None = None) -> None:
         assert isinstance(client, InviteClientTransaction)
-        self.copies.stop(self, client)
+        self.copies.stop(self, client, now)
         self._silent(client, why, now, lost=lost)
         if self.phase is Phase.TRYING and client in self.current and not self._other_flow(client, now):
             self._lost(client, now, others=True)
@@ -389,7 +391,7 @@ class Attempts(Context):
         self.current.remove(client)
         if self.cancelled and all(other.state is State.CALLING for other in self.current):
             for other in self.current:  # silent phones: they are heard, but nobody waits for them
-                self._leave(other)
+                self._leave(other, now)
             self.current.clear()
         if self.current:
             return
@@ -460,13 +462,13 @@ class Attempts(Context):
                 self._cancel(client, now)  # Timer C (RFC 3261 §16.8)
         elif silent := self._with_other_flow():
             for client in silent:
-                self._leave(client)
+                self._leave(client, now)
                 self._other_flow(client, now)
             self._wake(now + self.trunk.try_seconds)
         elif self.current and (self.emergency or self._next_group(now) >= 0):
             self.timed_out = True
             for client in self.current:
-                self._leave(client)
+                self._leave(client, now)
                 self._silent(client, "calls are not answered", now)
             if self.cancelled:
                 return

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from callgate.policy.claim import GRANTED, Claim, Verdict
+from callgate.numbers import read_dialled
+from callgate.policy.claim import GRANTED, Claim, Members, Part, Verdict
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
 from callgate.proxy.attempts import Attempts
 from callgate.proxy.commands import Alert, Record, Release, Renew
 from callgate.proxy.context import Phase
-from callgate.proxy.copies import ASK_SECONDS, LEASE
 from callgate.proxy.dialog import Side, Stage
 from callgate.proxy.flow import Flow
 from callgate.proxy.meters import DIRECTIONS, FORWARDED
+from callgate.proxy.pacing import ASK_SECONDS, LEASE, Host, Parts, Rank, Ticket
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
 from callgate.proxy.token import INBOUND, OUTBOUND
@@ -41,6 +42,56 @@ SPARE = 60.0
 """Seconds that a lease outlasts the longest call, so that the call's own end comes first."""
 
 
+class Turn(Ticket):
+    """A call that may have to wait for a token of the rate."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Call, now: float) -> None:
+        seconds = call.key.queue_seconds
+        super().__init__(call.key, Rank.CALL, now, NEVER if seconds is None else now + seconds)
+        self.call = call
+
+    def parts(self, now: float) -> Parts:
+        return self.call.claims(now, self.key)
+
+    def next_claim(self, host: Host) -> int:
+        return self.call.leg
+
+    def told(self, verdict: Verdict, now: float) -> None:
+        call = self.call
+        call.turn = None
+        if self.delayed:
+            call.record.waited = now - self.since
+        call.on_verdict(call.leg, verdict, now)
+
+    def waits(self, verdict: Verdict, now: float) -> None:
+        self.call.breach_avoided(self.call.why(verdict), now)
+
+    def caller_gone(self, now: float) -> None:
+        self.leaves("the caller's connection is closed", now)
+
+    def leaves(self, why: str, now: float) -> None:
+        """Its caller is gone."""
+        call = self.call
+        call.cancelled = True
+        call.record.reason = why
+        call.answer(487, [], now)
+
+    def drained(self, now: float) -> None:
+        self.call.turn = None
+        self.call.refuse(DRAINING, now)
+
+    @property
+    def gone(self) -> bool:
+        return self.call.phase is not Phase.ASKING or self.call.server is None
+
+    @property
+    def connection(self) -> int:
+        server = self.call.server
+        return server.flow.connection if server is not None else 0
+
+
 class Call(Attempts):
     """`leg` is the number of the call, unique over restarts, and the id of its claim.
 
@@ -48,7 +99,7 @@ class Call(Attempts):
     their own (RFC 3261 §12.1.2). `to_line` is the To of the answer.
     """
 
-    __slots__ = ("from_line", "to_line")
+    __slots__ = ("did", "from_line", "to_line", "turn")
 
     def __init__(
         self,
@@ -64,6 +115,8 @@ class Call(Attempts):
         super().__init__(core, leg, key, direction, request, server, flow, now)
         self.from_line = b""
         self.to_line = b""
+        self.did = ""  # of a call in: the number it is for
+        self.turn: Turn | None = None  # while it waits for a token
         server.user = self
         core.live_calls += 1
 
@@ -97,17 +150,46 @@ class Call(Attempts):
             self.on_verdict(self.leg, GRANTED, now)  # its call in has claimed for both
             return
         key = self.key
-        if inbound:
-            parts = key.inbound_free if self.free else key.inbound
+        if key.waits and not (inbound or self.free or key.shadow):
+            self.turn = Turn(self, now)
+            core.pacing.enter(self.turn, now)
+            return
+        self._claim(now, with_forward=inbound)
+
+    def _claim(self, now: float, *, with_forward: bool = False) -> None:
+        claim = Claim(self.leg, self.claims(now, self.key), now + ASK_SECONDS, LEASE, force=self.key.shadow)
+        if with_forward:
+            self._with_forward(claim, now)
+        self.core.ask(self, self.key, claim, now)
+
+    def claims(self, now: float, key: Key) -> Parts:
+        """What the call claims of its key at this moment."""
+        if self.direction == INBOUND:
+            parts, more = (key.inbound_free, ()) if self.free else (key.inbound, key.more_in)
         else:
             parts = key.lines if self.free else key.claims(now)[2 if self.inbound_leg else 0]
             if key.gap or key.reach is not None:
                 parts = key.to_number(parts, self.record.canonical, first=not self.free)
-        claim = Claim(self.leg, parts, now + ASK_SECONDS, LEASE, force=key.shadow)
-        if inbound and not self.free and self.groups[0][0].onward:
-            self.reserved = core.next_id()
-            claim.twin = Claim(self.reserved, key.claims(now)[2], claim.deadline, LEASE, key.shadow)
-        core.ask(self, key, claim, now)
+            more = key.more_out
+        if not more:
+            return parts
+        record = self.record
+        caller = read_dialled(record.caller_raw).canonical or record.caller_raw
+        number = self.did or record.canonical
+        utc = now + self.core.utc_offset
+        made = [one.part(caller, number, record.number_class, utc) for one in more]
+        # Of a call that the carrier has seen, the line counts anew, the call does not.
+        kinds = Members if self.free else Part
+        return tuple([p for p in made if isinstance(p, kinds)]) + parts
+
+    def _with_forward(self, claim: Claim, now: float) -> None:
+        """A call in that is to go to a telephone number claims for both legs at once (V4), unless others wait for the
+        rate: then its forward waits as they do. Further limits depend on the number it goes to: it asks for those."""
+        key, core = self.key, self.core
+        if self.free or not self.groups[0][0].onward or key.more_out or core.pacing.depth(key.id):
+            return
+        self.reserved = core.next_id()
+        claim.twin = Claim(self.reserved, key.claims(now)[2], claim.deadline, LEASE, key.shadow)
 
     def go(self, now: float) -> None:
         """An emergency call leaves at once. What it takes of its contract is counted, and nobody is asked first."""
@@ -129,16 +211,15 @@ class Call(Attempts):
         if self.emergency:
             self._counted(claim_id, verdict, now)
             return
-        if claim_id != self.leg:
-            self.copies.answered(self, claim_id, verdict, now)
-            return
         if self.phase is not Phase.ASKING:
             if verdict.granted:
                 self.core.out += [Release(each) for each in (claim_id, self.reserved) if each]
             return
-        refusal = None
-        if verdict.rule:
-            refusal = refused_by_limit(verdict.rule, verdict.value, verdict.limit, verdict.note)
+        if self.reserved and not verdict.granted and verdict.name in self.key.paced and not self.key.shadow:
+            self.reserved = 0  # the forward waits for its token by itself
+            self._claim(now)
+            return
+        refusal = self.why(verdict) if verdict.rule else None
         if verdict.granted:
             if claim_id not in self.copies.granted:
                 self.copies.granted += (claim_id,)
@@ -148,6 +229,8 @@ class Call(Attempts):
         if self.core.suspensions.all:  # it may have waited since before that
             suspended = self.core.suspensions.refusal(self, now)
             if suspended is not None:
+                if self.direction == OUTBOUND:
+                    self.core.pacing.unsent(self.key, claim_id)
                 self.refuse(suspended, now)
                 return
         if refusal is not None:
@@ -173,6 +256,14 @@ class Call(Attempts):
             text = f"an emergency call went beyond {rule}: {value}/{limit}; ordinary calls wait for it"
             self.core.alert(Alert(f"{rule}+EMG", "warning", self.key.id, text, value, limit), now)
 
+    def why(self, verdict: Verdict) -> Refusal:
+        """A limit's refusal in words."""
+        note = verdict.note
+        if verdict.name.startswith("trunk/") and not note:
+            note = "over all keys of the trunk"
+        text = self.key.words.get(verdict.rule, "") if "/more/" in verdict.name else ""
+        return refused_by_limit(verdict.rule, verdict.value, verdict.limit, note, text)
+
     def nowhere(self, code: int, why: str, now: float) -> None:
         """There is nobody to bring the call to (RFC 3261 §16.5: an empty target set)."""
         self.record.reason = why
@@ -186,15 +277,7 @@ class Call(Attempts):
         record.rule, record.value, record.limit = refusal.rule, refusal.value, refusal.limit
         record.reason = refusal.note or refusal.text
         if refusal.limit:
-            alert = Alert(
-                refusal.rule,
-                "warning",
-                self.key.id,
-                f"breach avoided: {refusal.text} would have been {refusal.value}/{refusal.limit}",
-                refusal.value,
-                refusal.limit,
-            )
-            self.core.alert(alert, now)
+            self.breach_avoided(refusal, now)
         self.answer(
             refusal.inbound_code if inbound else refusal.code, [] if inbound else refusal.headers(), now
         )
@@ -214,6 +297,18 @@ class Call(Attempts):
             alert = Alert(refusal.rule, "info", self.key.id, text, refusal.value, refusal.limit)
             self.core.alert(alert, now)
         return True
+
+    def breach_avoided(self, refusal: Refusal, now: float) -> None:
+        """A limit refuses the call, or holds it up."""
+        alert = Alert(
+            refusal.rule,
+            "warning",
+            self.key.id,
+            f"breach avoided: {refusal.text} would have been {refusal.value}/{refusal.limit}",
+            refusal.value,
+            refusal.limit,
+        )
+        self.core.alert(alert, now)
 
     # -- what attempts lead to ---------------------------------------------------------------------------
 
@@ -269,8 +364,8 @@ class Call(Attempts):
 
     @property
     def longest(self) -> float | None:
-        """Seconds after which the gate ends the call (C1); never an emergency call."""
-        return None if self.emergency else self.key.max_call_seconds
+        """Seconds after which the gate ends the call itself (C1); never an emergency call, nor in shadow mode."""
+        return None if self.emergency or self.key.shadow else self.key.max_call_seconds
 
     def _expire_up(self, now: float) -> None:
         answered, longest = self.record.answer_at, self.longest
@@ -284,11 +379,6 @@ class Call(Attempts):
         if self.phase is Phase.UP:
             self._wake(until if self._acknowledged else min(until, self.up_at + NO_ACK))
             self.look_again(now)
-
-    @property
-    def _longest(self) -> float | None:
-        """Seconds until the gate ends the call itself (C1)."""
-        return None if self.key.shadow else self.key.max_call_seconds
 
     def _outlasts(self, now: float) -> None:
         """Shadow mode: whether C1 would have ended a call before it did."""
@@ -347,8 +437,12 @@ class Call(Attempts):
         if self.reserved and self.copies.granted:
             core.out.append(Release(self.reserved))
         self.phase = Phase.OVER
+        if self.turn is not None:
+            turn, self.turn = self.turn, None
+            core.pacing.leave(turn, now)
+        self.copies.leave(self, None, now)
         for client in self.attempts:
-            self.copies.stop(self, client)
+            self.copies.stop(self, client, now)
         self.copies.release(self)
         record.end_at = now
         record.call_id = self.call_id.decode("utf-8", "replace")

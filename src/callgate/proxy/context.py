@@ -315,7 +315,7 @@ class Context:
         for client in self.attempts:
             self._cancel(client, now)
             if client.state is State.CALLING:
-                self._leave(client)
+                self._leave(client, now)
 
     def _cancel(self, client: InviteClientTransaction, now: float) -> None:
         """Cancel an attempt: at once when it has had a provisional answer, else when that comes."""
@@ -324,9 +324,9 @@ class Context:
             self.core.layer.cancel(client, self.cancel_reason, now)
             self.core.layer.end_by(client, now + LIFE)
         elif client.state is State.CALLING and (self.phase >= Phase.UP or client not in self.current):
-            self._leave(client)
+            self._leave(client, now)
 
-    def _leave(self, client: InviteClientTransaction) -> None:
+    def _leave(self, client: InviteClientTransaction, now: float) -> None:
         """Send a silent target no more copies, but go on listening to it."""
-        self.copies.stop(self, client)
+        self.copies.stop(self, client, now)
         self.core.layer.abandon(client)

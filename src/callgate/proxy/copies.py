@@ -2,7 +2,7 @@
 
 The carrier counts arrivals of calls that it has not seen, and any copy of an INVITE may be the first to arrive. So
 a copy goes out at once while its call's token is out; when the token has come back the copy needs a new one, ahead of
-any new call; and so does the attempt at a further gateway.
+any new call; and so does the attempt at a further gateway. Both wait in the key's queue (`pacing`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from callgate.policy.claim import Claim, Verdict
 from callgate.policy.ledger import MARGIN
 from callgate.proxy.commands import Release, Withdraw
+from callgate.proxy.pacing import ASK_SECONDS, LEASE, Parts, Rank, Ticket
 from callgate.proxy.transactions import AnyClient, InviteClientTransaction
 from callgate.sip.transaction import NEVER, State
 
@@ -19,32 +20,58 @@ if TYPE_CHECKING:
     from callgate.proxy.attempts import Attempts
     from callgate.proxy.context import Context
 
-ASK_SECONDS = 0.2
-"""How long the store may think."""
-LEASE = 900.0
-"""Seconds a call that nobody has answered may hold what it claimed; renewed while it rings."""
+
+class Again(Ticket):
+    """A copy of an INVITE that waits for a token, or (`client` None) the attempt at a further gateway."""
+
+    __slots__ = ("call", "client")
+
+    def __init__(self, call: Attempts, client: InviteClientTransaction | None, now: float) -> None:
+        key = call.core.current(call.key)
+        until = NEVER
+        if client is None and key.queue_seconds is not None:
+            until = now + key.queue_seconds
+        super().__init__(key, Rank.GATEWAY if client is None else Rank.COPY, now, until)
+        self.call = call
+        self.client = client
+
+    def parts(self, now: float) -> Parts:
+        # A copy is no new call to the carrier: congestion (K11) does not hold it up.
+        key = self.key
+        parts = key.claims(now)[1] if self.client is None else key.attempt
+        return key.to_number(parts, self.call.record.canonical, first=False) if key.gap else parts
+
+    def told(self, verdict: Verdict, now: float) -> None:
+        self.call.copies.told(self, verdict, now)
+
+    def let_go(self) -> None:
+        self.call.copies.forget(self)
+
+    @property
+    def gone(self) -> bool:
+        return not (self.call.wants_gateway if self.client is None else _wants_copy(self.client))
 
 
 class Copies:
     """`granted` are all claims of the call, to be released at its end. It is handed its call each time: a pointer
     back would be a cycle."""
 
-    __slots__ = ("_asked", "granted")
+    __slots__ = ("_waiting", "granted")
 
     def __init__(self) -> None:
-        self._asked: dict[int, InviteClientTransaction | None] | None = None
+        self._waiting: dict[InviteClientTransaction | None, Again] | None = None
         self.granted: tuple[int, ...] = ()
 
     @property
     def wait_for_gateway(self) -> bool:
         """Whether the attempt at a further gateway waits for its token."""
-        return self._asked is not None and None in self._asked.values()
+        return self._waiting is not None and None in self._waiting
 
     def first(
         self, call: Attempts, client: InviteClientTransaction, claim_id: int, *, arrived: float | None
     ) -> None:
-        """An attempt begins under a claim that was granted. `arrived`: when the INVITE came, None for a further
-        attempt."""
+        """An attempt begins under a claim that was granted. `arrived`: when the INVITE came, or left the queue; None
+        for a further attempt."""
         client.claim = claim_id
         call.core.sent_at[claim_id] = NEVER if arrived is None else -arrived
 
@@ -75,54 +102,59 @@ class Copies:
 
     def ask(self, call: Attempts, client: InviteClientTransaction | None, now: float) -> None:
         """Claim a token for a copy, or (None) for the attempt at the next gateway."""
-        if client is None and self.wait_for_gateway:
+        waiting = self._waiting = self._waiting or {}
+        if client not in waiting:
+            ticket = waiting[client] = Again(call, client, now)
+            call.core.pacing.enter(ticket, now)
+
+    def told(self, ticket: Again, verdict: Verdict, now: float) -> None:
+        """Its turn has come, or (an attempt at a gateway) it is told no."""
+        call, client, core = ticket.call, ticket.client, ticket.call.core
+        self._forget(client)
+        if verdict.granted:
+            self.granted += (ticket.claim,)
+        elif client is not None or not call.key.shadow:
+            if call.wants_gateway:
+                call.conclude(now)  # with the last gateway's answer
             return
-        # A copy is no new call to the carrier: congestion (K11) does not hold it up.
-        key = call.core.current(call.key)
-        parts = key.claims(now)[1] if client is None else key.attempt
-        if key.gap:
-            parts = key.to_number(parts, call.record.canonical, first=False)
-        claim = Claim(call.core.next_id(), parts, now + ASK_SECONDS, LEASE, force=key.shadow)
-        self._asked = self._asked or {}
-        self._asked[claim.id] = client
-        call.core.ask(call, key, claim, now)
-
-    def answered(self, call: Attempts, claim_id: int, verdict: Verdict, now: float) -> None:
-        """The store's verdict on such a claim."""
-        core = call.core
-        client = self._asked.pop(claim_id, None) if self._asked is not None else None
-        wanted = call.wants_gateway if client is None else _wants_copy(client)
-        if not wanted:
-            if verdict.granted:
-                core.out.append(Release(claim_id))
-        elif verdict.granted or (client is None and call.key.shadow):
-            if verdict.granted:
-                self.granted += (claim_id,)
-            if client is None:
-                call.free = False  # only the first gateway had seen it
-                call.attempt(claim_id, now)
-            else:
-                core.sent_at.pop(client.claim, None)
-                client.claim = claim_id
-                core.sent_at[claim_id] = NEVER
-                core.layer.repeat(client)
-        elif client is None:
-            call.conclude(now)  # a refusing key ends with the last gateway's answer
+        if client is None:
+            call.free = False  # only the first gateway had seen it
+            call.attempt(ticket.claim, now)
         else:
-            waiting = client
-            core.wait(verdict.free_at, lambda then: self._retry(call, waiting, then), now)
+            core.sent_at.pop(client.claim, None)
+            client.claim = ticket.claim
+            core.sent_at[ticket.claim] = NEVER
+            core.layer.repeat(client)
 
-    def _retry(self, call: Attempts, client: InviteClientTransaction, now: float) -> None:
-        """A token may be free for a copy that had to wait."""
-        if _wants_copy(client):
-            self.ask(call, client, now)
+    def forget(self, ticket: Again) -> None:
+        """It waits no more."""
+        if self._waiting and self._waiting.get(ticket.client) is ticket:
+            self._forget(ticket.client)
 
-    def stop(self, call: Context, client: AnyClient) -> None:
+    def _forget(self, client: AnyClient | None) -> Again | None:
+        waiting = self._waiting
+        if not waiting:
+            return None
+        ticket = waiting.pop(client, None)  # type: ignore[arg-type]
+        if not waiting:
+            self._waiting = None
+        return ticket
+
+    def leave(self, call: Context, client: AnyClient | None, now: float) -> None:
+        """What waits for a token is not wanted any more."""
+        ticket = self._forget(client)
+        if ticket is not None:
+            call.core.pacing.leave(ticket, now)
+
+    def stop(self, call: Context, client: AnyClient, now: float) -> None:
         """No further copies of this attempt, and not the first one either where the shell still holds it."""
         last = call.core.sent_at.pop(client.claim, 0.0)
         if last < 0.0 or last == NEVER:
             call.core.out.append(Withdraw(client.claim))
+            call.core.pacing.unsent(call.key, client.claim)
         client.claim = 0
+        if self._waiting:
+            self.leave(call, client, now)
 
     def release(self, call: Context) -> None:
         """Give everything back."""

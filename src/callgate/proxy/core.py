@@ -4,7 +4,8 @@
     resume(claim_id, verdict, now)      the store has answered
     sent(claim_id, now)                 the shell has handed an initial INVITE to the kernel
     unreachable(data, now)              the transport could not deliver this request of ours
-    closed(flow)                        a connection has ended
+    closed(flow, now)                   a connection has ended
+    drain(now)                          no new calls from now on
     tick(now), next_deadline            time has passed; when to call again
     clock(utc_offset, now)              the wall clock, at the start and whenever it steps
     commands()                          what to carry out, in order
@@ -15,10 +16,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from random import getrandbits, random
-from typing import Protocol
 
 from callgate.bridge.endpoint import Endpoint
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
@@ -48,6 +48,7 @@ from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
 from callgate.proxy.observer import Observer
 from callgate.proxy.outside import Outside
+from callgate.proxy.pacing import Asker, Pacing
 from callgate.proxy.peers import Directory, Key, Trunk
 from callgate.proxy.places import Random
 from callgate.proxy.registrar import Registrar
@@ -77,14 +78,6 @@ CHALLENGE_SECONDS = 10.0
 CHALLENGES_MAX = 10_000
 DATAGRAM_MAX = 1300
 """Octets of a request beyond which it goes over a stream (RFC 3261 §18.1.1)."""
-WAIT_AGAIN = 0.02
-"""Seconds until a copy asks again for a token when nobody knows when one comes free."""
-
-
-class Asker(Protocol):
-    """Who puts claims to the store."""
-
-    def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None: ...
 
 
 class Core:
@@ -119,14 +112,16 @@ class Core:
         self._id = self._first_id = first_id & 0x7FFFFFFFFFFFFFFF
         self.live_calls = 0  # calls that hold something or wait for an answer
         self._branch = 0
-        self._asked: dict[int, Asker] = {}  # claims that the store has not answered
-        self._twins: dict[int, int] = {}  # of them: the claim of a forward that goes with it
+        # Claims that the store has not answered, and until when; of those, the claim of a forward that goes with it.
+        self._asked: dict[int, tuple[Asker, float]] = {}
+        self._twins: dict[int, int] = {}
         self._asked_order: deque[tuple[float, int]] = deque()
         self._touched: set[str] = set()
         self._challenged: dict[tuple[bytes, bytes, bytes], tuple[int, float, Target | None]] = {}
         self.streams = Streams()
         self.auth = Auth(self)
         self.shifts = Shifts()
+        self.pacing = Pacing(self, self.counts.queued)
         self.registrar = Registrar(self)
         self.dispatch = Dispatch(self)
         self.emergency = Emergency(self)
@@ -197,7 +192,7 @@ class Core:
         asked = self._asked.pop(claim_id, None)
         twin = self._twins.pop(claim_id, 0) if self._twins else 0
         if asked is not None:
-            asked.on_verdict(claim_id, verdict, now)
+            asked[0].on_verdict(claim_id, verdict, now)
         elif verdict.granted:
             self.out.append(Release(claim_id))
             if twin:
@@ -228,17 +223,24 @@ class Core:
         elif head.startswith(b"ACK ") and (instead := self.streams.undelivered(branch, now)) is not None:
             self.out.append(instead)
 
-    def closed(self, flow: Flow) -> None:
+    def closed(self, flow: Flow, now: float) -> None:
         """A connection has ended, whoever closed it."""
         self.registrar.closed(flow)
+        self.pacing.closed(flow.connection, now)
+
+    def drain(self, now: float) -> None:
+        """Refuse new calls from now on, those that wait for a token too; calls that are up go on."""
+        self.draining = True
+        self.pacing.drain(now)
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
         while self._asked_order and self._asked_order[0][0] <= now:
-            _, claim_id = self._asked_order.popleft()
-            asked = self._asked.pop(claim_id, None)
-            if asked is not None:
-                asked.on_verdict(claim_id, NO_ANSWER, now)
+            deadline, claim_id = self._asked_order.popleft()
+            asked = self._asked.get(claim_id)
+            if asked is not None and asked[1] == deadline:  # else it was answered, and perhaps asked again
+                del self._asked[claim_id]
+                asked[0].on_verdict(claim_id, NO_ANSWER, now)
         self.wheel.run(now)
 
     @property
@@ -287,16 +289,12 @@ class Core:
 
     def ask(self, who: Asker, key: Key, claim: Claim, now: float) -> None:
         """Put a claim to the store; `who.on_verdict` hears its answer, or that there was none in time."""
-        self._asked[claim.id] = who
+        self._asked[claim.id] = who, claim.deadline
         if claim.twin is not None:
             self._twins[claim.id] = claim.twin.id
         self._asked_order.append((claim.deadline, claim.id))
         self._touched.add(key.id)
         self.out.append(claim)
-
-    def wait(self, free_at: float | None, retry: Callable[[float], None], now: float) -> None:
-        """Call the moment a token comes free: before any call that arrives after that."""
-        self.wheel.at(free_at if free_at is not None and free_at > now else now + WAIT_AGAIN, retry)
 
     def challenged(self, call: Context, uri: bytes, now: float) -> None:
         """The trunk's 401 or 407 goes to the caller, who may answer it once."""

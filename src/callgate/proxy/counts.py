@@ -23,6 +23,7 @@ class Counts:
         self._sent: dict[tuple[bytes, int], int] = {}
         self._active: dict[tuple[str, int], int] = {}
         self._added = meters.histogram("setup_added_seconds")
+        self._queued = meters.histogram("queue_wait_seconds")
 
     def prepare(self, directory: Directory) -> None:
         """Every series of a key and a gateway exists from the start, with 0."""
@@ -145,6 +146,10 @@ class Counts:
     def added(self, seconds: float) -> None:
         """What the gate added to the set-up of a call."""
         self._added.observe(seconds)
+
+    def queued(self, seconds: float) -> None:
+        """How long a call has waited that had to wait for a token, and got it."""
+        self._queued.observe(seconds)
 
     def registered(self, trunk: Trunk, well: bool) -> None:
         """Whether the trunk holds a binding of the gate."""

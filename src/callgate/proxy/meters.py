@@ -49,15 +49,28 @@ METRICS: Final[Mapping[str, Metric]] = {
         (),
         (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
     ),
+    "queue_wait_seconds": Metric(
+        "histogram",
+        "How long calls waited that had to wait for a token of the rate (V1) and got one.",
+        (),
+        (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0),
+    ),
     # limits of a key
     "rate_window_used": Metric("gauge", "Tokens of the outbound rate (V1) that are out.", ("key",)),
     "rate_window_limit": Metric("gauge", "New outbound calls allowed in one second (V1).", ("key",)),
+    "queue_depth": Metric("gauge", "Calls that wait for a token of the rate (V1).", ("key",)),
     "inbound_calls_used": Metric("gauge", "Inbound calls that count against V3.", ("key",)),
     "inbound_calls_limit": Metric("gauge", "Inbound calls allowed at once (V3).", ("key",)),
     "outbound_calls_used": Metric("gauge", "Outbound calls that count against C2.", ("key",)),
     "outbound_calls_limit": Metric("gauge", "Ordinary outbound calls allowed at once (C2).", ("key",)),
     "calls_used": Metric("gauge", "Calls of both directions that count against K6.", ("key",)),
     "calls_limit": Metric("gauge", "Calls allowed at once, both directions together (K6).", ("key",)),
+    "lines_used": Metric("gauge", "Lines held: inbound legs + forwarded outbound legs (V4).", ("key",)),
+    "lines_limit": Metric("gauge", "Lines allowed at once (V4).", ("key",)),
+    "forwarded_active": Metric("gauge", "Forwarded calls up at once (V4).", ("key",)),
+    "forwarded_limit": Metric("gauge", "Forwarded calls allowed at once (V4).", ("key",)),
+    "recordings_active": Metric("gauge", "Calls recorded at once (I1).", ("key",)),
+    "recordings_limit": Metric("gauge", "Calls that may be recorded at once (I1).", ("key",)),
     "congestion_level": Metric(
         "gauge", "By how many steps a key's calls are slowed because its trunk is congested (K11).", ("key",)
     ),
@@ -101,6 +114,17 @@ METRICS: Final[Mapping[str, Metric]] = {
     "start_time_seconds": Metric("gauge", "When the gate started, in seconds since 1970 (UTC)."),
     "build_info": Metric("gauge", "1; the labels say what runs.", ("version", "python")),
 }
+
+LIMIT_GAUGES: Final[Mapping[str, tuple[str, str]]] = {
+    "outbound_cps": ("rate_window_used", "rate_window_limit"),
+    "inbound_calls": ("inbound_calls_used", "inbound_calls_limit"),
+    "outbound_calls": ("outbound_calls_used", "outbound_calls_limit"),
+    "lines": ("lines_used", "lines_limit"),
+    "forwarded_calls": ("forwarded_active", "forwarded_limit"),
+    "recordings": ("recordings_active", "recordings_limit"),
+    "calls": ("calls_used", "calls_limit"),
+}
+"""The last part of a limit's name in the store → its gauges."""
 
 DIRECTIONS: Final = ("outbound", "inbound", "forwarded")
 FORWARDED: Final = 2

@@ -76,8 +76,24 @@ class Outside:
             self.core.dispatch.answer(request, key, 200, flow, now, [ALLOW])
         elif method == b"INVITE":
             self._invite(request, uri, key, flow, peer, routes, hops, now)
+        elif method == b"BYE" and self._gives_up(request, peer, now):
+            self.core.dispatch.answer(request, key, 200, flow, now)
         else:
             self._pass_outside(request, key, flow, peer, routes, hops, now)
+
+    def _gives_up(self, request: Message, peer: Peer, now: float) -> bool:
+        """A BYE without a To tag, as RFC 2543 callers send it: whether it ended a call that still waits here. The
+        carrier has not seen that one."""
+        call = self.core.by_call_id.get(request.call_id)
+        if (
+            call is None
+            or call.turn is None
+            or call.caller.tag != request.from_tag
+            or call.key is not peer.key
+        ):
+            return False
+        call.turn.leaves("the caller sent a BYE", now)
+        return True
 
     def _register(self, request: Message, key: TransactionKey, flow: Flow, peer: Peer, now: float) -> None:
         """Never passed on (interface.md): the gate is a registrar for keys that want one, and for nobody else."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
@@ -17,6 +17,7 @@ from callgate.policy.claim import Distinct, Gap, Members, Part, Window
 from callgate.policy.congestion import Congestion, Parts, pace, slower
 from callgate.policy.dial import DialRules
 from callgate.policy.hours import QuietHours
+from callgate.policy.more import Counted
 from callgate.policy.numberset import NumberSet
 from callgate.policy.schedule import Schedule
 from callgate.policy.watch import Watching
@@ -77,7 +78,8 @@ class Trunk:
     `rules`: how the health of its gateways is judged. `account`: with this the gate answers its challenges; None: they
     are the PBX's. `register`: what the gate registers there; `service_route`: the Route that the registrar wants in new
     requests (RFC 3608), empty for none. `emergency`: the trunk that carries its emergency calls, itself perhaps, first
-    by `emergency_first` where one of its gateways was named; None: they are answered with `emergency_code`."""
+    by `emergency_first` where one of its gateways was named; None: they are answered with `emergency_code`. `window`:
+    its own rate, over all keys; None for none."""
 
     __slots__ = (
         "account",
@@ -95,6 +97,7 @@ class Trunk:
         "shared",
         "try_seconds",
         "upstream_503",
+        "window",
     )
 
     def __init__(
@@ -110,11 +113,13 @@ class Trunk:
         register: Wanted | None = None,
         psap_callback: bool = False,
         emergency_code: int = 503,
+        window: Window | None = None,
     ) -> None:
         self.name = name
         self.emergency: Trunk | None = None
         self.emergency_first: Gateway | None = None
         self.emergency_code = emergency_code
+        self.window = window
         self.rules = rules
         self.account = account
         self.register = register
@@ -169,11 +174,13 @@ class Key:
     `only_number` is its DID where it has exactly one. `gap` is the least time between two calls to one number (K4),
     `reach` the most different numbers of Japan within so many seconds (V2), `quiet_hours` (T15) and `consent` (T14) say
     who may be called; all of them None where they don't matter. `watching`: what is told without being refused.
-    `shadow`: what its limits and the number rules would refuse is noted, and passes.
+    `shadow`: what its limits and the number rules would refuse is noted, and passes. `queue_seconds`: how long a call
+    waits for a token of the rate, None where it is refused; `words` say what its further rules count; `paced` are the
+    names of the limits that may be waited for, `rate_name` that of its own.
     """
 
     __slots__ = (
-        "_slower",
+        "_levels",
         "attempt",
         "caller_ids",
         "congestion",
@@ -188,14 +195,20 @@ class Key:
         "inbound_free",
         "lines",
         "max_call_seconds",
+        "more_in",
+        "more_out",
         "networks",
         "only_number",
         "outbound",
+        "paced",
         "pbx_groups",
         "pbx_site",
         "pbx_trust",
+        "queue_seconds",
         "quiet_hours",
+        "rate_name",
         "reach",
+        "recorded",
         "registered",
         "require",
         "routes",
@@ -206,6 +219,7 @@ class Key:
         "trunk",
         "trusted",
         "watching",
+        "words",
     )
 
     def __init__(
@@ -218,6 +232,9 @@ class Key:
         inbound: tuple[Part, ...] = (),
         attempt: tuple[Part, ...] = (),
         forwarded: tuple[Part, ...] = (),
+        recorded: tuple[Part, ...] = (),
+        more_out: tuple[Counted, ...] = (),
+        more_in: tuple[Counted, ...] = (),
         networks: Iterable[Network] = (),
         pbx: Flow | None = None,
         pbx_uri: Uri | None = None,
@@ -237,6 +254,8 @@ class Key:
         quiet_hours: QuietHours | None = None,
         consent: NumberSet | None = None,
         watching: Watching | None = None,
+        queue_seconds: float | None = None,
+        words: Mapping[str, str] | None = None,
     ) -> None:
         self.gap = gap
         self.reach = reach
@@ -248,12 +267,18 @@ class Key:
         self.tag = key_tag(id)
         self.trunk = trunk
         self.dial = dial
+        self.words = words or {}
         self.outbound = outbound
         self.inbound = inbound
-        self.inbound_free = tuple([replace(p, limit=None) if isinstance(p, Members) else p for p in inbound])
+        self.inbound_free = tuple(
+            [replace(part, limit=None) for part in inbound if isinstance(part, Members)]
+        )
+        self.forwarded = forwarded
+        self.recorded = recorded
+        self.more_out = more_out
+        self.more_in = more_in
         self.lines = tuple(part for part in outbound if not isinstance(part, Window))
         self.attempt = attempt
-        self.forwarded = forwarded
         self.routes: Numbers[Route] | None = None
         self.token_seconds = max((p.period for p in attempt if isinstance(p, Window)), default=0.0)
         self.networks = list(networks)
@@ -274,9 +299,14 @@ class Key:
         self.caller_ids = caller_ids
         self.only_number = only_number
 
-        levels = [slower(id, parts) for parts in (outbound, attempt, forwarded or attempt)]
-        self._slower = tuple(zip(*levels, strict=False))
-        self.congestion = Congestion(len(self._slower))
+        # On each level of congestion: a new call, a further attempt, a forward.
+        kinds = (outbound, attempt, forwarded or attempt)
+        self._levels = (kinds, *zip(*(slower(id, kind) for kind in kinds), strict=True))
+        self.congestion = Congestion(len(self._levels) - 1)
+        self.queue_seconds = queue_seconds
+        self.rate_name = f"{id}/outbound_cps"
+        rates = [part for level in self._levels for part in level[1] if isinstance(part, Window)]
+        self.paced = frozenset(part.name for part in rates)
 
     def holds(self, host: str) -> bool:
         """Whether an address is among the key's sources."""
@@ -286,33 +316,44 @@ class Key:
     def claims(self, now: float) -> tuple[Parts, Parts, Parts]:
         """What a new call, a further attempt and a forward claim at this moment: less while the trunk is congested
         (K11)."""
-        level = self.congestion.level(now) if self.congestion.raised else 0
-        if not level or not self._slower:
-            return self.outbound, self.attempt, self.forwarded
-        return self._slower[self._step(level)]
+        outbound, attempt, forwarded = self._level(
+            self.congestion.level(now) if self.congestion.raised else 0
+        )
+        return outbound, attempt, forwarded
 
     def to_number(self, parts: Parts, number: str, *, first: bool = True) -> Parts:
         """`parts`, and what a call claims because of the number it is for. `first`: not a further attempt of one that
         has passed, nor one that the trunk has seen."""
         member = number.encode()
+        own: Parts = ()
         if self.gap and number:
-            parts = (*parts, Gap("K4", f"{self.id}/redial_gap", self.gap, member, refuses=first))
+            own = (Gap("K4", f"{self.id}/redial_gap", self.gap, member, refuses=first),)
         if self.reach is not None and first and number.startswith(DOMESTIC):
             limit, period = self.reach
-            parts = (*parts, Distinct("V2", f"{self.id}/distinct_numbers", limit, period, member))
-        return parts
+            own = (*own, Distinct("V2", f"{self.id}/distinct_numbers", limit, period, member))
+        return (*own, *parts) if self.waits else (*parts, *own)  # nobody waits for a rate only to be refused
+
+    @property
+    def waits(self) -> bool:
+        """Whether its calls may have to wait for a token: those of its own rate, or their turn of the trunk's."""
+        return self.queue_seconds is not None or self.trunk.window is not None
+
+    def rates(self, until: float) -> Iterable[Window]:
+        """The windows that a call has to pass which waits until then, however little more is heard of congestion."""
+        level = self.congestion.lasting(until) if self.congestion.raised else 0
+        return [part for part in self._level(level)[1] if isinstance(part, Window)]
 
     def pace(self, level: int) -> str:
         """What a level of congestion leaves, in words."""
-        return pace(self._slower[self._step(level)][1])
+        return pace(self._level(level)[1])
 
-    def _step(self, level: int) -> int:
-        return min(level, len(self._slower)) - 1
+    def _level(self, level: int) -> tuple[Parts, ...]:
+        return self._levels[min(level, len(self._levels) - 1)]
 
     def slow_like(self, other: Key) -> None:
         """This is the same key with other limits: how far its calls are slowed is known."""
         self.congestion = other.congestion
-        self.congestion.highest = len(self._slower)
+        self.congestion.highest = len(self._levels) - 1
 
     @property
     def takes_calls(self) -> bool:

@@ -42,6 +42,7 @@ class CallRecord:
         "trunk",
         "value",
         "verdict",
+        "waited",
     )
 
     def __init__(self, id: int, direction: str, invite_at: float) -> None:
@@ -73,6 +74,7 @@ class CallRecord:
         self.forwarded_of = 0
         self.hold_seconds = 0.0
         self.shadow = False
+        self.waited = 0.0  # seconds in the queue of the rate
 
 
 PAST = CallRecord(0, "", 0.0)

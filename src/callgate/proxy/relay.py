@@ -10,12 +10,12 @@ from callgate.policy.claim import Claim, Verdict
 from callgate.proxy.answer import reply
 from callgate.proxy.commands import Release
 from callgate.proxy.context import Phase
-from callgate.proxy.copies import ASK_SECONDS, LEASE
 from callgate.proxy.dialog import Side
 from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.forward import Routes, response_out
 from callgate.proxy.login import CHALLENGED, WARNING, Passage, refusal
+from callgate.proxy.pacing import ASK_SECONDS, LEASE
 from callgate.proxy.peers import Key
 from callgate.proxy.transactions import (
     NOBODY,

@@ -144,6 +144,7 @@ class Trunks:
     def congested(self, key: Key, now: float, *, plain: bool) -> None:
         """The trunk has refused a call because there are too many (K11); `plain`: with nothing but a 503."""
         if key.congestion.heard(now, plain=plain):
+            self._core.pacing.slowed(key, now)
             level = key.congestion.level(now)
             text = f"the trunk says that it is congested: new calls are slowed to {key.pace(level)}"
             self._core.alert(Alert("K11", "warning", key.id, text, trunk=key.trunk.name), now)

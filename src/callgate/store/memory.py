@@ -7,7 +7,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from math import ceil
 
-from callgate.policy.claim import GRANTED, NO_ANSWER, Claim, Distinct, Gap, Members, Verdict, Window
+from callgate.policy.claim import GRANTED, NO_ANSWER, PASSES, Claim, Distinct, Gap, Members, Verdict, Window
 from callgate.policy.ledger import MARGIN
 
 _OUT = float("inf")
@@ -32,12 +32,18 @@ class _Tokens:
                 del back_at[claim_id]
         return len(back_at)
 
-    def next_free(self) -> float | None:
-        """When the first of the tokens comes back, None while none of them was sent."""
+    def next_free(self, limit: int) -> float | None:
+        """When one of `limit` tokens can be had, None while too few of those that are out were sent."""
         order, back_at = self.order, self.back_at
         while order and back_at.get(order[0][1]) != order[0][0]:
             order.popleft()
-        return order[0][0] if order else None
+        missing = len(back_at) - limit
+        for due, claim_id in order:
+            if back_at.get(claim_id) == due:
+                if not missing:
+                    return due
+                missing -= 1
+        return None
 
 
 class _Member:
@@ -117,6 +123,7 @@ class MemoryStore:
         self._on_expired = on_expired
         self._held: dict[int, _Held] = {}
         self._windows: dict[str, _Tokens] = {}
+        self._passing: list[tuple[float, str]] = []  # when to look whether a window can be forgotten
         self._sets: dict[str, int] = {}
         self._seen: dict[str, _Seen] = {}
         self._leases: list[tuple[float, int]] = []
@@ -124,6 +131,8 @@ class MemoryStore:
     def claim(self, claim: Claim, now: float) -> Verdict:
         if self._leases and self._leases[0][0] <= now:
             self.expire(now)
+        if self._passing and self._passing[0][0] <= now:
+            self._forget_windows(now)
         if claim.id in self._held:
             return GRANTED
         if now > claim.deadline:
@@ -145,12 +154,14 @@ class MemoryStore:
                 if not claim.force:
                     return refused
                 forced = forced or refused
+        if claim.probe:
+            return PASSES
         for part in claim.parts:
             _TAKES[type(part)](self, part, claim.id, now)
         self._held[claim.id] = _Held(claim, now + claim.lease)
         self._watch(claim.id, now + claim.lease)
         if forced is not None:
-            return Verdict(True, forced.rule, forced.value, forced.limit, None, forced.note)
+            return Verdict(True, forced.rule, forced.value, forced.limit, None, forced.note, forced.name)
         return GRANTED
 
     def sent(self, claim_id: int, now: float) -> None:
@@ -162,10 +173,12 @@ class MemoryStore:
         for part in held.claim.parts:
             kind = type(part)
             if kind is Window:
-                tokens = self._windows[part.name]
+                tokens = self._tokens(part.name)
                 back = now + part.period + self._margin  # type: ignore[union-attr]
                 tokens.back_at[claim_id] = back
                 tokens.order.append((back, claim_id))
+                if part.passing:  # type: ignore[union-attr]
+                    heappush(self._passing, (back, part.name))
             elif kind is Gap or kind is Distinct:
                 seen = self._seen[part.name]
                 seen.sent(part.member, now, part.period, first=first)  # type: ignore[union-attr]
@@ -190,7 +203,10 @@ class MemoryStore:
                     del self._sets[part.name]
             elif not held.sent:
                 if kind is Window:
-                    self._windows[part.name].back_at.pop(claim_id, None)
+                    tokens = self._windows[part.name]
+                    tokens.back_at.pop(claim_id, None)
+                    if part.passing and not tokens.back_at:  # type: ignore[union-attr]
+                        del self._windows[part.name]
                 else:
                     self._seen[part.name].give_back(part.member)  # type: ignore[union-attr]
 
@@ -218,6 +234,14 @@ class MemoryStore:
         if end != _OUT:
             heappush(leases, (end, claim_id))
 
+    def _forget_windows(self, now: float) -> None:
+        """Windows of one caller or one day, of which nothing is out any more."""
+        while self._passing and self._passing[0][0] <= now:
+            _, name = heappop(self._passing)
+            tokens = self._windows.get(name)
+            if tokens is not None and not tokens.settle(now):
+                del self._windows[name]
+
     def expire(self, now: float) -> None:
         """Take back every claim whose lease has run out."""
         leases = self._leases
@@ -238,23 +262,26 @@ class MemoryStore:
             return None
         open_at = self._started + part.period + self._margin
         if now < open_at and part.period <= 1.0:
-            return Verdict(False, part.rule, part.limit + 1, part.limit, open_at, JUST_STARTED)
+            return Verdict(False, part.rule, part.limit + 1, part.limit, open_at, JUST_STARTED, part.name)
         if out < part.limit:
             return None
-        free_at = tokens.next_free() if tokens is not None and out == part.limit else None
-        return Verdict(False, part.rule, out + 1, part.limit, free_at)
+        free_at = tokens.next_free(part.limit) if tokens is not None and part.limit else None
+        return Verdict(False, part.rule, out + 1, part.limit, free_at, name=part.name)
 
     def _take_window(self, part: Window, claim_id: int, now: float) -> None:
-        tokens = self._windows.get(part.name)
+        self._tokens(part.name).back_at[claim_id] = _OUT
+
+    def _tokens(self, name: str) -> _Tokens:
+        tokens = self._windows.get(name)
         if tokens is None:
-            tokens = self._windows[part.name] = _Tokens()
-        tokens.back_at[claim_id] = _OUT
+            tokens = self._windows[name] = _Tokens()
+        return tokens
 
     def _check_members(self, part: Members, now: float) -> Verdict | None:
         would_be = self._sets.get(part.name, 0) + part.weight
         if part.limit is None or would_be <= part.limit:
             return None
-        return Verdict(False, part.rule, would_be, part.limit)
+        return Verdict(False, part.rule, would_be, part.limit, name=part.name)
 
     def _take_members(self, part: Members, claim_id: int, now: float) -> None:
         self._sets[part.name] = self._sets.get(part.name, 0) + part.weight
@@ -271,15 +298,16 @@ class MemoryStore:
         members = self._recent(part, now).members
         if part.limit is None or part.member in members or len(members) < part.limit:
             return None
-        return Verdict(False, part.rule, len(members) + 1, part.limit)
+        return Verdict(False, part.rule, len(members) + 1, part.limit, name=part.name)
 
     def _check_gap(self, part: Gap, now: float) -> Verdict | None:
         member = self._recent(part, now).members.get(part.member)
         if member is None or not part.refuses:
             return None
         if member.pending:
-            return Verdict(False, part.rule, 0, ceil(part.period))
-        return Verdict(False, part.rule, int(now - member.at), ceil(part.period), member.until)
+            return Verdict(False, part.rule, 0, ceil(part.period), name=part.name)
+        since = int(now - member.at)
+        return Verdict(False, part.rule, since, ceil(part.period), member.until, name=part.name)
 
     def _take_seen(self, part: Distinct | Gap, claim_id: int, now: float) -> None:
         self._recent(part, now).take(part.member)
