@@ -541,10 +541,12 @@ class Pacing:
         """Why one with `ahead` others before him is told no at once; None where he may wait."""
         key = ticket.key
         if key.queue_seconds is None:
-            # Nothing is free, and the one place to wait is taken.
             if not (ticket.refuses and lane.sleeps(now)):
                 return None
-            return lane.refusal or _over(key.trunk.window) or NO_ANSWER
+            if lane.refusal is None and lane.ring is not None:
+                # Whoever waits has not come to ask yet, so nobody knows; but for one period at most.
+                ticket.until = min(ticket.until, ticket.since + lane.ring.period + WAIT_AGAIN)
+            return lane.refusal  # nothing is free, and the one place to wait is taken
         if ticket.rank is not Rank.CALL:
             return None
         if self._earliest(lane, key, ahead, now, ticket.until) <= ticket.until:
