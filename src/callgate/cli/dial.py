@@ -13,6 +13,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from callgate.cli import words
+from callgate.cli.notes import notes_of
 from callgate.config import Config, ConfigError, dial_rules, load_config
 from callgate.numbers import Number, read_dialled
 from callgate.policy.dial import DialRules, DialVerdict
@@ -66,7 +67,8 @@ Render = Callable[[Number, DialVerdict], str]
 def dial_command(config: Path, key: str | None, render: Render, numbers: Iterable[str]) -> int:
     """Judge each number, print what `render` makes of it. The exit code is 2 where no contract can be told."""
     try:
-        rules = rules_of(load_config(config), key)
+        loaded = load_config(config)
+        rules, notes = rules_of(loaded, key), notes_of(loaded, key)
     except ConfigError as error:
         for fault in error.faults:
             print(fault, file=sys.stderr)
@@ -76,9 +78,12 @@ def dial_command(config: Path, key: str | None, render: Render, numbers: Iterabl
         return 2
     try:
         for batch in batches(numbers):
-            sys.stdout.write(
-                "".join(render(number, rules.judge(number)) for number in map(read_dialled, batch))
-            )
+            judged = [(number, rules.judge(number)) for number in map(read_dialled, batch)]
+            if notes is None:
+                text = [render(number, verdict) for number, verdict in judged]
+            else:
+                text = [with_notes(render(*each), notes(each[0].canonical, each[1])) for each in judged]
+            sys.stdout.write("".join(text))
             sys.stdout.flush()
     except BrokenPipeError:
         # The reader has seen enough (`| head`). What is still buffered must not fail again at exit.
@@ -140,6 +145,15 @@ def json_line(number: Number, verdict: DialVerdict) -> str:
 def json_why(number: Number, verdict: DialVerdict, lang: words.Language) -> str:
     """The same with `why`: each line in words."""
     return _dump({**_fields(number, verdict), "why": dict(words.why(number, verdict, lang))}) + "\n"
+
+
+def with_notes(rendered: str, notes: list[str]) -> str:
+    """What was rendered, and what a live call would be held to besides: `notes` of a JSON object, else lines."""
+    if not notes:
+        return rendered
+    if rendered.startswith("{"):
+        return f'{rendered.rstrip()[:-1]}, "notes": {_dump(notes)}}}\n'
+    return rendered + "".join(f"  note: {note}\n" for note in notes)
 
 
 def _fields(number: Number, verdict: DialVerdict) -> dict[str, object]:
