@@ -81,7 +81,7 @@ def test_2000_keys_make_a_page_that_parses_with_help_and_type_for_every_metric(s
         assert families[full.removesuffix("_total")].documentation == metric.help
     limits = {s.labels["key"]: s.value for s in families["callgate_rate_window_limit"].samples}
     assert limits == {f"key-{n}": float(n) for n in range(2000)}
-    assert len(families["callgate_calls"].samples) == 2000 * 2 * (6 + 3)
+    assert len(families["callgate_calls"].samples) == 2000 * 3 * (6 + 3)
 
 
 @pytest.mark.parametrize("key", ['a"b', "back\\slash", "line\nend", "日本", "{}=,", "\x00\x7f"])

@@ -116,6 +116,9 @@ class Reload:
         before, self.config = self.config, plan.config
         seconds = round(monotonic() - began, 3)
         said = {**plan.changes, "certificates": _named(plan.config), "list_files": _counts(plan.config)}
+        said["consents"] = {
+            key.id: len(key.consent) for key in plan.directory.keys.values() if key.consent is not None
+        }
         self._log.info("callgate reloaded", **said, seconds=seconds, who=who)
         self._note("reload", after=said, who=who)
         gone = [t for path, t in before.list_files.items() if plan.config.list_files.get(path) is not t]

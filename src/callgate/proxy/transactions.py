@@ -1,7 +1,8 @@
 """The transaction layer: matching, repeating, absorbing, acknowledging (RFC 3261 §17, RFC 6026).
 
 A server transaction stands apart from what answers it, and a client transaction from what made it: each has a
-`user`, which is a proxied call, a relay, or whoever sends a request of the gate's own. The layer owns the messages and the timers.
+`user`, which is a proxied call, a relay, or whoever sends a request of the gate's own. The layer owns the messages and
+the timers.
 """
 
 from __future__ import annotations
