@@ -18,13 +18,12 @@ import callgate
 if TYPE_CHECKING:
     from callgate.config import Config
 
-COMMANDS = ("run", "check", "dial", "demo")
+COMMANDS = ("run", "check", "dial", "explain", "demo")
 """Each is a module of this package with a `register(app)`."""
 
 NOT_YET: dict[str, int | None] = {
     "calls": 4,
     "keys": 4,
-    "explain": 4,
     "events": 5,
     "audit": 5,
     "outbox": 5,

@@ -14,6 +14,7 @@ from callgate.config.values import DNS_PORT
 from callgate.net.dns import Resolver
 from callgate.net.doors import Doors, files_allowed
 from callgate.net.gauges import Gauges
+from callgate.net.ledger import Ledger
 from callgate.net.locate import Locator
 from callgate.net.log import Log
 from callgate.net.names import Names
@@ -26,7 +27,19 @@ from callgate.net.troubles import Troubles
 from callgate.net.udp import UdpSocket
 from callgate.net.wiring import names_of, ways_of
 from callgate.policy.claim import Claim
-from callgate.proxy.commands import Alert, Hangup, Keep, Note, Record, Release, Renew, Resolve, Send, Withdraw
+from callgate.proxy.commands import (
+    Alert,
+    Hangup,
+    Journal,
+    Keep,
+    Note,
+    Record,
+    Release,
+    Renew,
+    Resolve,
+    Send,
+    Withdraw,
+)
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.meters import Meters
@@ -66,6 +79,7 @@ class Gate:
         self.store = MemoryStore(started, on_expired=self._lease_ended)
         self.gauges = Gauges(directory, meters, self.store, self.core)
         self.records = RecordLog(log, meters)
+        self.ledger = Ledger(config, self.core, self.store, log, self.turn_ends)
         self._registrations: Registrations | None = None
         self._named = names_of(config, directory)
         self._peer_of = {who: peer for peer, those in self._named.items() for who in those}
@@ -109,6 +123,7 @@ class Gate:
             raise
         self.set_clock()
         self._take_up_registrations()
+        self.ledger.begin(self._loop)
         for bound in self._sockets:
             bound.start(self._loop)
         self.turn_ends()  # the core has timers of its own from the start
@@ -195,6 +210,7 @@ class Gate:
         self._sockets.clear()
         if self._registrations is not None:
             self._registrations.close()
+        self.ledger.close()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -227,6 +243,7 @@ class Gate:
     def refresh(self, now: float) -> None:
         """Bring the gauges up to date. Call a few times a second."""
         self.gauges.refresh(now)
+        self.ledger.look(now)
         open_ones = dict.fromkeys(("tcp", "tls"), 0)
         for bound in self._sockets:
             if isinstance(bound, StreamListener):
@@ -241,6 +258,7 @@ class Gate:
         if abs(offset - self.core.utc_offset) > CLOCK_STEP:
             self.core.clock(offset, now)
             self.records.utc_offset = offset
+            self.ledger.clock()
 
     # -- what the sockets call ----------------------------------------------------------------------------
 
@@ -293,6 +311,7 @@ class Gate:
     def delivered(self, claim_id: int, now: float) -> None:
         self.store.sent(claim_id, now)
         self.core.sent(claim_id, now)
+        self.ledger.sent(claim_id, now)
 
     def turn_ends(self) -> None:
         """Carry out what the core wants, then set the timer."""
@@ -312,7 +331,11 @@ class Gate:
                 elif kind is Claim:
                     now = monotonic()
                     verdict = store.claim(command, now)  # type: ignore[arg-type]
+                    if verdict.granted:
+                        verdict = self.ledger.granted(command, verdict, now)  # type: ignore[arg-type]
                     self.core.resume(command.id, verdict, now)  # type: ignore[union-attr]
+                elif kind is Journal:
+                    self.ledger.put(command.row)  # type: ignore[union-attr]
                 else:
                     self._other(command)
             except Exception as error:
@@ -343,6 +366,7 @@ class Gate:
                         self.store.sent(command.claim_id, monotonic())
             case Release():
                 self.store.release(command.claim_id, monotonic())
+                self.ledger.released(command.claim_id)
             case Renew():
                 self.store.renew(command.claim_id, command.lease, monotonic())
             case Record():

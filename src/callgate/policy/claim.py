@@ -92,10 +92,11 @@ class Verdict:
     """The store's answer. `value` is what the count would have become, `limit` what it may be.
 
     `free_at`: when asking again makes sense (monotonic seconds), None where nobody can know. `note`: what a
-    person should know besides.
+    person should know besides. `used`: what each limit that a granted claim names has come to, for people: (rule,
+    value, limit).
     """
 
-    __slots__ = ("free_at", "granted", "limit", "note", "rule", "value")
+    __slots__ = ("free_at", "granted", "limit", "note", "rule", "used", "value")
 
     def __init__(
         self,
@@ -105,8 +106,10 @@ class Verdict:
         limit: int = 0,
         free_at: float | None = None,
         note: str = "",
+        used: tuple[tuple[str, int, int | None], ...] = (),
     ) -> None:
         self.note = note
+        self.used = used
         self.granted = granted
         self.rule = rule
         self.value = value

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from callgate.policy.claim import Claim, Verdict
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
-from callgate.proxy.attempts import Attempts
-from callgate.proxy.commands import Alert, Record, Release, Renew
+from callgate.proxy.attempts import TIMER_C, Attempts
+from callgate.proxy.commands import Alert, Journal, Record, Release, Renew
 from callgate.proxy.context import Phase
 from callgate.proxy.copies import ASK_SECONDS, LEASE
-from callgate.proxy.dialog import Side, Stage
+from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow
+from callgate.proxy.journal import over, trying, up
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
 from callgate.proxy.token import INBOUND
@@ -47,7 +48,7 @@ class Call(Attempts):
     their own (RFC 3261 §12.1.2). `to_line` is the To of the answer.
     """
 
-    __slots__ = ("from_line", "to_line")
+    __slots__ = ("ahead", "from_line", "to_line")
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class Call(Attempts):
         super().__init__(core, leg, key, direction, request, server, flow, now)
         self.from_line = b""
         self.to_line = b""
+        self.ahead = 0  # by how much requests of our own may have to be ahead of what is known of its CSeqs
         server.user = self
         core.live_calls += 1
 
@@ -83,6 +85,8 @@ class Call(Attempts):
             parts = key.inbound_free if self.free else key.inbound
         else:
             parts = key.lines if self.free else key.claims(now)[0]
+        self.parts = parts
+        self.tell(now, "asks", core.rules_row(parts))
         core.ask(self, key, Claim(self.leg, parts, now + ASK_SECONDS, LEASE), now)
 
     def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:
@@ -94,6 +98,7 @@ class Call(Attempts):
                 self.core.out.append(Release(claim_id))
         elif verdict.granted:
             self.copies.granted += (claim_id,)
+            self.tell(now, "granted", verdict.used)
             self.phase = Phase.TRYING
             self.core.counts.call_up(self.key, self.direction)
             self.attempt(claim_id, now)
@@ -128,6 +133,14 @@ class Call(Attempts):
 
     # -- what attempts lead to ---------------------------------------------------------------------------
 
+    def keep(self, now: float) -> None:
+        if not self.core.journals:
+            return
+        if self.phase is Phase.TRYING and self.server is not None:
+            self.core.out.append(Journal(trying(self, now)))
+        elif self.phase is Phase.UP:
+            self.core.out.append(Journal(up(self, now)))
+
     def known_by(self, token: bytes) -> None:
         self.core.by_token[token] = self
         self.tokens += (token,)
@@ -153,6 +166,31 @@ class Call(Attempts):
         self, client: InviteClientTransaction, response: Message, first: bool, told: bool, now: float
     ) -> None:
         self.core.late.heard(self, client, response, first, told, now)
+
+    # -- after a restart -----------------------------------------------------------------------------------
+
+    def goes_on(self, until: float, now: float) -> None:
+        """A call that is up goes on, until `until` at the longest."""
+        self._wake(max(until, now))
+        self.look_again(now)
+
+    def goes_on_trying(self, since: float, now: float) -> None:
+        """A call that nobody has answered goes on; what was last heard of it came at `since`."""
+        if self.cancelled:
+            for client in self.attempts:
+                self._cancel(client, now)
+        if self.proceeding:
+            self._wake(max(now, min(since, now) + TIMER_C))
+        elif self._next_group(now) >= 0:
+            self._wake(now + self.key.trunk.try_seconds)
+
+    def hears_again(self, response: Message, now: float) -> bool:
+        """A copy of an answer to the INVITE, which an earlier start has passed on; False where this is none."""
+        side = side_of(self.callees, response.to_tag)
+        if self.phase is not Phase.UP or response.code >= 300 or side is None or side.stage is not Stage.UP:
+            return False
+        self._pass_on(response, now)
+        return True
 
     def remember(self, until: float) -> None:
         """Keep an ended call in memory, for what is still to come inside its dialogs."""
@@ -219,6 +257,8 @@ class Call(Attempts):
         if not any(callee.stage is Stage.UP for callee in self.callees):
             self.record.reason = reason or self.record.reason
             self.end(now, ended_by)
+        else:
+            self.keep(now)
 
     # -- the end -----------------------------------------------------------------------------------------
 
@@ -241,6 +281,9 @@ class Call(Attempts):
         core.live_calls -= 1
         core.counts.ended(record)
         core.out.append(Record(record))
+        if core.journals:
+            core.out.append(Journal(over(self, now)))
+            self.story = []
         # What is remembered of it from here on is little: many calls end within LINGER.
         self.request = self.routes = self.dialled = self.best = None
         self.groups = ()

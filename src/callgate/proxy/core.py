@@ -19,7 +19,8 @@ from collections.abc import Callable
 from random import getrandbits, random
 from typing import Protocol
 
-from callgate.policy.claim import NO_ANSWER, Claim, Verdict
+from callgate.policy.claim import NO_ANSWER, Claim, Part, Verdict
+from callgate.proxy.adopt import Adoption
 from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
 from callgate.proxy.auth import Auth
@@ -38,6 +39,7 @@ from callgate.proxy.forward import (
 )
 from callgate.proxy.hangup import HangUp
 from callgate.proxy.inside import Inside
+from callgate.proxy.journal import Row, lines_row, rules_row
 from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
 from callgate.proxy.outside import Outside
@@ -51,6 +53,7 @@ from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
 from callgate.proxy.transactions import CANCEL_MARK, Transactions, server_key
 from callgate.proxy.trunks import Trunks
+from callgate.proxy.vitals import PROBED_PER_SECOND, doubt
 from callgate.proxy.wheel import Wheel
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import COOKIE
@@ -69,6 +72,10 @@ DATAGRAM_MAX = 1300
 """Octets of a request beyond which it goes over a stream (RFC 3261 §18.1.1)."""
 WAIT_AGAIN = 0.02
 """Seconds until a copy asks again for a token when nobody knows when one comes free."""
+
+
+ROWS_MAX = 4096
+"""Kinds of claims whose rows are remembered."""
 
 
 class Asker(Protocol):
@@ -100,6 +107,8 @@ class Core:
         self.wheel = Wheel(started, self.errors)
         self.layer = Transactions(self.wheel, self.out)
         self.draining = False
+        self.journals = True  # whether there is somebody to write rows down
+        self._rows_of: dict[tuple[Part, ...], tuple[Row, Row]] = {}
         self.utc_offset = 0.0
         self.by_token: dict[bytes, Call] = {}
         self.by_call_id: dict[bytes, Call] = {}
@@ -120,6 +129,7 @@ class Core:
         self.outside = Outside(self)
         self.inside = Inside(self)
         self.late = LateAnswers(self)
+        self.adoption = Adoption(self, started)
         self.trunks = Trunks(self, dice)
         self.trunks.begin(started)
         self.registrations = Registrations(self, directory.trunks.values())
@@ -232,6 +242,22 @@ class Core:
         """UTC is `now + utc_offset`."""
         self.utc_offset = utc_offset
 
+    def lines_row(self, parts: tuple[Part, ...]) -> Row:
+        """`journal.lines_row`, made once for what many calls claim."""
+        return self._rows(parts)[0]
+
+    def rules_row(self, parts: tuple[Part, ...]) -> Row:
+        """What a claim asks, for people."""
+        return self._rows(parts)[1]
+
+    def _rows(self, parts: tuple[Part, ...]) -> tuple[Row, Row]:
+        rows = self._rows_of.get(parts)
+        if rows is None:
+            if len(self._rows_of) >= ROWS_MAX:
+                self._rows_of.clear()
+            rows = self._rows_of[parts] = lines_row(parts), rules_row(parts)
+        return rows
+
     def take_touched(self) -> set[str]:
         """The keys that have put a claim since the last time."""
         touched, self._touched = self._touched, set()
@@ -266,6 +292,12 @@ class Core:
         """Put a claim to the store; `who.on_verdict` hears its answer, or that there was none in time."""
         self._asked[claim.id] = who
         self._asked_order.append((claim.deadline, claim.id))
+        self._touched.add(key.id)
+        self.out.append(claim)
+
+    def ask_patiently(self, who: Asker, key: Key, claim: Claim) -> None:
+        """Put a claim that is granted whatever the limit: the answer may take its time."""
+        self._asked[claim.id] = who
         self._touched.add(key.id)
         self.out.append(claim)
 
@@ -309,6 +341,17 @@ class Core:
             for side in (call.caller, *call.callees)
             if side.flow.connection
         }
+
+    def reconcile(self, now: float) -> int:
+        """Ask both sides of every call that is up, now, whether they still have it: who says no, or nothing three
+        times, is freed as always. How many calls are asked."""
+        calls = [call for call in set(self.by_token.values()) if call.phase is Phase.UP]
+        return doubt(calls, now, len(calls) / PROBED_PER_SECOND)
+
+    def keep_all(self, now: float) -> None:
+        """Write down every call anew: the journal has missed something."""
+        for call in set(self.by_token.values()):
+            call.keep(now)
 
     def hang_up(self, call: Call, now: float) -> None:
         """End a call that is up: BYE to both ends of each of its dialogs, once."""

@@ -80,6 +80,15 @@ class Side:
             self._contact = message.lines[i]
             self.hop = None
 
+    @property
+    def learnt(self) -> tuple[bytes, tuple[bytes, ...], bool]:
+        """The lines of its Contact and Record-Route, and whether the latter are its own."""
+        return self._contact, self._routes, self._routes_are_its_own
+
+    def recall(self, contact: bytes, routes: tuple[bytes, ...], own: bool) -> None:
+        """What `learnt` was."""
+        self._contact, self._routes, self._routes_are_its_own = contact, routes, own
+
     def learn_via(self, request: Message) -> None:
         """What a request of its own says about where it is."""
         via = request.via

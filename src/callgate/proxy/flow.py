@@ -41,6 +41,11 @@ class Listener:
         self.record_route = b"Record-Route: <sip:%b%b;lr;cg=" % (self.sent_by, suffix)
         self.record_route_secure = self.record_route.replace(b"<sip:", b"<sips:")
 
+    @property
+    def name(self) -> str:
+        """What it is called in files that outlive a restart: transport and sent-by."""
+        return f"{self.transport.decode()} {self.sent_by.decode()}"
+
     def record(self, token: bytes, secure: bool) -> bytes:
         """The Record-Route line that brings a dialog's requests back here; a SIPS URI where the request's was one
         (RFC 3261 §16.6 step 4)."""

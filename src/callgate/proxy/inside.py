@@ -16,7 +16,7 @@ from callgate.proxy.forward import Routes, own_uri, reply_flow, swap_strict, tak
 from callgate.proxy.login import USED_UP, Passage, raise_ack
 from callgate.proxy.peers import Key, Peer
 from callgate.proxy.relay import Relay
-from callgate.proxy.token import OUTBOUND
+from callgate.proxy.token import OUTBOUND, Token
 from callgate.proxy.transactions import Key as TransactionKey
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
@@ -34,17 +34,30 @@ EARLY_TOO = frozenset((b"PRACK", b"UPDATE"))
 class Path:
     """A dialog as one request sees it."""
 
-    __slots__ = ("call", "from_pbx", "key", "raised", "receiver", "sender")
+    __slots__ = ("by_caller", "call", "from_pbx", "key", "raised", "receiver", "sender", "text", "token")
 
     def __init__(
-        self, call: Call | None, key: Key, sender: Side, receiver: Side, from_pbx: bool, raised: int = 0
+        self,
+        call: Call | None,
+        key: Key,
+        sender: Side,
+        receiver: Side,
+        from_pbx: bool,
+        *,
+        by_caller: bool = False,
+        token: Token | None = None,
+        text: bytes = b"",
     ) -> None:
         self.call = call
         self.key = key
         self.sender = sender
         self.receiver = receiver
         self.from_pbx = from_pbx
-        self.raised = raised  # what the token says of the INVITE's CSeq
+        # Of a dialog that is known by its token only: that, and whether the caller has sent this.
+        self.token = token
+        self.text = text
+        self.by_caller = by_caller
+        self.raised = token.raised if token is not None else 0  # what it says of the INVITE's CSeq
 
 
 class Inside:
@@ -106,6 +119,8 @@ class Inside:
                 self.core.counts.rejected("re-INVITE of an unknown call")
                 self.core.dispatch.answer(request, key, 403, flow, now)
                 return
+        if path.call is None:
+            self.core.adoption.dialog(path, request, flow, now)
         self._pass_inside(request, key, flow, path, uri, target, routes, hops, token, now)
 
     def _drop(self, request: Message, flow: Flow, now: float) -> None:
@@ -155,7 +170,7 @@ class Inside:
         trunk = Side(b"", to_trunk)
         from_pbx = from_caller == (token.direction == OUTBOUND)
         sender, receiver = (pbx, trunk) if from_pbx else (trunk, pbx)
-        return Path(None, key, sender, receiver, from_pbx, token.raised)
+        return Path(None, key, sender, receiver, from_pbx, by_caller=from_caller, token=token, text=text)
 
     def _belongs(self, path: Path, flow: Flow, peer: Peer) -> bool:
         """Whether a request comes from the side that its tags name. Nobody may hang up for the other side: a BYE
@@ -195,7 +210,10 @@ class Inside:
         if not stale:
             sender.seen_at = now
         if flow is not sender.flow and (fresh or (flow.connection and not stale)):
+            before = sender.flow
             sender.moved(flow)
+            if sender.flow is not before and call is not None:
+                call.keep(now)
         peer = Peer(trunk=path.key.trunk) if path.from_pbx else Peer(key=path.key)
         if request.marked:
             edge = self.core.directory.edge

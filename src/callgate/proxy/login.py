@@ -123,13 +123,17 @@ class Passage:
 
     __slots__ = ("_login", "_request", "_routes", "_shift", "raised")
 
-    def __init__(self, account: Account, shift: Shift, request: Message, routes: Routes) -> None:
+    def __init__(
+        self, account: Account, shift: Shift, request: Message, routes: Routes, *, raised: int = 0
+    ) -> None:
+        """`raised`: it has left with that number, before a restart."""
         self._login = Login(account)
         self._shift = shift
         self._request = request
         self._routes = routes
-        self.raised = shift.leave(request.cseq_number)
-        self._note()
+        self.raised = raised or shift.leave(request.cseq_number)
+        if not raised:
+            self._note()
 
     def _note(self) -> None:
         request = self._request

@@ -11,6 +11,7 @@ nobody.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from random import uniform
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,8 @@ SHORTEST: Final = 90.0
 """No session is shorter (RFC 4028 §4): what claims to be is taken for this long."""
 GRACE: Final = LIFE
 """Seconds after the end of a session until it is believed: a refresh sent at the last moment may take so long."""
+PROBED_PER_SECOND: Final = 1500
+"""Questions about many calls at once are spread: the gate has calls to serve as well."""
 _SESSION = re.compile(
     rb"\n(?:session-expires|x)[ \t]*+:(?:[ \t]|\r\n[ \t])*+([0-9]{1,10}+)(?:[ \t]|\r\n[ \t])*+(?=;|\r|\Z)",
     re.IGNORECASE,
@@ -45,10 +48,11 @@ class Pulse:
     """What is known of the life of one end of a dialog. `at`: when it is to be asked if it is silent until then;
     `asked_at`: when it was last; `waits`: that probe is still open."""
 
-    __slots__ = ("asked_at", "at", "misses", "waits")
+    __slots__ = ("asked_at", "at", "doubted_at", "misses", "waits")
 
     def __init__(self) -> None:
         self.at = 0.0
+        self.doubted_at = NEVER  # since when it is to be asked, at `at`, whatever it said before
         self.asked_at = 0.0
         self.misses = 0
         self.waits = False
@@ -58,6 +62,10 @@ class Pulse:
         if self.misses and side.seen_at <= self.asked_at:
             return self.asked_at + probing.gap
         self.misses = 0
+        if self.doubted_at != NEVER:
+            if side.seen_at <= self.doubted_at:
+                return self.at
+            self.doubted_at = NEVER
         first, last = side.seen_at + probing.earliest, side.seen_at + probing.interval
         if not first <= self.at <= last:  # it has been heard since
             self.at = uniform(first, last)
@@ -68,16 +76,26 @@ class Vitals:
     """Of one dialog that is up: kept by its callee's `Side`. `pulses` are those of the callee and of the caller, made
     when they are first felt: most calls are over before that."""
 
-    __slots__ = ("expires_at", "pulses", "session")
+    __slots__ = ("doubted", "expires_at", "pulses", "session")
 
-    def __init__(self, answer: Message, now: float) -> None:
+    def __init__(self, session: float | None, now: float) -> None:
         self.pulses: tuple[Pulse, Pulse] | None = None
-        self.refreshed(answer, now)
+        self.doubted = False  # whether its ends are asked although there is a session timer
+        self.refreshed(session, now)
 
-    def refreshed(self, answer: Message, now: float) -> None:
-        """A 2xx to an INVITE or UPDATE of the dialog has passed: it sets the session timer anew, or stops it."""
-        self.session = session_seconds(answer)
-        self.expires_at = NEVER if self.session is None else now + self.session + GRACE
+    def refreshed(self, session: float | None, now: float) -> None:
+        """A 2xx to an INVITE or UPDATE of the dialog has passed: it sets the session timer anew, or stops it
+        (None)."""
+        self.session = session
+        self.expires_at = NEVER if session is None else now + session + GRACE
+
+    def doubt(self, now: float, *at: float) -> None:
+        """Nobody knows whether the two ends are still there: they are asked at those times, unless they say something
+        before that."""
+        self.doubted = True
+        self.pulses = self.pulses or (Pulse(), Pulse())
+        for pulse, then in zip(self.pulses, at, strict=True):
+            pulse.doubted_at, pulse.at = now, then
 
     def look(self, call: Call, side: Side, now: float) -> float:
         """Do what is due, and when to look again; NEVER where nothing is (a probe is out, or the dialog over)."""
@@ -86,22 +104,31 @@ class Vitals:
             reason = f"session timer expired: no refresh for {self.session:g} s (RFC 4028)"
             call.dialog_over(side, now, "gate", reason)
             return NEVER
-        if self.expires_at != NEVER:
+        if self.expires_at != NEVER and not self.doubted:
             return self.expires_at
         probing = call.core.directory.probing
         if self.pulses is None:
             self.pulses = Pulse(), Pulse()
-        due = NEVER
+        due = self.expires_at
+        settled = True
         for pulse, end in zip(self.pulses, (side, call.caller), strict=True):
             if pulse.waits:
+                settled = False
                 continue
             at = pulse.due(end, probing)
+            if pulse.doubted_at == NEVER and not pulse.misses:
+                if self.expires_at != NEVER:
+                    continue  # from here on the session timer is the proof
+            else:
+                settled = False
             if now < at:
                 due = min(due, at)
             else:
                 pulse.waits = True
                 pulse.asked_at = now
                 Probe(call, side, pulse, end).start(now)
+        if settled:
+            self.doubted = False
         return due
 
 
@@ -112,6 +139,21 @@ def look(call: Call, now: float) -> float:
         if side.vitals is not None and side.stage is Stage.UP:
             due = min(due, side.vitals.look(call, side, now))
     return due
+
+
+def doubt(calls: Iterable[Call], now: float, within: float) -> int:
+    """Ask both ends of every call that is up whether they are still there, spread over `within` seconds; how many
+    calls that is."""
+    asked = 0
+    for call in calls:
+        up = [side for side in call.callees if side.vitals is not None and side.stage is Stage.UP]
+        for side in up:
+            assert side.vitals is not None
+            side.vitals.doubt(now, *(now + uniform(0.0, within) for _ in range(2)))
+        if up:
+            asked += 1
+            call.look_again(now)
+    return asked
 
 
 class Probe:
@@ -177,10 +219,12 @@ class Probe:
         """One end is dead: the other is on the line with nobody, and hears that from the gate. The line goes at
         once where it is the trunk that is dead, else when the trunk has answered its BYE: until then it counts."""
         call, side, end = self.call, self.side, self.end
+        after_crash = side.vitals is not None and side.vitals.doubted
         side.vitals = None
         trunk_died = is_trunk(call, end)
         reason = f"{'the trunk' if trunk_died else 'the PBX'} {what}"
         call.core.counts.reaped(call.key, why)
-        HangUp(call, side, reason).start(call.core, now, to=side if end is call.caller else call.caller)
+        by = "crash" if after_crash else "gate"
+        HangUp(call, side, reason, by).start(call.core, now, to=side if end is call.caller else call.caller)
         if trunk_died:
-            call.dialog_over(side, now, "gate", reason)
+            call.dialog_over(side, now, by, reason)
