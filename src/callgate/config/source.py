@@ -185,6 +185,8 @@ def _syntax_fault(file: str, error: yaml.YAMLError) -> Fault:
     if not isinstance(error, yaml.MarkedYAMLError):
         return Fault(file, None, "", "not valid YAML")
     mark = error.problem_mark or error.context_mark
+    if "nesting depth" in str(error.problem):  # PyYAML from 6.0.4 on has a bound of its own
+        return Fault(file, mark.line + 1 if mark else None, "", f"nested more than {MAX_DEPTH} deep")
     words = [
         QUOTED.sub(lambda quote: "" if WORD.search(quote[1]) else quote[0], part)
         for part in (error.problem, error.context)
