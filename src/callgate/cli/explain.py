@@ -12,12 +12,13 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from callgate.cli import ConfigPath, load_or_exit
-from callgate.proxy.journal import OVER, QUEUED, RINGS, TRYING, Row, record_of
+from callgate.proxy.journal import OVER, QUEUED, RINGS, TRYING, Row, pack, record_of, unpack
 from callgate.proxy.record import CallRecord
 from callgate.sip.errors import Malformed
 from callgate.sip.message import parse
 from callgate.store.journal import FOLDER, Start, find, read_calls
 
+NONE = pack(())
 STATES = {TRYING: "trying", RINGS: "ringing", QUEUED: "queued", OVER: "ended"}
 
 
@@ -55,7 +56,7 @@ class Life(NamedTuple):
     state: str
     record: CallRecord
     story: Sequence[tuple[Any, ...]]
-    lines: Sequence[tuple[Any, ...]]
+    lines: bytes
     utc: float
 
 
@@ -67,7 +68,7 @@ def lives_of(state_dir: Path, call_id: str) -> list[Life]:
         if start is not None and len(row) == 7 and row[1] == OVER and row[4] == wanted:
             _, _, leg, _, _, record, story = row
             found[leg] = Life(
-                leg, call_id, "ended", record_of(record, start.fields), story, (), start.utc_offset
+                leg, call_id, "ended", record_of(record, start.fields), story, NONE, start.utc_offset
             )
     kept, _, _ = read_calls(state_dir / FOLDER)
     if kept.start is not None:
@@ -85,10 +86,11 @@ def _live(rows: Sequence[Row], start: Start, wanted: bytes) -> Iterator[Life]:
             if leg in found:
                 life = found[leg]
                 life.record.ringing_at = row[5]
-                found[leg] = life._replace(state="ringing" if row[5] else life.state, story=row[7])
+                story = [*life.story, (row[5], "rings", 180)] if row[5] else life.story
+                found[leg] = life._replace(state="ringing" if row[5] else life.state, story=story)
             continue
         if kind == QUEUED:
-            record, story, lines = row[6], row[7], ()
+            record, story, lines = row[6], row[7], NONE
             try:
                 call_id = parse(row[3]).call_id
             except Malformed:
@@ -108,7 +110,8 @@ def _live(rows: Sequence[Row], start: Start, wanted: bytes) -> Iterator[Life]:
 # -- words -----------------------------------------------------------------------------------------------------
 
 
-def _asks(rules: Sequence[Sequence[Any]]) -> str:
+def _asks(packed: bytes) -> str:
+    rules = unpack(packed)
     if not rules:
         return "no limit is asked"
     return "asks " + ", ".join(_rule(*rule) for rule in rules)
@@ -183,7 +186,7 @@ def in_words(life: Life) -> Iterator[str]:
     if life.state == "ended":
         yield printable(f"  outcome: {record.outcome}{_talked(record)}")
     else:
-        held = ", ".join(f"{rule} {name}: {weight}" for rule, name, weight, _ in life.lines)
+        held = ", ".join(f"{rule} {name}: {weight}" for rule, name, weight, _ in unpack(life.lines))
         yield printable(f"  it is {life.state}{f'; holds {held}' if held else ''}")
 
 

@@ -39,7 +39,7 @@ from callgate.proxy.forward import (
 )
 from callgate.proxy.hangup import HangUp
 from callgate.proxy.inside import Inside
-from callgate.proxy.journal import Row, lines_row, rules_row
+from callgate.proxy.journal import lines_row, rules_row
 from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
 from callgate.proxy.outside import Outside
@@ -108,7 +108,7 @@ class Core:
         self.layer = Transactions(self.wheel, self.out)
         self.draining = False
         self.journals = True  # whether there is somebody to write rows down
-        self._rows_of: dict[tuple[Part, ...], tuple[Row, Row]] = {}
+        self._rows_of: dict[tuple[Part, ...], tuple[bytes, bytes]] = {}
         self.utc_offset = 0.0
         self.by_token: dict[bytes, Call] = {}
         self.by_call_id: dict[bytes, Call] = {}
@@ -242,15 +242,15 @@ class Core:
         """UTC is `now + utc_offset`."""
         self.utc_offset = utc_offset
 
-    def lines_row(self, parts: tuple[Part, ...]) -> Row:
+    def lines_row(self, parts: tuple[Part, ...]) -> bytes:
         """`journal.lines_row`, made once for what many calls claim."""
         return self._rows(parts)[0]
 
-    def rules_row(self, parts: tuple[Part, ...]) -> Row:
+    def rules_row(self, parts: tuple[Part, ...]) -> bytes:
         """What a claim asks, for people."""
         return self._rows(parts)[1]
 
-    def _rows(self, parts: tuple[Part, ...]) -> tuple[Row, Row]:
+    def _rows(self, parts: tuple[Part, ...]) -> tuple[bytes, bytes]:
         rows = self._rows_of.get(parts)
         if rows is None:
             if len(self._rows_of) >= ROWS_MAX:

@@ -15,11 +15,13 @@ order of `RECORD`.
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from callgate.policy.claim import Gap, Members, Part
+from callgate.proxy.dialog import LEARNT
 from callgate.proxy.flow import Flow
 from callgate.proxy.record import CallRecord
 from callgate.sip.message import wire
@@ -46,12 +48,33 @@ STEPS: Final = 60
 
 _record = attrgetter(*RECORD)
 _target = attrgetter("hostport", "name", "uri", "device", "route")
+_side = attrgetter("tag", *LEARNT, "cseq", "heard", "invited", "sent_by", "seen_at")
 
 
-def flow_row(flow: Flow) -> Row:
-    """(listener, host, port, is it a connection, fallback, trust, pinned, names)."""
+def pack(row: Row) -> bytes:
+    """A row inside of others that stays the same from call to call: packed once, and cheap from then on."""
+    return marshal.dumps(row, 2)
+
+
+def unpack(packed: bytes) -> Row:
+    """What was packed. Raises ValueError."""
+    try:
+        row = marshal.loads(packed)
+    except (EOFError, TypeError) as error:
+        raise ValueError(str(error)) from None
+    if type(row) is not tuple:
+        raise ValueError("no row")
+    return row
+
+
+def flow_row(flow: Flow) -> bytes:
+    """Packed: (listener, host, port, is it a connection, fallback, trust, pinned, names)."""
+    return flow.packed or _packed(flow)
+
+
+def _packed(flow: Flow) -> bytes:
     trust = flow.trust
-    return (
+    row = (
         flow.listener.index,
         flow.host,
         flow.port,
@@ -61,21 +84,17 @@ def flow_row(flow: Flow) -> Row:
         flow.pinned,
         flow.names,
     )
+    flow.packed = pack(row)
+    return flow.packed
 
 
 def side_row(side: Side) -> Row:
-    """(tag, flow, Contact, Record-Route, is it its own, CSeq, heard, invited, stage, sent-by, last seen, session)."""
+    """((tag, Contact, Record-Route, is it its own, CSeq, heard, invited, sent-by, last seen), flow, stage, session)."""
     vitals = side.vitals
     return (
-        side.tag,
-        flow_row(side.flow),
-        *side.learnt,
-        side.cseq,
-        side.heard,
-        side.invited,
+        _side(side),
+        side.flow.packed or _packed(side.flow),
         int(side.stage),
-        side.sent_by,
-        side.seen_at,
         None if vitals is None else vitals.session,
     )
 
@@ -84,14 +103,14 @@ def _shift_row(shift: Shift | None) -> Row | None:
     return None if shift is None else shift.row
 
 
-def lines_row(parts: Iterable[Part]) -> Row:
-    """The sets that a call is in: (rule, name, weight, limit)."""
-    return tuple([(p.rule, p.name, p.weight, p.limit) for p in parts if type(p) is Members])
+def lines_row(parts: Iterable[Part]) -> bytes:
+    """Packed: the sets that a call is in, (rule, name, weight, limit)."""
+    return pack(tuple([(p.rule, p.name, p.weight, p.limit) for p in parts if type(p) is Members]))
 
 
-def rules_row(parts: Iterable[Part]) -> Row:
-    """What a claim asks, for people: (rule, name, limit, seconds or lines)."""
-    return tuple([_rule_row(part) for part in parts])
+def rules_row(parts: Iterable[Part]) -> bytes:
+    """Packed: what a claim asks, for people, (rule, name, limit, seconds or lines)."""
+    return pack(tuple([_rule_row(part) for part in parts]))
 
 
 def _rule_row(part: Part) -> Row:
@@ -148,7 +167,7 @@ def rings(call: Context, now: float) -> Row:
     """A call of which somebody new has been heard, or that was cancelled."""
     ringing = tuple([c.branch for c in call.attempts if c.state is State.PROCEEDING])
     callees = tuple([side_row(side) for side in call.callees])
-    return (RINGS, call.leg, now, ringing, callees, call.record.ringing_at, call.cancelled, tuple(call.story))
+    return (RINGS, call.leg, now, ringing, callees, call.record.ringing_at, call.cancelled)
 
 
 def up(call: Call, now: float) -> Row:

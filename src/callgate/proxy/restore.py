@@ -20,7 +20,7 @@ from callgate.proxy.cseq import Shift
 from callgate.proxy.dialog import Side, Stage
 from callgate.proxy.flow import Flow, Listener, Trust
 from callgate.proxy.forward import Routes, max_forwards
-from callgate.proxy.journal import OVER, QUEUED, RECORD, RINGS, TRYING, UP, Row, record_of
+from callgate.proxy.journal import OVER, QUEUED, RECORD, RINGS, TRYING, UP, Row, record_of, unpack
 from callgate.proxy.late import AHEAD
 from callgate.proxy.login import Passage
 from callgate.proxy.peers import Key
@@ -134,8 +134,8 @@ class Restorer:
         ]
         tokens, shift, lines, record, up_at, story = row[12:]
         key = self._key(key_id)
-        request = parse(wire(stub(from_line, to_line, call_id, caller[5]), b""))
-        flow = self._flow(to_caller) if to_caller is not None else self._flow(caller[1])
+        request = parse(wire(stub(from_line, to_line, call_id, caller[0][4]), b""))
+        flow = self._flow(to_caller if to_caller is not None else caller[1])
         server = InviteServerTransaction(self._core.layer, request, tuple(origin), flow, now)
         server.on(Event.SUCCESS, now)
         server.request = None
@@ -166,11 +166,11 @@ class Restorer:
         ringing: Sequence[bytes] = ()
         ringing_at = None
         if rang is not None:
-            (_, _, at, ringing, callees, ringing_at, cancelled, story) = rang
+            _, _, at, ringing, callees, ringing_at, cancelled = rang
         if not attempts:
             raise _LeftOut("no attempt of it is known")
         key = self._key(key_id)
-        request = _as_it_came(attempts[0][1], caller[5])
+        request = _as_it_came(attempts[0][1], caller[0][4])
         server = InviteServerTransaction(self._core.layer, request, tuple(origin), self._flow(to_caller), now)
         call = self._call(leg, key, direction, request, server, caller, record, lines, story, now)
         call.phase = Phase.TRYING
@@ -182,6 +182,7 @@ class Restorer:
         call.callees = tuple([self._side(side, now) for side in callees])
         if ringing_at is not None:
             call.record.ringing_at = ringing_at + self._shift
+            call.tell(call.record.ringing_at, "rings", 180)
         call.shift = Shift.recalled(*shift) if shift is not None else None
         for token in tokens:
             call.known_by(token)
@@ -248,7 +249,7 @@ class Restorer:
         server: InviteServerTransaction,
         caller: Row,
         record: Row,
-        lines: Row,
+        lines: bytes,
         story: Sequence[Any],
         now: float,
     ) -> Call:
@@ -285,7 +286,8 @@ class Restorer:
                 side.vitals.doubt(now, *(now + uniform(SOON, self._probe_seconds) for _ in range(2)))
 
     def _side(self, row: Row, now: float) -> Side:
-        tag, flow, contact, routes, own, cseq, heard, invited, stage, sent_by, seen_at, session = row
+        known, flow, stage, session = row
+        tag, contact, routes, own, cseq, heard, invited, sent_by, seen_at = known
         side = Side(tag, self._flow(flow))
         side.recall(contact, tuple(routes), own)
         side.cseq, side.heard, side.invited = cseq, heard, invited
@@ -297,8 +299,8 @@ class Restorer:
             side.vitals = Vitals(session, now)  # at the latest: a refresh may have passed meanwhile
         return side
 
-    def _flow(self, row: Row) -> Flow:
-        index, host, port, connection, fallback, trust, pinned, names = row
+    def _flow(self, packed: bytes) -> Flow:
+        index, host, port, connection, fallback, trust, pinned, names = unpack(packed)
         listener = self._listener(index, host)
         flow = Flow(
             listener,
@@ -348,9 +350,9 @@ class _LeftOut(Exception):
     """Why a call can't be taken up."""
 
 
-def parts_again(lines: Row) -> tuple[Part, ...]:
+def parts_again(lines: bytes) -> tuple[Part, ...]:
     """The sets of `journal.lines_row`, that are joined whatever their limit."""
-    return tuple([Members(rule, name, None, weight) for rule, name, weight, _ in lines])
+    return tuple([Members(rule, name, None, weight) for rule, name, weight, _ in unpack(lines)])
 
 
 def stub(from_line: bytes, to_line: bytes, call_id: bytes, number: int) -> list[bytes]:

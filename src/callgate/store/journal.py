@@ -184,7 +184,7 @@ class Journal:
                     self._begin_anew()
                 if last and not self._file.closed:
                     self._serial += 1
-                    self._write(self._file, [frame((self._serial, STOP, 0))])
+                    self._write(self._file, [frame(self._serial, (STOP, 0))])
                 self._well()
             except Exception as error:
                 self._broken(error)
@@ -196,11 +196,10 @@ class Journal:
 
     def _commit(self) -> None:
         """Write all that has come."""
-        waiting = self._waiting
         frames: list[bytes] = []
-        while waiting:
+        for row in self._come():
             try:
-                self._take(waiting.popleft(), frames)
+                self._take(row, frames)
             except ValueError as error:
                 self._fault_once(f"a row can't be written: {error}")
         if self._file.closed:
@@ -214,6 +213,13 @@ class Journal:
             told, self._told = self._told, []
             self._write(self._stories, told)
 
+    def _come(self) -> list[Row]:
+        """What has come, without what is out of date already: a call that was refused at once has but a story."""
+        waiting = self._waiting
+        rows = [waiting.popleft() for _ in range(len(waiting))]
+        last = {row[1]: n for n, row in enumerate(rows) if row[0] not in ADDS and row[0] != SENT}
+        return [row for n, row in enumerate(rows) if row[0] == SENT or n >= last.get(row[1], 0)]
+
     def _write(self, file: _File, frames: Sequence[bytes]) -> None:
         file.write(b"".join(frames))
         self._syncer.wants(file)
@@ -223,11 +229,11 @@ class Journal:
         kind, leg = row[0], row[1]
         self._serial += 1
         if kind == OVER:
-            self._told.append(frame((self._serial, *row)))
+            self._told.append(frame(self._serial, row))
             if self._calls.pop(leg, None) is None:
                 return  # it was never sent to anybody
             row = (OVER, leg, row[2])
-        data = frame((self._serial, *row))
+        data = frame(self._serial, row)
         if frames is not None:
             frames.append(data)
         if kind == SENT:
@@ -262,7 +268,7 @@ class Journal:
             tail = b"".join(new.tail)
             new.tail.clear()
             self._serial += 1
-            new.write(tail + frame((self._serial, WHOLE, 0)))
+            new.write(tail + frame(self._serial, (WHOLE, 0)))
         except BaseException:
             new.close()
             with contextlib.suppress(OSError):
@@ -290,7 +296,7 @@ class Journal:
     def _header(self) -> bytes:
         self._serial += 1
         assert self._start is not None
-        return frame((self._serial, START, 0, *self._start))
+        return frame(self._serial, (START, 0, *self._start))
 
     def _all_that_counts(self) -> Iterator[bytes]:
         now = time.monotonic()
