@@ -77,7 +77,7 @@ class Bench:
             core.tick(self.now)
         return sent
 
-    def call(self, n: int) -> None:
+    def call(self, n: int, *, hangs_up: bool = True) -> None:
         invite = (
             b"INVITE sip:0312345678@127.0.0.1:5080;transport=udp SIP/2.0\r\n"
             b"Via: SIP/2.0/UDP 127.0.0.1:5061;branch=z9hG4bK-%d-1;rport\r\n"
@@ -105,7 +105,7 @@ class Bench:
         self.give(b"\r\n".join([b"SIP/2.0 200 OK", *lines, tail]), self.gateway)
         route = b"Route:" + routes[0].partition(b":")[2]
         common = [route, rest[0], to, rest[1]]
-        for method, number in ((b"ACK", 1), (b"BYE", 2)):
+        for method, number in ((b"ACK", 1), (b"BYE", 2))[: 1 + hangs_up]:
             start = b"%b sip:127.0.0.1:5080;transport=udp SIP/2.0" % method
             via = b"Via: SIP/2.0/UDP 127.0.0.1:5061;branch=z9hG4bK-%d-%d;rport" % (n, number + 1)
             out = self.give(
@@ -114,6 +114,8 @@ class Bench:
                 ),
                 self.pbx,
             )[-1]
+        if not hangs_up:
+            return
         head = out.split(b"\r\n\r\n")[0].split(b"\r\n")
         back = [line for line in head if line.startswith((b"Via", b"From", b"To", b"Call-ID", b"CSeq"))]
         self.give(b"\r\n".join([b"SIP/2.0 200 OK", *back, server, empty]), self.gateway)

@@ -66,6 +66,17 @@ def test_the_gate_is_killed_and_no_call_is_lost(net: Net) -> None:
     gate.line("call", UP + RINGING)
     gate.settle("calls_active", 0.0)
     assert gate.metrics().by("rejected_messages_total", "reason") == {}
+    story = explain(net, answered[0])
+    for words in (
+        "asks V1",
+        "passes: V1 ",
+        "/400, C2 ",
+        "rings",
+        "started anew",
+        "answered",
+        "ended by caller",
+    ):
+        assert words in story, story
 
 
 def explain(net: Net, call_id: str) -> str:

@@ -123,6 +123,7 @@ class Gate:
             raise
         self.set_clock()
         self._take_up_registrations()
+        gc.disable()  # thousands of calls are made at once, and none of them is rubbish
         self.ledger.begin(self._loop)
         for bound in self._sockets:
             bound.start(self._loop)

@@ -220,7 +220,8 @@ def over(call: Context, now: float) -> Row:
 def record_of(row: Sequence[Any], fields: Sequence[str] = RECORD) -> CallRecord:
     """The record that stands in a row; `fields` are the names of its values there."""
     record = CallRecord(0, "", 0.0)
-    for name, value in zip(fields, row, strict=False):
-        if name in CallRecord.__slots__:
-            setattr(record, name, value)
+    known = RECORD if fields == RECORD else [name for name in fields if name in CallRecord.__slots__]
+    values = row if fields == RECORD else [v for name, v in zip(fields, row, strict=False) if name in known]
+    for name, value in zip(known, values, strict=False):
+        setattr(record, name, value)
     return record

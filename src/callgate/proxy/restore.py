@@ -105,6 +105,7 @@ class Restorer:
         self._fields = fields
         self._shift = shift
         self._probe_seconds = PROBED_WITHIN
+        self._flows: dict[bytes, Flow] = {}
 
     def restore(self, rows: Sequence[tuple[Row, Row | None]], now: float) -> Taken:
         """Take up calls; what one row is not fit for costs no other."""
@@ -300,6 +301,9 @@ class Restorer:
         return side
 
     def _flow(self, packed: bytes) -> Flow:
+        flow = self._flows.get(packed)
+        if flow is not None:
+            return flow
         index, host, port, connection, fallback, trust, pinned, names = unpack(packed)
         listener = self._listener(index, host)
         flow = Flow(
@@ -311,6 +315,7 @@ class Restorer:
             None if trust is None else Trust(trust[0], tuple(trust[1])),
         )
         flow.pinned, flow.names = pinned, tuple(names)
+        self._flows[packed] = flow
         return flow
 
     def _listener(self, index: int, host: str) -> Listener:
