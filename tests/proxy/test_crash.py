@@ -9,8 +9,10 @@ from tests.proxy.agent import Agent
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 
+from callgate.proxy.journal import RECORD, flow_row
 from callgate.proxy.login import Account
 from callgate.proxy.peers import Probing
+from callgate.proxy.record import CallRecord
 
 PROBES = Probing(interval=300.0, misses=3, gap=10.0)
 
@@ -535,3 +537,74 @@ def test_the_longest_call(ladder: Ladder) -> None:
     lives(world, 41.0)
     assert world.record().rule == "C1"
     world.holds_nothing()
+
+
+# -- the queue ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_call_that_waited_in_the_queue(world: World, in_time: bool) -> None:
+    """It was never sent: it is judged and admitted as if it came now; too late, it hears so."""
+    invite = world.pbx.sends("INVITE", lost=True)
+    until = world.now + (60.0 if in_time else 0.1)
+    record = tuple(getattr(CallRecord(77, "outbound", world.now), name) for name in RECORD)
+    world.journal.append(
+        (world.now, ("Q", 77, world.now, invite.data, flow_row(world.pbx.flow), until, record, ()))
+    )
+    assert world.crashes(0.5).queued == 1
+    if not in_time:
+        refusal = world.pbx.gets("503")
+        assert refusal.has("x-callgate-verdict")
+        world.pbx.sends("ACK")
+        return
+    world.pbx.gets("100")
+    world.pbx.gets("503")  # this key has no queue, and a start no token
+    world.pbx.sends("ACK")
+    assert world.record().invite_at == pytest.approx(world.now - 0.5, abs=0.1)
+
+
+# -- reconcile ---------------------------------------------------------------------------------------------------
+
+
+def test_reconcile(ladder: Ladder) -> None:
+    """Both sides of every call are asked at once, whenever that is wanted."""
+    world = ladder(probing=PROBES)
+    for call in ("one", "two"):
+        world.talks(call=call)
+    world.pbx.sends("INVITE", call="three")
+    world.pbx.gets("100", call="three")
+    world.carrier.gets("INVITE", call="three")
+    world.carrier.sends("404 INVITE")
+    world.carrier.gets("ACK")
+    world.pbx.gets("404")
+    world.pbx.sends("ACK")
+    assert world.core.reconcile(world.now) == 2
+    world.carries_out()
+    assert len(lives(world, 0.3)) == 2
+    assert not lives(world, 60.0)
+    assert world.core.reconcile(world.now) == 2
+    lives(world, 1.0, carrier="481")
+    world.holds_nothing()
+    assert [record.ended_by for record in world.records] == ["callee", "gate", "gate"]
+
+
+def test_rows_that_make_no_sense(world: World) -> None:
+    """Each costs itself only, and says why."""
+    world.talks()
+    kept = next(row for _, row in reversed(world.journal) if row[0] == "U")
+    spoiled = [
+        kept[:3],
+        (*kept[:3], "nobody", *kept[4:]),
+        (*kept[:8], (), *kept[9:]),
+        (*kept[:7], b"rubbish", *kept[8:]),
+        (*kept[:9], ((),), *kept[10:]),
+        (*kept[:14], b"rubbish", *kept[15:]),
+    ]
+    world.journal = [(world.now, (row[0], 1000 + n, *row[2:])) for n, row in enumerate(spoiled)]
+    world.journal.append((world.now, kept))
+    taken = world.crashes()
+    assert taken.up == 1
+    assert len(taken.left_out) == 6
+    assert world.core.live_calls == 1
+    assert any("nobody is not in the config" in why for why in taken.left_out)
+    world.hangs_up()

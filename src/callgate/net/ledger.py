@@ -131,7 +131,7 @@ class Ledger:
             long = tuple([part for part in windows if part.period > SHORT])
             short = [w.limit for w in windows if w.period <= SHORT and w.limit is not None]
             at_once = 0 if kept.stopped else min(short, default=UNKNOWN)
-            if long:
+            if long and crash > float("-inf"):
                 row = self._row(long)
                 rows += [(SENT, 0, crash, row)] * (at_once + kept.gaps)
         for _, _, then, parts in rows:

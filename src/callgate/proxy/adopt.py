@@ -149,6 +149,8 @@ class Adoption:
         if request.method == b"INVITE" and path.from_pbx:
             return
         core = self._core
+        if path.text in core.by_token:
+            return  # another dialog of a fork: the call is counted
         sender, receiver = request.value(FROM), request.value(TO)
         by_caller = path.by_caller
         from_value, to_value = (sender, receiver) if by_caller else (receiver, sender)
@@ -172,7 +174,7 @@ class Adoption:
         caller.seen_at = callee.seen_at = now - 1.0
         callee.stage, callee.acknowledged = Stage.UP, True
         callee.vitals = Vitals(None, now)
-        callee.vitals.doubt(now, *(now + uniform(SOON, PROBED_WITHIN) for _ in range(2)))
+        callee.vitals.doubt(now, *(now + uniform(SOON, PROBED_WITHIN) for _ in range(2)), crashed=True)
         call.record.answer_at = call.up_at = now
         call.record.final_code = 200
         if path.key.trunk.account is not None:

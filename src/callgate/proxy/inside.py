@@ -90,7 +90,11 @@ class Inside:
                 self.core.dispatch.answer(request, key, 400, flow, now)
             return
         call = self.core.by_token.get(token) if token else self.core.by_call_id.get(request.call_id)
-        path = self._known(call, request) if call is not None else self._verified(token, request)
+        path = self._known(call, request) if call is not None else None
+        if path is None and (call is None or not self.core.began_here(call.leg)):
+            path = self._verified(
+                token, request
+            )  # also a dialog that was not known of a call of an earlier start
         belongs = path is not None and self._belongs(path, flow, peer)
         if not belongs and self.core.directory.access is not None and request.method != b"ACK":
             who = self.core.auth.admit(request, flow, peer, now)

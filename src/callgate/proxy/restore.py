@@ -27,7 +27,12 @@ from callgate.proxy.peers import Key
 from callgate.proxy.record import CallRecord
 from callgate.proxy.targets import Groups, Target
 from callgate.proxy.token import INBOUND, OUTBOUND
-from callgate.proxy.transactions import InviteClientTransaction, InviteServerTransaction, server_key
+from callgate.proxy.transactions import (
+    NOBODY,
+    InviteClientTransaction,
+    InviteServerTransaction,
+    server_key,
+)
 from callgate.proxy.vitals import PROBED_PER_SECOND, Vitals
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import split_list
@@ -106,6 +111,7 @@ class Restorer:
         self._shift = shift
         self._probe_seconds = PROBED_WITHIN
         self._flows: dict[bytes, Flow] = {}
+        self._made: Call | None = None
 
     def restore(self, rows: Sequence[tuple[Row, Row | None]], now: float) -> Taken:
         """Take up calls; what one row is not fit for costs no other."""
@@ -118,14 +124,30 @@ class Restorer:
             QUEUED: self._queued,
         }
         for row, rang in rows:
+            self._made = None
             try:
                 makers[row[0]](row, rang, now)
                 count[row[0]] += 1
             except _LeftOut as why:
                 left_out.append(str(why))
-            except Exception as error:
+            except Exception as error:  # a row of another version, or one that makes no sense
                 left_out.append(repr(error))
+                self._undo()
         return Taken(count[UP], count[TRYING], count[QUEUED], tuple(left_out))
+
+    def _undo(self) -> None:
+        """A call was half made."""
+        call, core = self._made, self._core
+        if call is not None and call.phase is not Phase.OVER:
+            call.phase = Phase.OVER
+            core.live_calls -= 1
+            core.layer.servers.pop(call.origin, None)
+            for client in call.attempts:
+                core.layer.clients.pop(client.branch, None)
+                client.user = NOBODY
+            if call.server is not None:
+                call.server.user = None  # no cycle is left: see `net.gate`
+            core.forget(call)
 
     # -- the kinds -----------------------------------------------------------------------------------------
 
@@ -254,7 +276,7 @@ class Restorer:
         story: Sequence[Any],
         now: float,
     ) -> Call:
-        call = Call(self._core, leg, key, direction, request, server, server.flow, now)
+        call = self._made = Call(self._core, leg, key, direction, request, server, server.flow, now)
         call.caller = self._side(caller, now)
         call.record = self._record(record, now)
         call.record.key, call.record.trunk = key.id, key.trunk.name
@@ -284,7 +306,9 @@ class Restorer:
         """It may have ended while the gate was away."""
         for side in call.callees:
             if side.vitals is not None and side.stage is Stage.UP:
-                side.vitals.doubt(now, *(now + uniform(SOON, self._probe_seconds) for _ in range(2)))
+                side.vitals.doubt(
+                    now, *(now + uniform(SOON, self._probe_seconds) for _ in range(2)), crashed=True
+                )
 
     def _side(self, row: Row, now: float) -> Side:
         known, flow, stage, session = row

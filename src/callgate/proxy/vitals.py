@@ -76,11 +76,12 @@ class Vitals:
     """Of one dialog that is up: kept by its callee's `Side`. `pulses` are those of the callee and of the caller, made
     when they are first felt: most calls are over before that."""
 
-    __slots__ = ("doubted", "expires_at", "pulses", "session")
+    __slots__ = ("crashed", "doubted", "expires_at", "pulses", "session")
 
     def __init__(self, session: float | None, now: float) -> None:
         self.pulses: tuple[Pulse, Pulse] | None = None
-        self.doubted = False  # whether its ends are asked although there is a session timer
+        self.doubted = False  # whether its ends are asked although there is a session timer,
+        self.crashed = False  # and that is because the gate was away
         self.refreshed(session, now)
 
     def refreshed(self, session: float | None, now: float) -> None:
@@ -89,10 +90,11 @@ class Vitals:
         self.session = session
         self.expires_at = NEVER if session is None else now + session + GRACE
 
-    def doubt(self, now: float, *at: float) -> None:
-        """Nobody knows whether the two ends are still there: they are asked at those times, unless they say something
-        before that."""
+    def doubt(self, now: float, *at: float, crashed: bool = False) -> None:
+        """Nobody knows whether the two ends are still there (`crashed`: since the gate was away): they are asked at
+        those times, unless they say something before that."""
         self.doubted = True
+        self.crashed = self.crashed or crashed
         self.pulses = self.pulses or (Pulse(), Pulse())
         for pulse, then in zip(self.pulses, at, strict=True):
             pulse.doubted_at, pulse.at = now, then
@@ -128,7 +130,7 @@ class Vitals:
                 pulse.asked_at = now
                 Probe(call, side, pulse, end).start(now)
         if settled:
-            self.doubted = False
+            self.doubted = self.crashed = False
         return due
 
 
@@ -219,7 +221,7 @@ class Probe:
         """One end is dead: the other is on the line with nobody, and hears that from the gate. The line goes at
         once where it is the trunk that is dead, else when the trunk has answered its BYE: until then it counts."""
         call, side, end = self.call, self.side, self.end
-        after_crash = side.vitals is not None and side.vitals.doubted
+        after_crash = side.vitals is not None and side.vitals.crashed
         side.vitals = None
         trunk_died = is_trunk(call, end)
         reason = f"{'the trunk' if trunk_died else 'the PBX'} {what}"
