@@ -98,6 +98,8 @@ class Phone:
             if share is not None and share.phase == "rings":
                 self.answers(call_id, "487")
         elif share is not None:
+            if not {text.to_tag, text.from_tag} & set(self.agent.legs[call_id].dialogs):
+                return  # it has overtaken the answer that makes the dialog
             self.agent.read(text)
             up = share.phase == "up"
             if text.method == "BYE":

@@ -4,8 +4,8 @@
     stories-NNNNNNNN  what became of each call that has ended, for `callgate explain`
 
 The loop hands over rows and never waits. A thread writes what has come together in one go, at most `COMMIT` seconds
-after it came: from then on a kill -9 takes nothing away. Another thread has the disk take it (`fdatasync`), so that one
-that is slow delays no write; a power cut may cost what it has not taken yet.
+after it came: from then on a kill -9 takes nothing away. Another thread has the disk take it (`fdatasync`, every `SYNC`
+seconds), so that one that is slow delays no write; a power cut may cost what it has not taken yet.
 
 The thread keeps the last rows of every call that is not over. When a `calls` file has grown too large, it writes these
 into a new one, in slices between its commits, and then the old one goes. So the size is that of the live calls, and
@@ -32,6 +32,8 @@ from callgate.store.frames import HEAD, Damage, Row, frame, row_around, rows
 FOLDER: Final = "journal"
 COMMIT: Final = 0.03
 """Seconds between two writes: what is younger may be lost."""
+SYNC: Final = 0.2
+"""Seconds between two times that the disk is asked to take it: each costs as much CPU as some calls."""
 SLICE: Final = 1 << 18
 """Octets of a new file that are written between two commits."""
 SMALLEST: Final = 8 << 20
@@ -434,6 +436,8 @@ class _Syncer:
                     self._on_fault(error)
                 finally:
                     os.close(descriptor)
+            with self._lock:
+                self._lock.wait_for(lambda: self._closing, SYNC)
 
 
 def _slices(frames: Iterator[bytes]) -> Iterator[bytes]:
