@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     gc.freeze()
+    gc.disable()  # as the gate does
     with TemporaryDirectory() as folder:
         journal = None
         if arguments.journal == "on":
