@@ -227,7 +227,9 @@ class Crashes(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_given_back_twice(self) -> None:
-        if self.world.store.next_deadline == float("inf"):  # else a claim may be on its way before its release
+        if self.world.store.next_deadline == float(
+            "inf"
+        ):  # else a claim may be on its way before its release
             self.world.store.check()
 
     def teardown(self) -> None:
