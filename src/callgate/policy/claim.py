@@ -98,10 +98,11 @@ class Verdict:
 
     `free_at`: when asking again makes sense (monotonic seconds), None where nobody can know. Of a grant by force
     they tell the first limit that it went beyond. `note`: what a
-    person should know besides.
+    person should know besides. `used`: what each limit that a granted claim names has come to, for people: (rule,
+    value, limit).
     """
 
-    __slots__ = ("free_at", "granted", "limit", "note", "rule", "value")
+    __slots__ = ("free_at", "granted", "limit", "note", "rule", "used", "value")
 
     def __init__(
         self,
@@ -111,8 +112,10 @@ class Verdict:
         limit: int = 0,
         free_at: float | None = None,
         note: str = "",
+        used: tuple[tuple[str, int, int | None], ...] = (),
     ) -> None:
         self.note = note
+        self.used = used
         self.granted = granted
         self.rule = rule
         self.value = value

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from callgate.policy.claim import GRANTED, Claim, Verdict
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
-from callgate.proxy.attempts import Attempts
-from callgate.proxy.commands import Alert, Record, Release, Renew
+from callgate.proxy.attempts import TIMER_C, Attempts
+from callgate.proxy.commands import Alert, Journal, Record, Release, Renew
 from callgate.proxy.context import Phase
 from callgate.proxy.copies import ASK_SECONDS, LEASE
-from callgate.proxy.dialog import Side, Stage
+from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow
+from callgate.proxy.journal import over, trying, up
 from callgate.proxy.meters import DIRECTIONS, FORWARDED
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
@@ -48,7 +49,7 @@ class Call(Attempts):
     their own (RFC 3261 §12.1.2). `to_line` is the To of the answer.
     """
 
-    __slots__ = ("from_line", "to_line")
+    __slots__ = ("ahead", "from_line", "to_line")
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Call(Attempts):
         super().__init__(core, leg, key, direction, request, server, flow, now)
         self.from_line = b""
         self.to_line = b""
+        self.ahead = 0  # by how much requests of our own may have to be ahead of what is known of its CSeqs
         server.user = self
         core.live_calls += 1
 
@@ -107,6 +109,8 @@ class Call(Attempts):
         if inbound and not self.free and self.groups[0][0].onward:
             self.reserved = core.next_id()
             claim.twin = Claim(self.reserved, key.claims(now)[2], claim.deadline, LEASE, key.shadow)
+        self.parts = parts
+        self.tell(now, "asks", core.rules_row(parts))
         core.ask(self, key, claim, now)
 
     def go(self, now: float) -> None:
@@ -118,7 +122,7 @@ class Call(Attempts):
         if self.away:
             self.free = True  # another trunk: it takes nothing of this contract
         else:
-            parts = key.lines if self.free else key.outbound
+            parts = self.parts = key.lines if self.free else key.outbound
             core.ask(self, key, Claim(self.leg, parts, now + ASK_SECONDS, LEASE, force=True), now)
         self.phase = Phase.TRYING
         core.counts.call_up(key, self.direction)
@@ -141,6 +145,7 @@ class Call(Attempts):
         if verdict.granted:
             if claim_id not in self.copies.granted:
                 self.copies.granted += (claim_id,)
+            self.tell(now, "granted", verdict.used)
         elif refusal is not None and not self.key.shadow:
             self.refuse(refusal, now)
             return
@@ -216,6 +221,14 @@ class Call(Attempts):
 
     # -- what attempts lead to ---------------------------------------------------------------------------
 
+    def keep(self, now: float) -> None:
+        if not self.core.journals:
+            return
+        if self.phase is Phase.TRYING and self.server is not None:
+            self.core.out.append(Journal(trying(self, now)))
+        elif self.phase is Phase.UP:
+            self.core.out.append(Journal(up(self, now)))
+
     def known_by(self, token: bytes) -> None:
         self.core.by_token[token] = self
         self.tokens += (token,)
@@ -248,6 +261,31 @@ class Call(Attempts):
         self, client: InviteClientTransaction, response: Message, first: bool, told: bool, now: float
     ) -> None:
         self.core.late.heard(self, client, response, first, told, now)
+
+    # -- after a restart -----------------------------------------------------------------------------------
+
+    def goes_on(self, until: float, now: float) -> None:
+        """A call that is up goes on, until `until` at the longest."""
+        self._wake(max(until, now))
+        self.look_again(now)
+
+    def goes_on_trying(self, since: float, now: float) -> None:
+        """A call that nobody has answered goes on; what was last heard of it came at `since`."""
+        if self.cancelled:
+            for client in self.attempts:
+                self._cancel(client, now)
+        if self.proceeding:
+            self._wake(max(now, min(since, now) + TIMER_C))
+        elif self._next_group(now) >= 0:
+            self._wake(now + self.key.trunk.try_seconds)
+
+    def hears_again(self, response: Message, now: float) -> bool:
+        """A copy of an answer to the INVITE, which an earlier start has passed on; False where this is none."""
+        side = side_of(self.callees, response.to_tag)
+        if self.phase is not Phase.UP or response.code >= 300 or side is None or side.stage is not Stage.UP:
+            return False
+        self._pass_on(response, now)
+        return True
 
     def remember(self, until: float) -> None:
         """Keep an ended call in memory, for what is still to come inside its dialogs."""
@@ -326,6 +364,8 @@ class Call(Attempts):
         if not any(callee.stage is Stage.UP for callee in self.callees):
             self.record.reason = reason or self.record.reason
             self.end(now, ended_by)
+        else:
+            self.keep(now)
 
     # -- the end -----------------------------------------------------------------------------------------
 
@@ -357,6 +397,9 @@ class Call(Attempts):
         core.live_calls -= 1
         core.counts.ended(record)
         core.out.append(Record(record))
+        if core.journals:
+            core.out.append(Journal(over(self, now)))
+            self.story = []
         # What is remembered of it from here on is little: many calls end within LINGER.
         self.request = self.routes = self.dialled = self.best = None
         self.groups = ()
