@@ -58,6 +58,7 @@ class LossyWorld(World):
         self.watchful = watchful
         self.steady = steady
         quality = line or Quality()
+        self.late = quality.late
         to_carrier = replace(quality, least=BASE, spread=STEADY.spread) if steady else quality
         self.meter = Meter()
         self.wrongs: list[str] = []
@@ -184,7 +185,7 @@ class LossyWorld(World):
             self.meter.arrived(self.now)
 
     def on_up(self, dialog: Dialog) -> None:
-        if dialog.phone.carrier and dialog.known:
+        if dialog.phone.carrier and dialog.known and not self._was_overtaken(dialog.leg.call_id):
             self._check_known(dialog.leg.call_id)
 
     def on_over(self, dialog: Dialog) -> None:
@@ -204,6 +205,14 @@ class LossyWorld(World):
         return found
 
     # -- all the time --------------------------------------------------------------------------------------
+
+    def _was_overtaken(self, call_id: str) -> bool:
+        """Whether the callee's BYE has reached the caller before any copy of its answer: that was met with a 481, and
+        a copy that was still on its way then makes a dialog with nobody."""
+        ended = [
+            r.end_at for r in self.records if r.call_id == call_id and r.ended_by == "callee" and r.end_at
+        ]
+        return bool(ended) and self.now - ended[-1] <= self.late + 1.0
 
     def living(self, call_id: str) -> list[Dialog]:
         """Dialogs of a call that the carrier believes up, as far as the gate can know."""
