@@ -137,13 +137,12 @@ class Core:
         if len(data) <= 4 and not data.strip(b"\r\n\0 "):
             return  # a keep-alive (RFC 5626 §4.4)
         try:
-            message = parse(data)
+            message = parse(data, self.directory.edge.names)
         except Malformed:
             if data[0] < 4 and self.registrar.keeps_alive(data, flow):
                 return
             self.counts.rejected("unreadable")
             return
-        message.marked = self.directory.edge.search(data) is not None
         if message.code:
             self.dispatch.response(message, flow, now)
         else:

@@ -43,14 +43,15 @@ _RPORT = re.compile(rb';[ \t]*+rport[ \t]*+(?:=[^;,"]*+)?(?=;|\Z)', re.IGNORECAS
 def stamp(request: Message, flow: Flow) -> None:
     """Write where a request really came from into its top Via (RFC 3261 §18.2.1, RFC 3581 §4). What the client
     claimed there itself is overwritten."""
-    via = request.via
-    if not via.rport and via.host.strip(b"[]") == flow.host.encode("ascii") and b"eceived" not in via.params:
-        return
-    text, host = via.text, flow.host.encode("ascii")
-    i = request.at[VIA]
-    if text.endswith(b";rport") and b"eceived" not in via.params and not via.rest:  # as most clients write it
-        request.lines[i] = b"Via: %b=%d;received=%b" % (text, flow.port, host)
-        return
+    via, host = request.via, flow.host.encode("ascii")
+    text, i = via.text, request.at[VIA]
+    if b"eceived" not in via.params:
+        if not via.rport:
+            if via.host.strip(b"[]") == host:
+                return
+        elif text.endswith(b";rport") and not via.rest:  # as most clients write it
+            request.lines[i] = b"Via: %b=%d;received=%b" % (text, flow.port, host)
+            return
     text = _RECEIVED.sub(b"", text)
     if via.rport:
         text = _RPORT.sub(b"", text) + b";rport=%d" % flow.port
@@ -155,6 +156,8 @@ def max_forwards(request: Message) -> int:
             raise Malformed("Max-Forwards is empty")
         return 71
     if value.isdigit():
+        if len(value) < 3:
+            return int(value)
         digits = value.lstrip(b"0") or b"0"
         if len(digits) <= 3 and int(digits) <= 255:
             return int(digits)
@@ -197,9 +200,10 @@ def request_out(
     for i, edit in edits.items():
         lines[i] = edit
     top = at[VIA]
-    lines[top] = b"%b\r\n%b" % (via, request.lines[top])
+    theirs = request.lines[top]
     if b"oc" in request.via.params.lower():
-        lines[top] = b"%b\r\n%b" % (via, _without_overload(request.lines[top]))
+        theirs = _without_overload(theirs)
+    lines[top] = b"%b\r\n%b" % (via, theirs)
     here = at.get(MAX_FORWARDS)
     if here is not None:
         lines[here] = b"Max-Forwards: %d" % (hops - 1)

@@ -17,14 +17,25 @@ from callgate.proxy.wheel import Wheel
 from callgate.sip.fields import COOKIE, Via
 from callgate.sip.message import CALL_ID, FROM, ROUTE, TO, VIA, Message, parse, wire
 from callgate.sip.transaction import (
+    ACCEPTED,
+    ACK,
+    ANSWERS,
+    COMPLETED,
+    FAILED,
     NEVER,
-    Action,
+    NONE,
+    PASS,
+    PASS_ACK,
+    REPEAT,
+    RTX,
+    SEND,
+    TERMINATED,
+    TIMEOUT,
     Client,
     Event,
     InviteClient,
     InviteServer,
     Server,
-    State,
 )
 
 if TYPE_CHECKING:
@@ -183,17 +194,16 @@ class Transactions:
         event = Event.ACK if request.method == b"ACK" else Event.REQUEST
         if event is Event.ACK:
             self.retransmissions -= 1
-        if server.on(event, now) is Action.REPEAT and server.last:
+        if server.on(event, now) is REPEAT and server.last:
             self._out.append(Send(server.flow, server.last))
         self._schedule(server)
 
     def respond(self, server: AnyServer, code: int, data: bytes, now: float) -> bool:
         """Answer; False where the state allows no such answer any more."""
-        event = Event.PROVISIONAL if code < 200 else Event.SUCCESS if code < 300 else Event.FAILURE
-        if server.on(event, now) is not Action.SEND:
+        if server.on(ANSWERS[code // 100], now) is not SEND:
             return False
         self._out.append(Send(server.flow, data))
-        if server.state is State.ACCEPTED:
+        if server.state is ACCEPTED:
             server.last = b""  # its 2xx is repeated by the callee (RFC 6026 §7.1)
             server.request = None
         else:
@@ -205,18 +215,18 @@ class Transactions:
 
     def expire_server(self, server: AnyServer, now: float) -> None:
         if server.rtx_at <= now:
-            action = server.on(Event.RTX, now)
-            if action is Action.REPEAT:
+            action = server.on(RTX, now)
+            if action is REPEAT:
                 self.retransmissions += 1
                 self._out.append(Send(server.flow, server.last))
-            elif action is Action.PASS and server.request is not None:
+            elif action is PASS and server.request is not None:
                 # RFC 4320 §4.1: a non-INVITE request over UDP that is still open gets its only 100 now.
                 server.rtx_at = NEVER
                 server.last = reply(server.request, 100)
                 self._out.append(Send(server.flow, server.last))
         if server.end_at <= now:
-            unanswered = server.on(Event.END, now) is Action.TIMEOUT or server.request is not None
-            if server.state is State.TERMINATED:
+            unanswered = server.on(Event.END, now) is TIMEOUT or server.request is not None
+            if server.state is TERMINATED:
                 self.servers.pop(server.key, None)
                 server.due = NEVER
                 user, server.user = server.user, None
@@ -247,17 +257,16 @@ class Transactions:
     def received(self, client: AnyClient, response: Message, now: float) -> None:
         """A response that matches."""
         code = response.code
-        event = Event.PROVISIONAL if code < 200 else Event.SUCCESS if code < 300 else Event.FAILURE
-        action = client.on(event, now)
-        if action is Action.NONE:
+        action = client.on(ANSWERS[code // 100], now)
+        if action is NONE:
             self.retransmissions += 1
             return
-        if action is Action.ACK or action is Action.PASS_ACK:
+        if action is ACK or action is PASS_ACK:
             self._out.append(Send(client.flow, ack(client.data, response)))
-            if action is Action.ACK:
+            if action is ACK:
                 self.retransmissions += 1
                 return
-        elif client.state is State.ACCEPTED or client.state is State.COMPLETED:
+        elif client.state is ACCEPTED or client.state is COMPLETED:
             client.data = b""
         self._schedule(client)
         client.user.on_response(client, response, now)
@@ -288,26 +297,26 @@ class Transactions:
     def failed(self, client: AnyClient, now: float, trouble: Trouble = UNKNOWN) -> None:
         """The transport could not deliver what this transaction sent."""
         action = client.on(Event.ERROR, now)
-        if client.state is State.TERMINATED:
+        if client.state is TERMINATED:
             self.clients.pop(client.branch, None)
             client.due = NEVER
             user, client.user = client.user, NOBODY
-            if action is Action.FAILED:
+            if action is FAILED:
                 user.on_failed(client, now, trouble)
 
     def expire_client(self, client: AnyClient, now: float) -> None:
-        if client.rtx_at <= now and client.on(Event.RTX, now) is Action.REPEAT:
+        if client.rtx_at <= now and client.on(RTX, now) is REPEAT:
             if client.claim:
                 client.user.on_repeat(client, now)
             else:
                 self.repeat(client)
         if client.end_at <= now:
             action = client.on(Event.END, now)
-            if client.state is State.TERMINATED:
+            if client.state is TERMINATED:
                 self.clients.pop(client.branch, None)
                 client.due = NEVER
                 user, client.user = client.user, NOBODY  # no cycle is left: see `net.gate`
-                if action is Action.TIMEOUT:
+                if action is TIMEOUT:
                     user.on_timeout(client, now)
                 return
         client.due = min(client.rtx_at, client.end_at)
@@ -318,11 +327,12 @@ class Transactions:
         self._schedule(client)
 
     def _schedule(self, transaction: AnyServer | AnyClient) -> None:
-        due = transaction.rtx_at
+        before, due = transaction.due, transaction.rtx_at
         if transaction.end_at < due:
             due = transaction.end_at
         transaction.due = due
-        self._wheel.add(transaction)
+        if due < before or not transaction.slot:  # else it waits early enough
+            self._wheel.add(transaction)
 
 
 class Nobody:

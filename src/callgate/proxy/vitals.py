@@ -19,7 +19,7 @@ from callgate.proxy.flow import Trouble
 from callgate.proxy.hangup import HangUp, is_trunk, last_number, to_end
 from callgate.proxy.peers import Probing
 from callgate.proxy.transactions import AnyClient
-from callgate.sip.message import Message
+from callgate.sip.message import SESSION_EXPIRES, Message, header_value
 from callgate.sip.transaction import LIFE, NEVER
 
 if TYPE_CHECKING:
@@ -29,17 +29,17 @@ SHORTEST: Final = 90.0
 """No session is shorter (RFC 4028 §4): what claims to be is taken for this long."""
 GRACE: Final = LIFE
 """Seconds after the end of a session until it is believed: a refresh sent at the last moment may take so long."""
-_SESSION = re.compile(
-    rb"\n(?:session-expires|x)[ \t]*+:(?:[ \t]|\r\n[ \t])*+([0-9]{1,10}+)(?:[ \t]|\r\n[ \t])*+(?=;|\r|\Z)",
-    re.IGNORECASE,
-)
+_SESSION = re.compile(rb"([0-9]{1,10}+)[ \t]*+(?:;|\Z)")
 
 
 def session_seconds(answer: Message) -> float | None:
     """What the 2xx to an INVITE or UPDATE makes of the session timer (RFC 4028 §4): seconds until the session ends
     unless it is refreshed, None for no timer. One that can't be read is none."""
-    found = _SESSION.search(b"\r\n".join(answer.lines))
-    return max(SHORTEST, float(found[1])) if found is not None else None
+    for i in answer.places(SESSION_EXPIRES):
+        found = _SESSION.match(header_value(answer.lines[i]))
+        if found is not None:
+            return max(SHORTEST, float(found[1]))
+    return None
 
 
 class Pulse:

@@ -1,16 +1,17 @@
 /* The reading of a plain SIP message in one pass: see scanner.py and message.parse.
  *
- * scan(bytes) -> tuple | None. None for whatever is not written in the plainest way (folding, quotes in a Via,
+ * scan(bytes, names = ()) -> tuple | None. None for whatever is not written in the plainest way (folding, quotes in a Via,
  * parameters besides the tag, repeated single headers, anything ill-formed): then message.parse_slowly reads it,
  * and that is the only place where it is decided what is right. For what this returns, parse_slowly returns the
- * same; a test holds the two together.
+ * same; a test holds the two together. Its last part: whether one of `names` (bytes in lower case) names a header.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdint.h>
 #include <string.h>
 
 enum { VIA = 1, ROUTE, RECORD_ROUTE, MAX_FORWARDS, CALL_ID, CSEQ, FROM, TO, CONTACT, CONTENT_LENGTH,
-       PROXY_REQUIRE, TIMESTAMP, SLOTS };
+       PROXY_REQUIRE, TIMESTAMP, SESSION_EXPIRES, SLOTS };
 
 typedef struct { const char *p, *e; } span;
 
@@ -48,6 +49,7 @@ static int slot_of(span n) {
         case 't': return TO;
         case 'm': return CONTACT;
         case 'l': return CONTENT_LENGTH;
+        case 'x': return SESSION_EXPIRES;
         }
         return 0;
     case 2: return same(n, "to", 2) ? TO : 0;
@@ -59,6 +61,7 @@ static int slot_of(span n) {
     case 12: return same(n, "record-route", 12) ? RECORD_ROUTE : same(n, "max-forwards", 12) ? MAX_FORWARDS : 0;
     case 13: return same(n, "proxy-require", 13) ? PROXY_REQUIRE : 0;
     case 14: return same(n, "content-length", 14) ? CONTENT_LENGTH : 0;
+    case 15: return same(n, "session-expires", 15) ? SESSION_EXPIRES : 0;
     }
     return 0;
 }
@@ -143,9 +146,24 @@ static int read_via(span v, via_t *out) {
 
 static PyObject *bytes_of(span s) { return PyBytes_FromStringAndSize(s.p, s.e - s.p); }
 
-static PyObject *scan(PyObject *self, PyObject *data) {
+static int is_one_of(span name, PyObject *names) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *one = PyTuple_GET_ITEM(names, i);
+        if (same(name, PyBytes_AS_STRING(one), PyBytes_GET_SIZE(one))) return 1;
+    }
+    return 0;
+}
+
+static PyObject *scan(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
     (void)self;
-    if (!PyBytes_Check(data)) { PyErr_SetString(PyExc_TypeError, "scan takes bytes"); return NULL; }
+    PyObject *data = nargs ? args[0] : NULL, *names = nargs > 1 ? args[1] : NULL;
+    int fit = data && nargs <= 2 && PyBytes_Check(data) && (!names || PyTuple_Check(names)), marked = 0;
+    uint64_t lengths = 0; /* of the names, modulo 64: most headers have none of them, and are not looked at further */
+    for (Py_ssize_t i = 0; fit && names && i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *one = PyTuple_GET_ITEM(names, i);
+        if ((fit = PyBytes_Check(one))) lengths |= (uint64_t)1 << (PyBytes_GET_SIZE(one) & 63);
+    }
+    if (!fit) { PyErr_SetString(PyExc_TypeError, "scan takes bytes and a tuple of bytes"); return NULL; }
     const char *start = PyBytes_AS_STRING(data), *end = start + PyBytes_GET_SIZE(data), *p = start;
     span first = {0}, method = {0}, uri = {0}, value[SLOTS] = {{0}};
     int place[SLOTS] = {0}, code = 0, count = 0;
@@ -171,6 +189,7 @@ static PyObject *scan(PyObject *self, PyObject *data) {
         span name = {line.p, colon};
         while (name.e > name.p && (name.e[-1] == ' ' || name.e[-1] == '\t')) name.e--;
         if (!is_token(name)) goto none; /* a continuation line begins with a blank: it ends here too */
+        if (lengths >> ((name.e - name.p) & 63) & 1 && !marked) marked = is_one_of(name, names);
         int slot = slot_of(name);
         if (slot) {
             if (place[slot]) {
@@ -247,7 +266,8 @@ static PyObject *scan(PyObject *self, PyObject *data) {
         PyLong_FromLong(code), bytes_of(method), bytes_of(uri), lines, at, again, bytes_of(rest),
         bytes_of(value[CALL_ID]), bytes_of(from_tag), bytes_of(to_tag), PyLong_FromLongLong(cseq), bytes_of(verb),
         bytes_of(via.transport), bytes_of(via.host), bytes_of(via.sent_by), PyLong_FromLong(via.port),
-        bytes_of(via.branch), PyBool_FromLong(via.rport), bytes_of(via.params), bytes_of(via.text)};
+        bytes_of(via.branch), PyBool_FromLong(via.rport), bytes_of(via.params), bytes_of(via.text),
+        PyBool_FromLong(marked)};
     int n = sizeof parts / sizeof *parts, missing = 0;
     lines = at = again = NULL; /* owned by parts now */
     for (int i = 0; i < n; i++) missing |= !parts[i];
@@ -267,7 +287,8 @@ fail:
 }
 
 static PyMethodDef methods[] = {
-    {"scan", scan, METH_O, "scan(bytes) -> tuple | None: a plain SIP message, read in one pass."},
+    {"scan", (PyCFunction)(void (*)(void))scan, METH_FASTCALL,
+     "scan(bytes, names = ()) -> tuple | None: a plain SIP message, read in one pass."},
     {NULL, NULL, 0, NULL}};
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_scan", NULL, 0, methods, NULL, NULL, NULL, NULL};
 

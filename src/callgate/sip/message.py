@@ -28,7 +28,8 @@ from callgate.sip.scanner import scan
     CONTENT_LENGTH,
     PROXY_REQUIRE,
     TIMESTAMP,
-) = range(1, 13)
+    SESSION_EXPIRES,
+) = range(1, 14)
 """The headers whose place is noted while reading."""
 
 # RFC 3261 §7.3.1: names are case-insensitive; §20: the compact forms.
@@ -51,6 +52,8 @@ _SLOTS = {
     b"l": CONTENT_LENGTH,
     b"proxy-require": PROXY_REQUIRE,
     b"timestamp": TIMESTAMP,
+    b"session-expires": SESSION_EXPIRES,
+    b"x": SESSION_EXPIRES,
 }
 OTHER_VERSION = "a SIP version other than 2.0"
 """The fault that is answered with 505 instead of 400."""
@@ -110,9 +113,9 @@ class Message:
 
     `code` is 0 for a request, else the status; `method` and `uri` are those of a request (for a response,
     `method` is the one in CSeq). Read at once is what every message is matched by: the top Via, Call-ID, CSeq and
-    the tags (empty where there is none). `marked` is a reader's own note: the core's, that the edge has to look
-    (`proxy.edge`). `faults` are English sentences; where there are any, what could not be
-    read is empty and `via` may be None.
+    the tags (empty where there is none). `marked`: it has one of the headers that the reader was told to look for (the
+    core's: those at which the edge has to look). `faults` are English sentences; where there are any, what could not
+    be read is empty and `via` may be None.
     """
 
     __slots__ = (
@@ -209,15 +212,16 @@ def header_value(line: bytes) -> bytes:
     return value.strip(b" \t")
 
 
-def parse(data: bytes) -> Message:
-    """Read one message: a datagram, or what `framing` cut out of a stream.
+def parse(data: bytes, names: tuple[bytes, ...] = ()) -> Message:
+    """Read one message: a datagram, or what `framing` cut out of a stream. `names`, in lower case, are those of headers
+    that make it `marked`; they have no compact forms.
 
     Only what can't be read at all raises `Malformed`. A message whose head can be read, but which breaks a rule
     of §8.1.1 or §18.3, comes back with `faults`, so that a request can be answered with 400.
     """
-    found = scan(data)
+    found = scan(data, names)
     if found is None:
-        return parse_slowly(data)
+        return parse_slowly(data, names)
     message = Message()
     message.via = via = Via()
     (
@@ -241,14 +245,14 @@ def parse(data: bytes) -> Message:
         via.rport,
         via.params,
         via.text,
+        message.marked,
     ) = found
     via.rest = b""
     message.faults = []
-    message.marked = False
     return message
 
 
-def parse_slowly(data: bytes) -> Message:
+def parse_slowly(data: bytes, names: tuple[bytes, ...] = ()) -> Message:
     """`parse` for every message, however it is written: the C scanner knows only the plain ones."""
     if data[:1] in (b"\r", b"\n"):
         data = data.lstrip(b"\r\n")  # RFC 3261 §7.5
@@ -256,7 +260,6 @@ def parse_slowly(data: bytes) -> Message:
     message = Message()
     faults: list[str] = []
     message.faults = faults
-    message.marked = False
     if end < 0:
         faults.append("the header does not end with an empty line")
         head, body = data.rstrip(b"\r\n"), b""
@@ -293,6 +296,9 @@ def parse_slowly(data: bytes) -> Message:
             elif not colon:
                 faults.append("a header line without a colon")
     message.repeated = repeated
+    message.marked = bool(names) and any(
+        line.partition(b":")[0].rstrip(b" \t").lower() in names for line in lines[1:]
+    )
     if repeated is not None or not at.keys() >= _NEEDED:
         _check_single(message)
     _read_fields(message)

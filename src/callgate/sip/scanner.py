@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["built", "scan"]
 
 
-def _none(data: bytes) -> tuple[Any, ...] | None:
+def _none(data: bytes, names: tuple[bytes, ...] = ()) -> tuple[Any, ...] | None:
     """Stands for the scanner: knows no message."""
     return None
 

@@ -14,6 +14,7 @@ clock, `NEVER` when not running. An event that a table does not list does nothin
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 T1 = 0.5
 """Estimate of the round trip, seconds (RFC 3261 §17.1.1.1)."""
@@ -35,7 +36,10 @@ class State(IntEnum):
     TERMINATED = 5
 
 
-TRYING = State.CALLING
+CALLING, PROCEEDING, COMPLETED, CONFIRMED, ACCEPTED, TERMINATED = State
+TRYING = CALLING
+# Names of their own: before Python 3.12 each look-up in an enum's class costs more than a call, and on the path of a
+# message there are dozens.
 
 
 class Event(IntEnum):
@@ -59,6 +63,11 @@ class Action(IntEnum):
     TIMEOUT = 6  # tell the user: no answer came
     FAILED = 7  # tell the user: the transport failed
 
+
+RTX: Final = Event.RTX
+ANSWERS: Final = (Event.FAILURE, Event.PROVISIONAL, Event.SUCCESS, *[Event.FAILURE] * 4)
+"""What an answer is, by the first digit of its code."""
+NONE, PASS, SEND, REPEAT, ACK, PASS_ACK, TIMEOUT, FAILED = Action
 
 Table = dict[tuple[State, Event], tuple[State, Action]]
 _S, _E, _A = State, Event, Action
@@ -156,12 +165,12 @@ class Transaction:
         """Take one event at `now` (monotonic seconds): the action to carry out, NONE for what is absorbed."""
         step = self.table[self.state * 8 + event]
         if step is None:
-            return Action.NONE
+            return NONE
         state, action = step
         if state is not self.state:
             self.state = state
             self.enter(state, now)
-        elif event is Event.RTX:
+        elif event is RTX:
             self.again(now)
         return action
 
@@ -181,7 +190,7 @@ class InviteClient(Transaction):
     table = _flat(INVITE_CLIENT)
 
     def __init__(self, now: float, reliable: bool) -> None:
-        super().__init__(State.CALLING, reliable)
+        super().__init__(CALLING, reliable)
         self.end_at = now + LIFE  # Timer B
         if not reliable:
             self.rtx_at = now + T1  # Timer A
@@ -192,11 +201,11 @@ class InviteClient(Transaction):
 
     def enter(self, state: State, now: float) -> None:
         self.rtx_at = NEVER
-        if state is State.PROCEEDING:
+        if state is PROCEEDING:
             self.end_at = NEVER  # from here on the proxy's Timer C watches (§16.6 step 11)
-        elif state is State.COMPLETED:
+        elif state is COMPLETED:
             self.end_at = now if self.reliable else now + LIFE  # Timer D
-        elif state is State.ACCEPTED:
+        elif state is ACCEPTED:
             self.end_at = now + LIFE  # Timer M
 
 
@@ -213,11 +222,11 @@ class Client(Transaction):
             self.rtx_at = now + T1  # Timer E
 
     def again(self, now: float) -> None:
-        self.interval = T2 if self.state is State.PROCEEDING else min(self.interval * 2, T2)
+        self.interval = T2 if self.state is PROCEEDING else min(self.interval * 2, T2)
         self.rtx_at = now + self.interval
 
     def enter(self, state: State, now: float) -> None:
-        if state is State.COMPLETED:
+        if state is COMPLETED:
             self.rtx_at = NEVER
             self.end_at = now if self.reliable else now + T4  # Timer K
 
@@ -229,7 +238,7 @@ class InviteServer(Transaction):
     table = _flat(INVITE_SERVER)
 
     def __init__(self, now: float, reliable: bool) -> None:
-        super().__init__(State.PROCEEDING, reliable)
+        super().__init__(PROCEEDING, reliable)
 
     def again(self, now: float) -> None:
         self.interval = min(self.interval * 2, T2)
@@ -237,13 +246,13 @@ class InviteServer(Transaction):
 
     def enter(self, state: State, now: float) -> None:
         self.rtx_at = NEVER
-        if state is State.COMPLETED:
+        if state is COMPLETED:
             self.end_at = now + LIFE  # Timer H
             if not self.reliable:
                 self.rtx_at = now + T1  # Timer G
-        elif state is State.CONFIRMED:
+        elif state is CONFIRMED:
             self.end_at = now if self.reliable else now + T4  # Timer I
-        elif state is State.ACCEPTED:
+        elif state is ACCEPTED:
             self.end_at = now + LIFE  # Timer L
 
 
@@ -266,5 +275,5 @@ class Server(Transaction):
 
     def enter(self, state: State, now: float) -> None:
         self.rtx_at = NEVER
-        if state is State.COMPLETED:
+        if state is COMPLETED:
             self.end_at = now if self.reliable else now + LIFE  # Timer J
