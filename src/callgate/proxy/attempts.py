@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from callgate.proxy.answer import rank
 from callgate.proxy.commands import Renew
-from callgate.proxy.context import Context, Phase
+from callgate.proxy.context import OVER, TRYING, UP, Context
 from callgate.proxy.copies import LEASE
 from callgate.proxy.dialog import Stage, hear
 from callgate.proxy.flow import UNKNOWN, Flow, Trouble
@@ -154,7 +154,7 @@ class Attempts(Context):
     @property
     def wants_gateway(self) -> bool:
         """Whether a further group is still to be tried."""
-        if self.phase is not Phase.TRYING or self.server is None or self.cancelled or self._declined():
+        if self.phase is not TRYING or self.server is None or self.cancelled or self._declined():
             return False
         return not any(client.state is State.PROCEEDING for client in self.current)  # it answers after all
 
@@ -178,7 +178,7 @@ class Attempts(Context):
 
     def _on_provisional(self, client: InviteClientTransaction, response: Message, now: float) -> None:
         given_up = self.cancelled or self._declined()
-        if given_up or self.phase is not Phase.TRYING or client not in self.current:
+        if given_up or self.phase is not TRYING or client not in self.current:
             self._cancel(client, now)  # it was held back until now (RFC 3261 §9.1)
         elif response.code > 100 or not self.proceeding:
             self.proceeding = True
@@ -189,7 +189,7 @@ class Attempts(Context):
                 self.core.out.append(Renew(self.leg, LEASE))
         if response.code > 100:
             self._well(client)
-        if response.code > 100 and self.server is not None and self.phase is Phase.TRYING:
+        if response.code > 100 and self.server is not None and self.phase is TRYING:
             self.callees, _ = hear(self.callees, response, _home(client))
             self._pass_on(response, now)
 
@@ -202,11 +202,11 @@ class Attempts(Context):
             side.stage = Stage.UP
             side.seen_at = self.caller.seen_at = self.up_at = now
             side.vitals = Vitals(response, now)
-            if self.phase is Phase.UP:  # another dialog of a fork
+            if self.phase is UP:  # another dialog of a fork
                 self.look_again(now)
         self._well(client)
-        if self.phase is Phase.TRYING:
-            self.phase = Phase.UP
+        if self.phase is TRYING:
+            self.phase = UP
             self.answered(client, response, side, now)
             for other in self.attempts:
                 if other is not client:
@@ -214,11 +214,11 @@ class Attempts(Context):
             self.attempts.clear()
             self.current.clear()
         told = self._pass_on(response, now)
-        if self.phase is Phase.OVER:
+        if self.phase is OVER:
             self.picked_up_late(client, response, first, told, now)
 
     def _on_failure(self, client: InviteClientTransaction, response: Message, now: float) -> None:
-        if self.phase is not Phase.TRYING:
+        if self.phase is not TRYING:
             return
         code = response.code
         if client.passage is not None and code in CHALLENGED and self._answers(client, response, now):
@@ -306,7 +306,7 @@ class Attempts(Context):
         assert isinstance(client, InviteClientTransaction)
         self.copies.stop(self, client)
         self._silent(client, why, now, trouble)
-        if self.phase is Phase.TRYING and client in self.current and not self._other_flow(client, now):
+        if self.phase is TRYING and client in self.current and not self._other_flow(client, now):
             self._lost(client, now, others=True)
 
     def _with_other_flow(self) -> list[InviteClientTransaction]:
@@ -372,7 +372,7 @@ class Attempts(Context):
 
     def on_cancel(self, server: AnyServer, cancel: Message, now: float) -> None:
         """The caller gave up. A 2xx that is on its way still wins (RFC 3261 §9.1)."""
-        if self.phase is Phase.UP or self.phase is Phase.OVER or self.cancelled:
+        if self.phase is UP or self.phase is OVER or self.cancelled:
             return
         self.cancelled = True
         self.cancel_reason = [cancel.lines[i] for i in cancel.find(b"reason")]  # RFC 3326 §2

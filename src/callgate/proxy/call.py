@@ -16,7 +16,7 @@ from callgate.policy.claim import Claim, Verdict
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
 from callgate.proxy.attempts import Attempts
 from callgate.proxy.commands import Alert, Record, Release, Renew
-from callgate.proxy.context import Phase
+from callgate.proxy.context import ASKING, OVER, TRYING, UP
 from callgate.proxy.copies import ASK_SECONDS, LEASE
 from callgate.proxy.dialog import Side, Stage
 from callgate.proxy.flow import Flow
@@ -89,12 +89,12 @@ class Call(Attempts):
         """The store has answered, or has not in time."""
         if claim_id != self.leg:
             self.copies.answered(self, claim_id, verdict, now)
-        elif self.phase is not Phase.ASKING:
+        elif self.phase is not ASKING:
             if verdict.granted:
                 self.core.out.append(Release(claim_id))
         elif verdict.granted:
             self.copies.granted += (claim_id,)
-            self.phase = Phase.TRYING
+            self.phase = TRYING
             self.core.counts.call_up(self.key, self.direction)
             self.attempt(claim_id, now)
         else:
@@ -164,11 +164,11 @@ class Call(Attempts):
         """The call's own timer: Timer C and silent gateways before the answer, then the missing ACK and the
         longest call."""
         self.due = NEVER
-        if self.phase is Phase.TRYING:
+        if self.phase is TRYING:
             self.expire_trying(now)
-        elif self.phase is Phase.UP:
+        elif self.phase is UP:
             self._expire_up(now)
-        elif self.phase is Phase.OVER:
+        elif self.phase is OVER:
             self.core.forget(self)
 
     def _expire_up(self, now: float) -> None:
@@ -184,7 +184,7 @@ class Call(Attempts):
             return
         if not self._acknowledged and now >= self.up_at + NO_ACK:
             self._never_acknowledged(now)
-        if self.phase is Phase.UP:
+        if self.phase is UP:
             self._wake(until if self._acknowledged else min(until, self.up_at + NO_ACK))
             self.look_again(now)
 
@@ -204,7 +204,7 @@ class Call(Attempts):
     def look_again(self, now: float) -> None:
         """What is known of the life of its dialogs has changed, or it is time to ask."""
         due = look(self, now)
-        if self.phase is Phase.UP and due < self.due:
+        if self.phase is UP and due < self.due:
             self._wake(due)
 
     def dialog_over(self, side: Side | None, now: float, ended_by: str, reason: str = "") -> None:
@@ -212,7 +212,7 @@ class Call(Attempts):
         answer it is the INVITE's final answer that counts."""
         if side is not None:
             self.core.late.over(self.call_id, side.tag)
-        if self.phase is not Phase.UP:
+        if self.phase is not UP:
             return
         if side is not None:
             side.stage = Stage.OVER
@@ -224,12 +224,12 @@ class Call(Attempts):
 
     def end(self, now: float, ended_by: str = "") -> None:
         """Give back all that the call holds. Whatever ends a call comes here; the second time is nothing."""
-        if self.phase is Phase.OVER:
+        if self.phase is OVER:
             return
         core, record = self.core, self.record
-        if self.phase is not Phase.ASKING:
+        if self.phase is not ASKING:
             core.counts.call_down(self.key, self.direction)
-        self.phase = Phase.OVER
+        self.phase = OVER
         for client in self.attempts:
             self.copies.stop(self, client)
         self.copies.release(self)

@@ -41,6 +41,9 @@ class Phase(IntEnum):
     OVER = 3
 
 
+ASKING, TRYING, UP, OVER = Phase  # as in `sip.transaction`
+
+
 class Context:
     """The half of a `Call` that tries targets and picks the answer.
 
@@ -106,7 +109,7 @@ class Context:
         self.server: AnyServer | None = server
         self.call_id = request.call_id
         self.origin = server.key  # its INVITE, for as long as it is remembered
-        self.phase = Phase.ASKING
+        self.phase = ASKING
         self.caller = Side(request.from_tag, flow)
         self.callees: tuple[Side, ...] = ()
         self.routes: Routes | None = None
@@ -277,7 +280,7 @@ class Context:
             self.core.counts.sent(b"CANCEL")
             self.core.layer.cancel(client, self.cancel_reason, now)
             self.core.layer.end_by(client, now + LIFE)
-        elif client.state is State.CALLING and (self.phase >= Phase.UP or client not in self.current):
+        elif client.state is State.CALLING and (self.phase >= UP or client not in self.current):
             self._leave(client)
 
     def _leave(self, client: InviteClientTransaction) -> None:

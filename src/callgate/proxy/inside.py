@@ -8,7 +8,7 @@ from callgate.numbers import read_uri
 from callgate.proxy.answer import NOT_SECURE
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Send
-from callgate.proxy.context import Phase
+from callgate.proxy.context import UP
 from callgate.proxy.cseq import JUMP, Shift
 from callgate.proxy.dialog import Side, side_of
 from callgate.proxy.flow import Flow
@@ -203,7 +203,7 @@ class Inside:
         to = receiver.next_hop(target, self.core.directory, peer)
         if call is not None:
             token = token or call.tokens[-1]
-            if sender is call.caller and call.phase is Phase.UP:
+            if sender is call.caller and call.phase is UP:
                 if method not in EARLY_TOO:
                     receiver.acknowledged = True
             elif sender is call.caller and self.core.late.open:

@@ -64,7 +64,8 @@ class Target:
 
     def usable(self, now: float) -> bool:
         """Whether a call may go there."""
-        return self.health is None or self.health.standing(now) is not Standing.SHUT
+        health = self.health
+        return health is None or health.spotless or health.standing(now) is not Standing.SHUT
 
     def request_uri(self, asked: Uri) -> bytes:
         """The Request-URI of a call for `asked` at a PBX: the user part kept, the host of the target."""
