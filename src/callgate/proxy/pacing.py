@@ -541,12 +541,14 @@ class Pacing:
         """Why one with `ahead` others before him is told no at once; None where he may wait."""
         key = ticket.key
         if key.queue_seconds is None:
-            if not (ticket.refuses and lane.sleeps(now)):
+            if not ticket.refuses:
                 return None
-            if lane.refusal is None and lane.ring is not None:
-                # Whoever waits has not come to ask yet, so nobody knows; but for one period at most.
+            if (
+                lane.ring is not None
+            ):  # it may be that nobody before it has come to ask yet: one period at most
                 ticket.until = min(ticket.until, ticket.since + lane.ring.period + WAIT_AGAIN)
-            return lane.refusal  # nothing is free, and the one place to wait is taken
+            # Nothing is free, and the one place to wait is taken.
+            return lane.refusal if lane.sleeps(now) else None
         if ticket.rank is not Rank.CALL:
             return None
         if self._earliest(lane, key, ahead, now, ticket.until) <= ticket.until:
