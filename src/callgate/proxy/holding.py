@@ -59,11 +59,6 @@ class Holds:
                 del self._too_long[call.key.id]
                 self._core.alerts.over(self._alert(call, now - hold.since))
 
-    def seconds(self, call: Call, now: float) -> float:
-        """How long a call has been on hold, all in all."""
-        hold = self._on_hold.get(call.leg)
-        return call.record.hold_seconds + (now - hold.since if hold is not None else 0.0)
-
     def too_long(self, call: Call, since: float, now: float) -> None:
         """It has been on hold for as long as the contract likes."""
         self._too_long.setdefault(call.key.id, set()).add(call.leg)

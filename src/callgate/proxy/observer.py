@@ -3,19 +3,16 @@ over T.38 (K7)."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from callgate.policy.watch import Breadth, Repeats
 from callgate.proxy.commands import Alert
 from callgate.proxy.peers import DOMESTIC, Key
+from callgate.sip.sdp import T38
 
 if TYPE_CHECKING:
     from callgate.proxy.call import Call
     from callgate.proxy.core import Core
-
-FAX = re.compile(rb"^m=image[ \t]+[0-9/]+[ \t]+[^ \t\r\n]+[^\r\n]*[ \t]t38\b", re.IGNORECASE | re.MULTILINE)
-"""A media line that offers T.38 (RFC 3362, ITU-T T.38 annex D)."""
 
 
 class Observer:
@@ -61,7 +58,7 @@ class Observer:
 
     def media(self, key: Key, body: bytes, now: float) -> None:
         """An offer in an INVITE or UPDATE of one of the key's calls. Told once per key."""
-        if key.watching.fax and key.id not in self._faxes and FAX.search(body):
+        if key.watching.fax and key.id not in self._faxes and T38.search(body):
             self._faxes.add(key.id)
             text = "a fax over T.38: the carrier does not promise that faxes work"
             self._core.alert(Alert("K7", "info", key.id, text), now)

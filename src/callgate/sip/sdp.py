@@ -17,7 +17,10 @@ _DIRECTION = re.compile(rb"^a=(sendrecv|sendonly|recvonly|inactive)[ \t]*\r?$", 
 _RECORD = re.compile(rb"^a=record:[ \t]*(on|off|paused)[ \t]*\r?$", re.MULTILINE)
 _RECORDPREF = re.compile(rb"^a=recordpref:[ \t]*(on|off|pause|nopreference)[ \t]*\r?$", re.MULTILINE)
 _RECORDPREF_ON = re.compile(rb"^a=recordpref:[ \t]*on[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
-_T38 = re.compile(rb"^m=image[ \t]+[0-9/]+[ \t]+[^ \t\r\n]+[^\r\n]*[ \t]t38\b", re.IGNORECASE | re.MULTILINE)
+T38: Final = re.compile(
+    rb"^m=image[ \t]+[0-9/]+[ \t]+[^ \t\r\n]+[^\r\n]*[ \t]t38\b", re.IGNORECASE | re.MULTILINE
+)
+"""A media line that offers T.38 (RFC 3362, ITU-T T.38 annex D)."""
 
 NOWHERE: Final = (b"0.0.0.0", b"::")
 """Where nobody is to send anything: a hold as RFC 2543 had it (RFC 3264 §8.4)."""
@@ -51,7 +54,7 @@ def read(body: bytes) -> Session:
     session, media = parts[0], parts[1:]
     sound = [each for each in media if each.startswith(b"m=audio") and not _refused(each)]
     holds = bool(sound) and all(_holds(each, session) for each in sound)
-    return Session(holds, _strongest(_RECORD, parts), _strongest(_RECORDPREF, parts), bool(_T38.search(body)))
+    return Session(holds, _strongest(_RECORD, parts), _strongest(_RECORDPREF, parts), bool(T38.search(body)))
 
 
 def without_recordpref(body: bytes) -> bytes:
