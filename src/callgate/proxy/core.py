@@ -21,7 +21,7 @@ from itertools import chain
 from random import getrandbits, random
 
 from callgate.bridge.endpoint import Endpoint
-from callgate.policy.claim import NO_ANSWER, Claim, Verdict
+from callgate.policy.claim import NO_ANSWER, Claim, Part, Verdict
 from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
 from callgate.proxy.around import Around
@@ -41,9 +41,11 @@ from callgate.proxy.forward import (
     without_own_maddr,
 )
 from callgate.proxy.forwards import Forwards
+from callgate.proxy.foundling import Adoption
 from callgate.proxy.hangup import HangUp
 from callgate.proxy.holding import Holds
 from callgate.proxy.inside import Inside
+from callgate.proxy.journal import lines_row, rules_row
 from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
 from callgate.proxy.observer import Observer
@@ -71,6 +73,7 @@ from callgate.sip.message import (
     Message,
     parse,
 )
+from callgate.sip.transaction import NEVER
 from callgate.sip.uri import Uri
 
 CHALLENGE_SECONDS = 10.0
@@ -78,6 +81,8 @@ CHALLENGE_SECONDS = 10.0
 CHALLENGES_MAX = 10_000
 DATAGRAM_MAX = 1300
 """Octets of a request beyond which it goes over a stream (RFC 3261 §18.1.1)."""
+ROWS_MAX = 4096
+"""Kinds of claims whose rows are remembered."""
 
 
 class Core:
@@ -104,6 +109,8 @@ class Core:
         self.wheel = Wheel(started, self.errors)
         self.layer = Transactions(self.wheel, self.out)
         self.draining = False
+        self.journals = True  # whether there is somebody to write rows down
+        self._rows_of: dict[tuple[Part, ...], tuple[bytes, bytes]] = {}
         self.utc_offset = 0.0
         self.by_token: dict[bytes, Call] = {}
         self.by_call_id: dict[bytes, Call] = {}
@@ -132,6 +139,7 @@ class Core:
         self.bridge = Endpoint(self)
         self.forwards = Forwards(self)
         self.holds = Holds(self)
+        self.adoption = Adoption(self, started)
         self.trunks = Trunks(self, dice)
         self.trunks.begin(started)
         self.registrations = Registrations(self, directory.trunks.values())
@@ -257,6 +265,22 @@ class Core:
         self.utc_offset = utc_offset
         self.suspensions.clock()
 
+    def lines_row(self, parts: tuple[Part, ...]) -> bytes:
+        """`journal.lines_row`, made once for what many calls claim."""
+        return self._rows(parts)[0]
+
+    def rules_row(self, parts: tuple[Part, ...]) -> bytes:
+        """What a claim asks, for people."""
+        return self._rows(parts)[1]
+
+    def _rows(self, parts: tuple[Part, ...]) -> tuple[bytes, bytes]:
+        rows = self._rows_of.get(parts)
+        if rows is None:
+            if len(self._rows_of) >= ROWS_MAX:
+                self._rows_of.clear()
+            rows = self._rows_of[parts] = lines_row(parts), rules_row(parts)
+        return rows
+
     def take_touched(self) -> set[str]:
         """The keys that have put a claim since the last time."""
         touched, self._touched = self._touched, set()
@@ -296,6 +320,12 @@ class Core:
         self._touched.add(key.id)
         self.out.append(claim)
 
+    def ask_patiently(self, who: Asker, key: Key, claim: Claim) -> None:
+        """Put a claim that is granted whatever the limit: the answer may take its time."""
+        self._asked[claim.id] = who, NEVER
+        self._touched.add(key.id)
+        self.out.append(claim)
+
     def challenged(self, call: Context, uri: bytes, now: float) -> None:
         """The trunk's 401 or 407 goes to the caller, who may answer it once."""
         if len(self._challenged) >= CHALLENGES_MAX:
@@ -332,6 +362,11 @@ class Core:
             for side in (call.caller, *call.callees)
             if side.flow.connection
         }
+
+    def keep_all(self, now: float) -> None:
+        """Write down every call anew: the journal has missed something."""
+        for call in set(self.by_token.values()):
+            call.keep(now)
 
     def hang_up(self, call: Call, now: float) -> None:
         """End a call that is up: BYE to both ends of each of its dialogs, once."""
