@@ -8,6 +8,7 @@ import pytest
 from tests.proxy.agent import Agent
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
+from tests.proxy.test_limits import ends
 
 from callgate.proxy.login import Account
 from callgate.proxy.peers import Probing
@@ -549,14 +550,18 @@ def test_calls_that_waited_in_the_queue(ladder: Ladder) -> None:
     for name in ("second", "third"):
         world.pbx.sends("INVITE", call=name)
         world.pbx.gets("100", call=name)
+    world.settle()
     world.after(0.3)
     taken = world.crashes()
     assert (taken.ringing, taken.queued, taken.left_out) == (1, 2, ())
     for name in ("second", "third"):
         assert "rule=V1" in world.pbx.gets("503", call=name).get("x-callgate-verdict")
+        world.pbx.sends("ACK", call=name)
     records = world.records[-2:]
     assert {(r.ended_by, r.final_code, r.outcome) for r in records} == {("crash", 503, "refused")}
+    ends(world, "first")
     world.after(10.0)
     world.carrier.gets_nothing()
-    taken = world.crashes()  # they were told: a second start has nothing to do with them
-    assert taken.queued == 0
+    assert world.crashes()[:4] == (0, 0, 0, ())  # they were told
+    world.pbx.sends("CANCEL", call="second")
+    world.pbx.gets("481", call="second")

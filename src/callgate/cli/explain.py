@@ -137,7 +137,9 @@ WORDS: dict[str, Callable[..., str]] = {
     "cancels": lambda: "the caller gives up",
     "restart": lambda: "the gate has been started anew, and has taken the call up",
     "adopted": lambda: "the gate was started anew, and has found the call by what was said in it",
-    "waits": lambda rule, value, limit: f"waits in the queue: {rule} would have been {value}/{limit}",
+    "waits": lambda *over: (
+        "waits in the queue" + (": {} would have been {}/{}".format(*over) if over else ", behind others")
+    ),
     "leaves": lambda seconds: f"leaves the queue after {seconds:.3f} s",
     "lost": lambda: "the gate has been started anew: what waited is told so, and not sent any more",
 }

@@ -69,10 +69,13 @@ class Turn(Ticket):
             call.tell(now, "leaves", call.record.waited)
         call.on_verdict(call.leg, verdict, now)
 
-    def waits(self, verdict: Verdict, now: float) -> None:
+    def waits(self, verdict: Verdict | None, now: float) -> None:
         call = self.call
-        call.breach_avoided(call.why(verdict), now)
-        call.tell(now, "waits", verdict.rule, verdict.value, verdict.limit)
+        if verdict is not None:
+            call.breach_avoided(call.why(verdict), now)
+            call.tell(now, "waits", verdict.rule, verdict.value, verdict.limit)
+        else:
+            call.tell(now, "waits")
         if call.core.journals:
             call.core.out.append(Journal(queued(call, now)))
 
