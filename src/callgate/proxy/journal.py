@@ -96,7 +96,7 @@ def side_row(side: Side) -> Row:
     return (
         _side(side),
         side.flow.packed or _packed(side.flow),
-        int(side.stage),
+        side.stage,
         None if vitals is None else vitals.session,
     )
 

@@ -358,7 +358,7 @@ class Restorer:
         side = Side(tag, self._flow(flow))
         side.recall(contact, tuple(routes), own)
         side.cseq, side.heard, side.invited = cseq, heard, invited
-        side.stage = Stage(stage)
+        side.stage = stage
         side.sent_by, side.around = sent_by, around
         side.seen_at = min(seen_at + self._shift, now)
         if side.stage is Stage.UP:
