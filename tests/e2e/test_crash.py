@@ -58,6 +58,7 @@ def test_the_gate_is_killed_and_no_call_is_lost(net: Net) -> None:
     assert set(pbx.refused.values()) == {487}
     assert carrier.cancelled == set(cancelled)
     gate.settle("calls_active", len(left))
+    gate.line("call", len(cancelled) + len(hung_up) + len(carrier.gone))
     crashed = gate.lines("call", ended_by="crash")
     assert {line["call_id"] for line in crashed} == carrier.gone
     for call in left:

@@ -165,7 +165,7 @@ class Call(Attempts):
         if key.waits and not (inbound or self.free or key.shadow):
             self.turn = Turn(self, now)
             self.parts = self.claims(now, key)
-            self.tell(now, "asks", core.rules_row(self.parts))
+            self.tell(now, "asks", core.rows.rules(self.parts))
             core.pacing.enter(self.turn, now)
             return
         self._claim(now, with_forward=inbound)
@@ -175,7 +175,7 @@ class Call(Attempts):
         claim = Claim(self.leg, parts, now + ASK_SECONDS, LEASE, force=self.key.shadow)
         if with_forward:
             self._with_forward(claim, now)
-        self.tell(now, "asks", self.core.rules_row(parts))
+        self.tell(now, "asks", self.core.rows.rules(parts))
         self.core.ask(self, self.key, claim, now)
 
     def claims(self, now: float, key: Key) -> Parts:

@@ -21,7 +21,7 @@ from itertools import chain
 from random import getrandbits, random
 
 from callgate.bridge.endpoint import Endpoint
-from callgate.policy.claim import NO_ANSWER, Claim, Part, Verdict
+from callgate.policy.claim import NO_ANSWER, Claim, Verdict
 from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
 from callgate.proxy.around import Around
@@ -45,7 +45,7 @@ from callgate.proxy.foundling import Adoption
 from callgate.proxy.hangup import HangUp
 from callgate.proxy.holding import Holds
 from callgate.proxy.inside import Inside
-from callgate.proxy.journal import lines_row, rules_row
+from callgate.proxy.journal import Rows
 from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
 from callgate.proxy.observer import Observer
@@ -81,8 +81,6 @@ CHALLENGE_SECONDS = 10.0
 CHALLENGES_MAX = 10_000
 DATAGRAM_MAX = 1300
 """Octets of a request beyond which it goes over a stream (RFC 3261 §18.1.1)."""
-ROWS_MAX = 4096
-"""Kinds of claims whose rows are remembered."""
 
 
 class Core:
@@ -110,7 +108,7 @@ class Core:
         self.layer = Transactions(self.wheel, self.out)
         self.draining = False
         self.journals = True  # whether there is somebody to write rows down
-        self._rows_of: dict[tuple[Part, ...], tuple[bytes, bytes]] = {}
+        self.rows = Rows()
         self.utc_offset = 0.0
         self.by_token: dict[bytes, Call] = {}
         self.by_call_id: dict[bytes, Call] = {}
@@ -264,22 +262,6 @@ class Core:
         """UTC is `now + utc_offset`."""
         self.utc_offset = utc_offset
         self.suspensions.clock()
-
-    def lines_row(self, parts: tuple[Part, ...]) -> bytes:
-        """`journal.lines_row`, made once for what many calls claim."""
-        return self._rows(parts)[0]
-
-    def rules_row(self, parts: tuple[Part, ...]) -> bytes:
-        """What a claim asks, for people."""
-        return self._rows(parts)[1]
-
-    def _rows(self, parts: tuple[Part, ...]) -> tuple[bytes, bytes]:
-        rows = self._rows_of.get(parts)
-        if rows is None:
-            if len(self._rows_of) >= ROWS_MAX:
-                self._rows_of.clear()
-            rows = self._rows_of[parts] = lines_row(parts), rules_row(parts)
-        return rows
 
     def take_touched(self) -> set[str]:
         """The keys that have put a claim since the last time."""

@@ -28,6 +28,9 @@ class Holds:
         self._on_hold: dict[int, Hold] = {}
         self._too_long: dict[str, set[int]] = {}
 
+    def __len__(self) -> int:
+        return len(self._on_hold)
+
     def heard(self, call: Call, from_caller: bool, body: bytes, now: float) -> None:
         """A side of a call that is up has described its session anew."""
         if not has_sdp(body):

@@ -26,7 +26,7 @@ from callgate.proxy.flow import Flow
 from callgate.proxy.record import CallRecord
 from callgate.proxy.targets import DEFLECTION
 from callgate.sip.message import wire
-from callgate.sip.transaction import State
+from callgate.sip.transaction import CALLING, PROCEEDING
 
 if TYPE_CHECKING:
     from callgate.proxy.call import Call
@@ -44,6 +44,8 @@ QUEUED: Final = "Q"
 OVER: Final = "E"
 
 RECORD: Final = tuple(sorted(CallRecord.__slots__))
+ROWS_MAX: Final = 4096
+"""Kinds of claims whose rows are remembered."""
 STEPS: Final = 60
 """Steps of a call's story that are kept; more than that say nothing new."""
 
@@ -115,6 +117,29 @@ def rules_row(parts: Iterable[Part]) -> bytes:
     return pack(tuple([_rule_row(part) for part in parts]))
 
 
+class Rows:
+    """Both of these, made once for claims that many calls put. Found by identity, which costs least."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, tuple[tuple[Part, ...], bytes, bytes]] = {}
+
+    def lines(self, parts: tuple[Part, ...]) -> bytes:
+        """`lines_row`."""
+        return self._both(parts)[1]
+
+    def rules(self, parts: tuple[Part, ...]) -> bytes:
+        """`rules_row`."""
+        return self._both(parts)[2]
+
+    def _both(self, parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], bytes, bytes]:
+        found = self._of.get(id(parts))
+        if found is None or found[0] is not parts:
+            if len(self._of) >= ROWS_MAX:
+                self._of.clear()
+            found = self._of[id(parts)] = parts, lines_row(parts), rules_row(parts)
+        return found
+
+
 def _rule_row(part: Part) -> Row:
     limit = None if isinstance(part, Gap) else part.limit
     return part.rule, part.name, limit, part.weight if isinstance(part, Members) else part.period
@@ -140,10 +165,11 @@ def _more(call: Context) -> Row | None:
     """What an ordinary call has nothing of: the number of a call in, the call in of a forward, whether it is an
     emergency and goes over another trunk, until when this step of its number's route rings, how many groups are left of
     that, whether this one is of it, the joint of a forward that the gate makes, and since when it is on hold."""
-    joint = call.core.bridge.row(call.call_id)
-    hold = call.core.holds.row(call)
-    if not (call.did or call.inbound_leg or call.emergency or joint or hold):
+    core = call.core
+    hold = core.holds.row(call) if core.holds else None
+    if not (call.direction or call.inbound_leg or call.emergency or hold):
         return None
+    joint = core.bridge.row(call.call_id)
     left = sum(group[0].reason != DEFLECTION for group in call.groups[call.group + 1 :])
     stepping = 0 <= call.group < len(call.steps) and call.steps[call.group] is not None
     return (
@@ -169,13 +195,19 @@ def trying(call: Context, now: float) -> Row:
         flow_row(server.flow),
         side_row(call.caller),
         tuple([side_row(side) for side in call.callees]),
-        tuple([_attempt_row(c) for c in call.attempts if c.state <= State.PROCEEDING and c.data]),
+        tuple(
+            [
+                _attempt_row(c)
+                for c in call.attempts
+                if (c.state is PROCEEDING or c.state is CALLING) and c.data
+            ]
+        ),
         call.mark,
         call.free,
         call.cancelled,
         call.tokens,
         _shift_row(call.shift),
-        call.core.lines_row(call.parts),
+        call.core.rows.lines(call.parts),
         _more(call),
         _record(call.record),
         tuple(call.story),
@@ -184,7 +216,7 @@ def trying(call: Context, now: float) -> Row:
 
 def rings(call: Context, now: float) -> Row:
     """A call of which somebody new has been heard, or that was cancelled."""
-    ringing = tuple([c.branch for c in call.attempts if c.state is State.PROCEEDING])
+    ringing = tuple([c.branch for c in call.attempts if c.state is PROCEEDING])
     callees = tuple([side_row(side) for side in call.callees])
     return (RINGS, call.leg, now, ringing, callees, call.record.ringing_at, call.cancelled)
 
@@ -207,7 +239,7 @@ def up(call: Call, now: float) -> Row:
         call.to_line,
         call.tokens,
         _shift_row(call.shift),
-        call.core.lines_row(call.parts),
+        call.core.rows.lines(call.parts),
         _more(call),
         _record(call.record),
         call.up_at,
