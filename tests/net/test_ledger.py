@@ -16,7 +16,8 @@ from callgate.net import ledger as module
 from callgate.net.ledger import Ledger
 from callgate.net.log import get_logger
 from callgate.net.wiring import directory_of, listeners_of
-from callgate.policy.claim import Claim, Distinct, Gap, Members, Window
+from callgate.policy.claim import Claim, Distinct, Gap, Members, Verdict, Window
+from callgate.policy.more import Counted, More
 from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
 from callgate.proxy.meters import Meters
@@ -40,13 +41,14 @@ HOUR = 3600.0
 class Process:
     """One start of a gate's ledger in a folder. `utc_offset`: what its clock lacks to UTC."""
 
-    def __init__(self, folder: Path, state: str, utc_offset: float) -> None:
+    def __init__(self, folder: Path, state: str, utc_offset: float, more: tuple[Counted, ...] = ()) -> None:
         file = folder / "callgate.yaml"
         file.write_text(CONFIG.format(state=state))
         config = load_config(file)
         directory = directory_of(config, listeners_of(config))
         key = directory.keys["acme"]
         key.outbound = (*key.outbound, MINUTE)
+        key.more_out = more
         now = monotonic()
         self.core = Core(directory, Signer(b"s" * 32), Meters([0.0] * 4000), id(self), now)
         self.core.clock(utc_offset, now)
@@ -82,8 +84,8 @@ Starts = Callable[..., Process]
 def starts(tmp_path: Path) -> Iterator[Starts]:
     made: list[Process] = []
 
-    def start(state: str = "./state", utc_offset: float = 1e9) -> Process:
-        made.append(Process(tmp_path, state, utc_offset))
+    def start(state: str = "./state", utc_offset: float = 1e9, more: tuple[Counted, ...] = ()) -> Process:
+        made.append(Process(tmp_path, state, utc_offset, more))
         return made[-1]
 
     yield start
@@ -182,3 +184,60 @@ def test_and_the_clock_says_that_it_is_the_past(starts: Starts) -> None:
     """Then no time has passed: nothing comes free early."""
     process = starts(utc_offset=1e9 + 5000.0 - HOUR)
     assert 4990.0 + shift(process, "another", 1e9, last=4990.0, now=10.0) == 10.0
+
+
+# -- windows of which each caller or day has one -----------------------------------------------------------------
+
+
+def counted(process: Process, more: More, caller: str, utc: float) -> Window:
+    part = Counted(more, "acme").part(caller, "+81312345678", "fixed", utc)
+    assert isinstance(part, Window)
+    return part
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        More("X1", per="caller", calls=10, window_seconds=60.0),
+        More("X2", per="key", calls=10, calendar="day"),
+        More("X3", per="caller", calls=10, calendar="day"),
+    ],
+)
+def test_windows_by_caller_and_day(tmp_path: Path, starts: Starts, more: More) -> None:
+    """What was sent counts, and what may have been besides, for callers of whom nothing is known too; the next day owes
+    nothing."""
+    rules = (Counted(more, "acme"),)
+    one = starts(more=rules)
+    utc = monotonic() + 1e9
+    for _ in range(2):
+        one.sends(counted(one, more, "a", utc))
+    written(tmp_path, 2)
+    two = starts(more=rules)
+    for caller, left in (("a", 10 - 2 - 3), ("b", 10 - 3)):
+        if more.per == "key":
+            left = 10 - 2 - 3 if caller == "a" else 0
+        part = counted(two, more, caller, utc)
+        for n in range(left + 1):
+            claim = Claim(two.core.next_id(), (part,), 1e12, 600.0)
+            assert two.store.claim(claim, monotonic()).granted is (n < left), (caller, n)
+    if more.calendar:
+        part = counted(two, more, "a", utc + 86_400.0)
+        assert two.store.claim(Claim(two.core.next_id(), (part,), 1e12, 600.0), monotonic()).granted
+
+
+def test_what_was_sent_under_a_twin_counts(tmp_path: Path, starts: Starts) -> None:
+    """A call in and its forward ask together."""
+    one = starts()
+    claim = Claim(one.core.next_id(), (LINES,), monotonic() + 1.0, 60.0)
+    claim.twin = Claim(one.core.next_id(), (MINUTE,), monotonic() + 1.0, 60.0)
+    one.ledger.granted(claim, one.store.claim(claim, monotonic()), monotonic())
+    one.ledger.sent(claim.twin.id, monotonic())
+    written(tmp_path, 1)
+    assert starts().used(MINUTE) == 1 + 3
+
+
+def test_what_shadow_mode_would_have_refused_is_still_told(starts: Starts) -> None:
+    one = starts()
+    claim = Claim(one.core.next_id(), (MINUTE,), monotonic() + 1.0, 60.0, force=True)
+    verdict = one.ledger.granted(claim, Verdict(True, "V2", 11, 10, name="acme/minute"), monotonic())
+    assert (verdict.rule, verdict.value, verdict.limit, verdict.name) == ("V2", 11, 10, "acme/minute")

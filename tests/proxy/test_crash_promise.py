@@ -139,10 +139,20 @@ class Phone:
 class Crashes(RuleBasedStateMachine):
     world: World
 
-    @initialize(kind=st.sampled_from(ANSWERING), lines=st.sampled_from([2, 20]))
-    def begins(self, kind: Any, lines: int) -> None:
+    @initialize(
+        kind=st.sampled_from(ANSWERING),
+        lines=st.sampled_from([2, 20]),
+        queue_seconds=st.sampled_from([None, None, 4.0]),
+    )
+    def begins(self, kind: Any, lines: int, queue_seconds: float | None) -> None:
         self.world = World(
-            kind, cps=50, outbound_calls=lines, inbound_calls=lines, calls=None, probing=PROBES
+            kind,
+            cps=50 if queue_seconds is None else 1,
+            queue_seconds=queue_seconds,
+            outbound_calls=lines,
+            inbound_calls=lines,
+            calls=None,
+            probing=PROBES,
         )
         self.phones = [Phone(self.world.pbx), Phone(self.world.carrier)]
         self.young = False

@@ -453,7 +453,9 @@ class Gate:
                 for bound in self._sockets:
                     if bound.withdraw(command.claim_id):
                         # It may have begun to go out, or go to another gateway: its token is out from now.
-                        self.store.sent(command.claim_id, monotonic())
+                        now = monotonic()
+                        self.store.sent(command.claim_id, now)
+                        self.ledger.sent(command.claim_id, now)
             case Release():
                 self.store.release(command.claim_id, monotonic())
                 self.ledger.released(command.claim_id)

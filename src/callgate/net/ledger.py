@@ -13,14 +13,16 @@ from typing import Final
 from callgate.config import Config
 from callgate.net.log import Log
 from callgate.policy.claim import Claim, Distinct, Gap, Members, Part, Verdict, Window
-from callgate.policy.ledger import Store
+from callgate.policy.ledger import MARGIN
 from callgate.proxy import commands
 from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
 from callgate.proxy.journal import RECORD, Row
 from callgate.proxy.restore import Restorer, fold
 from callgate.store.journal import SENT, Journal, Kept, Start
+from callgate.store.memory import MemoryStore, Owed
 
+Parts = tuple[Part, ...]
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 SHORT: Final = 1.0
 """Seconds of a window that a start waits for: longer ones are written down."""
@@ -34,7 +36,7 @@ class Ledger:
     called when there is something to carry out."""
 
     def __init__(
-        self, config: Config, core: Core, store: Store, log: Log, on_news: Callable[[], None]
+        self, config: Config, core: Core, store: MemoryStore, log: Log, on_news: Callable[[], None]
     ) -> None:
         self._core = core
         self._store = store
@@ -44,7 +46,8 @@ class Ledger:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._boot = _boot()
         self._long: dict[int, Row] = {}  # claim → what it takes of long windows
-        self._of: dict[tuple[Part, ...], Row] = {}
+        self._of: dict[int, tuple[Parts, Row]] = {}
+        self._owed: list[Owed] = []
         section = config.journal
         if config.state_dir is not None:
             self._journal = Journal(
@@ -126,20 +129,51 @@ class Ledger:
                 rows.append((kind, claim, then, parts))
         rows.sort(key=lambda row: float(row[2]))
         crash = min(kept.last + shift, now)
-        for key in self._core.directory.keys.values():
-            windows = [part for part in key.outbound if isinstance(part, Window)]
-            long = tuple([part for part in windows if part.period > SHORT])
-            short = [w.limit for w in windows if w.period <= SHORT and w.limit is not None]
-            at_once = 0 if kept.stopped else min(short, default=UNKNOWN)
-            if long and crash > float("-inf"):
-                row = self._row(long)
-                rows += [(SENT, 0, crash, row)] * (at_once + kept.gaps)
+        if crash > float("-inf"):
+            rows += self._unknown(kept, crash)
         for _, _, then, parts in rows:
             claim_id = self._core.next_id()
             again = tuple([_PARTS[kind](*values) for kind, *values in parts])
             self._store.claim(Claim(claim_id, again, now, 60.0, force=True), then)
             self._store.sent(claim_id, then)
             self._store.release(claim_id, now)
+        for owed in self._owed:
+            self._store.owes(owed, now)
+        return rows
+
+    def _unknown(self, kept: Kept, crash: float) -> list[Row]:
+        """What may have been sent in the last moments, of which nobody knows: for each key no more than its rate lets
+        pass at once, and over all of them no more than a gate can send. As rows where windows are known by name; those
+        of which each caller, class or day has one owe it when they are first used."""
+        rows: list[Row] = []
+        left: dict[str, int] = {}
+
+        def may(name: str, count: int) -> int:
+            taken = min(count, left.get(name, UNKNOWN))
+            left[name] = left.get(name, UNKNOWN) - taken
+            return taken + kept.gaps
+
+        for key in self._core.directory.keys.values():
+            windows = [part for part in key.outbound if isinstance(part, Window)]
+            short = [w.limit for w in windows if w.period <= SHORT and w.limit is not None]
+            at_once = 0 if kept.stopped else min(short, default=UNKNOWN)
+            for part in windows:
+                if part.period > SHORT:
+                    row = (("W", part.name, part.period, part.rule, part.passing),)
+                    rows += [(SENT, 0, crash, row)] * may(part.name, at_once)
+            several: list[tuple[str, str, float]] = []
+            if key.reach is not None:
+                several.append(("V2", f"{key.id}/distinct_numbers", key.reach[1]))
+            for one in key.more_out:
+                first, last, period = one.names(crash + self._core.utc_offset)
+                if one.more.kind == "calls":
+                    count = may(first, at_once)
+                    self._owed += [Owed(first, last, count, crash + period + MARGIN)] if count else []
+                elif one.more.kind == "numbers" and not first.endswith("/"):
+                    several.append((one.more.rule, first, period))
+            for rule, name, period in several:
+                for n in range(may(name, at_once)):
+                    rows.append((SENT, 0, crash, (("D", name, period, rule, b"unknown %d" % n),)))
         return rows
 
     def _start(self) -> Start:
@@ -163,14 +197,21 @@ class Ledger:
             for part in claim.parts
             if type(part) is Window or type(part) is Members
         ]
-        row = self._of.get(claim.parts)
-        if row is None:
+        self._note(claim)
+        if claim.twin is not None:
+            self._note(claim.twin)
+        rule, value, limit, note = verdict.rule, verdict.value, verdict.limit, verdict.note
+        return Verdict(True, rule, value, limit, None, note, verdict.name, tuple(counts))
+
+    def _note(self, claim: Claim) -> None:
+        parts = claim.parts
+        known = self._of.get(id(parts))
+        if known is None or known[0] is not parts:
             if len(self._of) >= 4096:
                 self._of.clear()
-            row = self._of[claim.parts] = self._row(claim.parts)
-        if row:
-            self._long[claim.id] = row
-        return Verdict(True, used=tuple(counts))
+            known = self._of[id(parts)] = parts, self._row(parts)
+        if known[1]:
+            self._long[claim.id] = known[1]
 
     def sent(self, claim_id: int, now: float) -> None:
         """A copy of its INVITE was sent."""
@@ -186,7 +227,7 @@ class Ledger:
         for part in parts:
             if isinstance(part, Window):
                 if part.period > SHORT:
-                    found.append(("W", part.name, part.period, part.rule))
+                    found.append(("W", part.name, part.period, part.rule, part.passing))
             elif not isinstance(part, Members):
                 found.append((type(part).__name__[0], part.name, part.period, part.rule, part.member))
         return tuple(found)
@@ -227,8 +268,8 @@ class Ledger:
         self._on_news()
 
 
-def _window(name: str, period: float, rule: str) -> Part:
-    return Window(rule, name, None, period)
+def _window(name: str, period: float, rule: str, passing: bool = False) -> Part:
+    return Window(rule, name, None, period, passing)
 
 
 def _distinct(name: str, period: float, rule: str, member: bytes) -> Part:
