@@ -23,6 +23,7 @@ from callgate.proxy.transactions import (
     AnyServer,
     InviteClientTransaction,
 )
+from callgate.proxy.vitals import session_seconds
 from callgate.sip.message import CSEQ, FROM, Message
 from callgate.sip.transaction import LIFE, NEVER, State
 
@@ -236,8 +237,9 @@ class Relay:
                 self.receiver.learn_contact(response)
             side = self.receiver if self.sender is call.caller else self.sender
             if side is not None and side.vitals is not None:
-                side.vitals.refreshed(response, now)
+                side.vitals.refreshed(session_seconds(response), now)
                 call.look_again(now)
+            call.keep(now)
 
     def _over(self, reason: str, now: float) -> None:
         """The dialog has ended."""
