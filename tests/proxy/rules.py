@@ -111,9 +111,9 @@ def _came(via: str) -> tuple[str, str]:
 
 
 def _response(world: World, send: Send, text: Text, receiver: Agent) -> None:
-    via = text.via
+    via, top = text.via, text.branch
     assert (send.flow.host, send.flow.port) in receiver.addresses or send.flow.connection, "goes elsewhere"
-    assert all(branch != text.branch for branch, _ in world.by_branch), f"our own Via goes up: {via}"
+    assert all(branch != top for branch, _ in world.by_branch), f"our own Via goes up: {via}"
     if text.code == 100:
         assert not text.to_tag or world.is_inside(text), "a 100 with a To tag (§8.2.6.2)"
         return
