@@ -19,8 +19,9 @@ from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
 from callgate.proxy.journal import CALL_BACK, RECORD, Row
 from callgate.proxy.restore import Restorer, fold
-from callgate.store.journal import SENT, Journal, Kept, Start
+from callgate.store.journal import Journal
 from callgate.store.memory import MemoryStore, Owed
+from callgate.store.recall import SENT, Kept, Start
 
 Parts = tuple[Part, ...]
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
