@@ -31,8 +31,9 @@ from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
 from callgate.proxy.token import Signer
 from callgate.sip.uri import parse_uri
-from callgate.store.journal import Journal, Start
+from callgate.store.journal import Journal
 from callgate.store.memory import MemoryStore
+from callgate.store.recall import Start
 
 SDP = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8 101\r\n"
 

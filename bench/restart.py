@@ -21,7 +21,8 @@ from tempfile import TemporaryDirectory
 from core_calls import Bench  # type: ignore[import-not-found]
 
 from callgate.proxy.journal import RECORD
-from callgate.store.journal import Journal, Start
+from callgate.store.journal import Journal
+from callgate.store.recall import Start
 
 CONFIG = """
 listen: ["udp://127.0.0.1:5060"]

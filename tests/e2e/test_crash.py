@@ -1,4 +1,4 @@
-"""kill -9 in the middle of three hundred calls, up and ringing, and a new start on the same state."""
+"""kill -9 in the middle of three hundred calls, up, ringing and queued, and a new start on the same state."""
 
 from __future__ import annotations
 
@@ -78,6 +78,29 @@ def test_the_gate_is_killed_and_no_call_is_lost(net: Net) -> None:
         "ended by caller",
     ):
         assert words in story, story
+
+
+def test_calls_in_the_queue_are_told_and_not_dialled(net: Net) -> None:
+    carrier = Carrier(net.carrier())
+    endpoint = net.pbx()
+    queue = {"outbound_cps": 1, "on_rate_exceeded": "queue", "queue_seconds": 10}
+    gate = net.gate(endpoint, carrier.endpoint, limits=queue).run()
+    time.sleep(1.1)
+    pbx = Pbx(endpoint, gate.address, [RINGS] * 5, 1000)
+    run([carrier, pbx], lambda: len(pbx.ringing) == 1 and len(pbx.legs) == 5, pbx.__repr__, 5)
+    time.sleep(0.1)
+    gate.signal(signal.SIGKILL)
+    gate.wait()
+    gate.run()
+    taken = gate.line("calls taken up")
+    assert (taken["ringing"], taken["queued"], taken["left_out"]) == (1, 4, 0)
+    run([carrier, pbx], lambda: len(pbx.refused) == 4, pbx.__repr__, 5)
+    assert set(pbx.refused.values()) == {503}
+    (ringing,) = pbx.ringing
+    carrier.answers(ringing)
+    run([carrier, pbx], lambda: pbx.up == {ringing}, pbx.__repr__, 5)
+    assert set(carrier.legs) == {ringing}
+    assert "not sent any more" in explain(net, next(iter(pbx.refused)))
 
 
 def explain(net: Net, call_id: str) -> str:

@@ -23,8 +23,8 @@ from callgate.proxy.core import Core
 from callgate.proxy.meters import Meters
 from callgate.proxy.token import Signer
 from callgate.store.frames import HEAD
-from callgate.store.journal import FOLDER, Kept, Start, read_calls
 from callgate.store.memory import MemoryStore
+from callgate.store.recall import FOLDER, Kept, Start, read_calls
 
 CONFIG = """
 state_dir: {state}

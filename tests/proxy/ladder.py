@@ -52,7 +52,7 @@ from callgate.proxy.commands import (
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.health import NO_OPTIONS, Rules
-from callgate.proxy.journal import OVER
+from callgate.proxy.journal import LASTS, OVER
 from callgate.proxy.journal import Row as JournalRow
 from callgate.proxy.login import Account
 from callgate.proxy.meters import Meters
@@ -292,7 +292,9 @@ class World:
         self.restarts()
         self.core.adoption.over = over
         restorer = Restorer(self.core, [x.name for x in self.listeners], shift=shift)
-        taken = restorer.restore(fold(kept), self.now)
+        taken = restorer.restore(fold(row for row in kept if row[0] != LASTS), self.now)
+        for _, _, at, ((_, _, seconds, key, number),) in (row for row in kept if row[0] == LASTS):
+            self.core.emergency.recall(key, number, at + shift + seconds)
         self.note(f"-- taken up: {taken}")
         self.carries_out()
         return taken

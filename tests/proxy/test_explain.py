@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 
 from callgate.cli import build
 from callgate.proxy.journal import RECORD
-from callgate.store.journal import Journal, Start, find
+from callgate.store.journal import Journal
+from callgate.store.recall import Start, find
 
 CONFIG = """
 state_dir: ./state
@@ -180,3 +181,42 @@ def test_stories_are_found_among_many(tmp_path: Path) -> None:
     began = time.monotonic()
     assert [row[2] for _, row in find(tmp_path, b"call-07777")] == [7777]
     assert time.monotonic() - began < 5.0
+
+
+def test_a_call_that_waited_in_the_queue(ladder: Ladder, explains: Explains) -> None:
+    """While it waits, and when its turn has come: why, and for how long."""
+    world = ladder(cps=1, queue_seconds=5.0)
+    world.talks(call="a")
+    world.pbx.sends("INVITE", call="b")
+    world.pbx.gets("100", call="b")
+    text = explains(world, world.labels["b"]).output
+    in_order(text, "asks ", "V1 outbound_cps", "waits in the queue: V1 would have been 2/1", "it is queued")
+    world.after(1.1)
+    world.carrier.gets("INVITE", call="b")
+    world.carrier.sends("486", call="b")
+    world.carrier.gets("ACK", call="b")
+    world.pbx.gets("486", call="b")
+    world.pbx.sends("ACK", call="b")
+    text = explains(world, world.labels["b"]).output
+    in_order(
+        text, "waits in the queue", "leaves the queue after 1.020 s", "passes", "INVITE to", "outcome: busy"
+    )
+    world.hangs_up(call="a")
+
+
+def test_a_call_that_the_gate_died_with_while_it_waited(ladder: Ladder, explains: Explains) -> None:
+    world = ladder(cps=1, queue_seconds=5.0)
+    world.pbx.sends("INVITE", call="a")
+    world.pbx.gets("100", call="a")
+    world.pbx.sends("INVITE", call="b")
+    world.pbx.gets("100", call="b")
+    world.crashes()
+    world.pbx.gets("503", call="b")
+    world.pbx.sends("ACK", call="b")
+    text = explains(world, world.labels["b"]).output
+    in_order(text, "waits in the queue", "not sent any more", "refused by V1", "ended by crash, 503")
+    world.carrier.gets("INVITE", call="a")
+    world.carrier.sends("486", call="a")
+    world.carrier.gets("ACK", call="a")
+    world.pbx.gets("486", call="a")
+    world.pbx.sends("ACK", call="a")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from callgate.store import journal as module
 from callgate.store.frames import HEAD, MARK, Damage, frame, rows
-from callgate.store.journal import Journal, Kept, Start, find, read_calls
+from callgate.store.journal import Journal
+from callgate.store.recall import Kept, Start, find, read_calls
 
 START = Start("boot", 100.0, ("UDP 127.0.0.1:5060",), ("id",))
 PATIENCE = 10.0

@@ -14,7 +14,7 @@ import typer
 from callgate.cli import ConfigPath, load_or_exit
 from callgate.proxy.journal import OVER, QUEUED, RINGS, TRYING, Row, pack, record_of, unpack
 from callgate.proxy.record import CallRecord
-from callgate.store.journal import FOLDER, Start, find, read_calls
+from callgate.store.recall import FOLDER, Start, find, read_calls
 
 NONE = pack(())
 STATES = {TRYING: "trying", RINGS: "ringing", QUEUED: "queued", OVER: "ended"}

@@ -147,7 +147,7 @@ class Desk:
         elif call.phase is not Phase.UP:
             raise Unfit("failed", "the call is not up yet, so its lines go when it ends: --hangup ends it")
         else:
-            self._core.free_lines(call, f"its lines were released by {who}")
+            self._core.free_lines(call, f"its lines were released by {who}", now)
         self._gate.turn_ends()
         row = {"call_id": before["call_id"], "id": before["id"], "key": call.key.id, "hangup": hangup}
         freed = [] if hangup else before["lines"]

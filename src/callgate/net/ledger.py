@@ -17,10 +17,11 @@ from callgate.policy.ledger import MARGIN
 from callgate.proxy import commands
 from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
-from callgate.proxy.journal import RECORD, Row
+from callgate.proxy.journal import CALL_BACK, RECORD, Row
 from callgate.proxy.restore import Restorer, fold
-from callgate.store.journal import SENT, Journal, Kept, Start
+from callgate.store.journal import Journal
 from callgate.store.memory import MemoryStore, Owed
+from callgate.store.recall import SENT, Kept, Start
 
 Parts = tuple[Part, ...]
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -132,6 +133,10 @@ class Ledger:
         if crash > float("-inf"):
             rows += self._unknown(kept, crash)
         for _, _, then, parts in rows:
+            if parts[0][0] == CALL_BACK:
+                _, _, seconds, key_id, number = parts[0]
+                self._core.emergency.recall(key_id, number, then + seconds)
+                continue
             claim_id = self._core.next_id()
             again = tuple([_PARTS[kind](*values) for kind, *values in parts])
             self._store.claim(Claim(claim_id, again, now, 60.0, force=True), then)

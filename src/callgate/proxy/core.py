@@ -391,10 +391,12 @@ class Core:
             return found
         return next((call for call in self.live() if f"{call.leg:016x}" == text), None)
 
-    def free_lines(self, call: Call, why: str) -> None:
+    def free_lines(self, call: Call, why: str, now: float) -> None:
         """Give back what a call that is up holds, though it goes on."""
         call.record.reason = why
         call.copies.release(call)
+        call.parts = ()  # a restart must not count it again
+        call.keep(now)
 
     def end_early(self, call: Call, why: str, now: float) -> bool:
         """End a call, up or not. False where it is ending already."""

@@ -8,6 +8,8 @@ A row is a tuple that begins with its kind, the leg's number and when (monotonic
     "U"  it is up, or what is known of its sides has changed: all there is to know from here on
     "Q"  it waits in the queue of its key: enough to answer it
     "E"  it is over: its record and its story
+    "W"  (0 for the leg) what counts for longer than a second, and for how long: tokens (`net.ledger`), and who may be
+         called back after an emergency call
 
 A later row of a leg replaces the earlier ones, but for "R", which adds to its "T". The values of a record stand in the
 order of `RECORD`.
@@ -42,6 +44,8 @@ RINGS: Final = "R"
 UP: Final = "U"
 QUEUED: Final = "Q"
 OVER: Final = "E"
+LASTS: Final = "W"
+CALL_BACK: Final = "B"
 
 RECORD: Final = tuple(sorted(CallRecord.__slots__))
 ROWS_MAX: Final = 4096
@@ -263,6 +267,11 @@ def queued(call: Context, now: float) -> Row:
         _record(call.record),
         tuple(call.story),
     )
+
+
+def call_back(key_id: str, number: str, seconds: float, now: float) -> Row:
+    """For so long, calls in for a number of a key (or for all of them, "") may be the authorities'."""
+    return (LASTS, 0, now, ((CALL_BACK, f"{key_id}/call_back/{number}", seconds, key_id, number),))
 
 
 def over(call: Context, now: float) -> Row:

@@ -75,9 +75,9 @@ COUNTED = Counted()
 
 def count(call: Call, lease: float) -> None:
     """Count a call that the store knows nothing of, whatever the limit: the carrier does."""
-    call.copies.granted = (call.leg,)
     call.core.counts.call_up(call.key, call.counted_as)
     if call.parts:
+        call.copies.granted = (call.leg,)
         call.core.ask_patiently(COUNTED, call.key, Claim(call.leg, call.parts, NEVER, lease, force=True))
 
 
