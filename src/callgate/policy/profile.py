@@ -32,11 +32,7 @@ RULE: Mapping[str, str] = MappingProxyType(
 )
 """Limit field → the id of its rule."""
 
-NOT_ENFORCED: Mapping[str, tuple[int, str]] = MappingProxyType(
-    {
-        "recordings": (4, "calls recorded at once"),
-    }
-)
+NOT_ENFORCED: Mapping[str, tuple[int, str]] = MappingProxyType({})
 """Limits that a profile may hold and nothing enforces yet: (the step that builds it, what it limits)."""
 
 ALWAYS_BLOCKED: Mapping[str, str] = MappingProxyType(

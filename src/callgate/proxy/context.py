@@ -184,6 +184,14 @@ class Context:
         """What is known of the life of its dialogs has changed."""
         raise NotImplementedError
 
+    def renew(self, now: float) -> None:
+        """It lives, and holds what it holds."""
+        raise NotImplementedError
+
+    def says_recorded(self, response: Message, now: float) -> None:
+        """A callee may have said whether it is recorded (I1)."""
+        raise NotImplementedError
+
     def known_by(self, token: bytes) -> None:
         """An attempt has made a token: what carries it belongs to this call."""
         raise NotImplementedError

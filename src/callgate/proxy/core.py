@@ -51,6 +51,7 @@ from callgate.proxy.outside import Outside
 from callgate.proxy.pacing import Asker, Pacing
 from callgate.proxy.peers import Directory, Key, Trunk
 from callgate.proxy.places import Random
+from callgate.proxy.recordings import Recordings
 from callgate.proxy.registrar import Registrar
 from callgate.proxy.registration import Registrations
 from callgate.proxy.relay import Relay, Way
@@ -132,6 +133,7 @@ class Core:
         self.bridge = Endpoint(self)
         self.forwards = Forwards(self)
         self.holds = Holds(self)
+        self.recordings = Recordings(self)
         self.trunks = Trunks(self, dice)
         self.trunks.begin(started)
         self.registrations = Registrations(self, directory.trunks.values())
@@ -378,6 +380,7 @@ class Core:
         """Give back what a call that is up holds, though it goes on."""
         call.record.reason = why
         call.copies.release(call)
+        self.recordings.ended(call)
 
     def end_early(self, call: Call, why: str, now: float) -> bool:
         """End a call, up or not. False where it is ending already."""
