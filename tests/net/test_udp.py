@@ -257,3 +257,11 @@ async def test_known_peers_are_remembered_in_bounded_memory(
         sources = {source[0] for source in (*gate.socket._flows, *gate.socket._earlier)}
         assert sources == {KNOWN, STRANGER}
         assert gate.dropped == 0
+
+
+async def test_a_receive_buffer_that_is_cut_short_is_told_of(gate: Listening) -> None:
+    """The kernel gives no more than net.core.rmem_max, and says nothing of it."""
+    assert module.buffer_fault(module.RECEIVE_BUFFER) == ""
+    assert "sysctl -w net.core.rmem_max=4194304" in module.buffer_fault(212_992)
+    given = gate.socket._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+    assert gate.socket.short_of == module.buffer_fault(given)

@@ -10,6 +10,7 @@ from tests.proxy.ladder import World
 
 from callgate.proxy import vitals
 from callgate.proxy.around import REASON
+from callgate.proxy.dialog import Stage
 from callgate.proxy.hangup import AHEAD
 from callgate.proxy.peers import Probing
 
@@ -184,10 +185,8 @@ def test_a_callee_of_a_fork(ladder: Ladder) -> None:
     world.pbx.gets("200")
     world.after(70)
     world.holds(outbound=1)
-    assert [side.stage.name for side in world.core.by_call_id[world.pbx.current.encode()].callees] == [
-        "UP",
-        "OVER",
-    ]
+    sides = world.core.by_call_id[world.pbx.current.encode()].callees
+    assert [side.stage for side in sides] == [Stage.UP, Stage.OVER]
     world.pbx.sends("BYE", tag="one")
     world.carrier.gets("BYE")
     world.carrier.sends("200 BYE")

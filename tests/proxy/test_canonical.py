@@ -10,7 +10,7 @@ from tests.proxy.ladder import DID, World
 
 from callgate.numbers import read_uri
 from callgate.proxy.callers import _PLAIN, REMEMBERED, Callers
-from callgate.sip.message import Message, parse
+from callgate.sip.message import FROM, Message, parse
 
 UNKNOWN = "0501112222"
 
@@ -118,7 +118,9 @@ def message(user: str) -> Message:
 def test_the_quick_way_reads_what_the_plan_reads(user: str) -> None:
     """Of every number that the plan knows. What it can't place keeps its digits."""
     number = read_uri(f"sip:{user}@h".encode())
-    quick = Callers().of(message(user), user)
+    request = message(user)
+    raw, quick = Callers().of(request, request.value(FROM))
+    assert raw == user
     if number.canonical and not (number.cls in ("unknown", "invalid") and _PLAIN.fullmatch(user)):
         assert quick == number.canonical
 
@@ -126,6 +128,6 @@ def test_the_quick_way_reads_what_the_plan_reads(user: str) -> None:
 def test_what_is_remembered_is_bounded() -> None:
     callers = Callers()
     for n in range(REMEMBERED + 10):
-        callers.of(message(f"user{n}"), f"user{n}")
-    callers.of(message("x" * 300), "x" * 300)
+        callers.of(message(f"user{n}"), b"<sip:user%d@h>;tag=a" % n)
+    callers.of(message("x" * 300), b"<sip:%b@h>;tag=a" % (b"x" * 300))
     assert len(callers._known) <= REMEMBERED

@@ -194,7 +194,7 @@ class Gate:
 
     def _bind(self, listener: Listener, address: tuple[str, int]) -> UdpSocket | StreamListener:
         if listener.transport == b"UDP":
-            return UdpSocket(
+            bound = UdpSocket(
                 listener,
                 address,
                 self.received,
@@ -204,6 +204,10 @@ class Gate:
                 self.rejected,
                 self._datagrams,
             )
+            if bound.short_of:
+                sent_by = listener.sent_by.decode()
+                self.log.warning("small receive buffer", listen=sent_by, fault=bound.short_of)
+            return bound
         return StreamListener(listener, address, self, self.entry)
 
     async def look_up_names(self) -> None:

@@ -29,6 +29,7 @@ BUSY_WAKES = 30
 POLL_SECONDS = 0.001
 IDLE_POLLS = 5
 RECEIVE_BUFFER = 4 << 20
+"""Octets that are asked for; Linux gives no more than `net.core.rmem_max`, and counts them twice (socket(7))."""
 FLOWS_MAX = 16_384
 """Known peers remembered in one generation of two: what is in neither is looked up again."""
 TRIES = 8
@@ -39,10 +40,18 @@ _IP_RECVERR, _IPV6_RECVERR, _MSG_ERRQUEUE = 11, 25, 0x2000
 Received = Callable[[bytes, Flow, float], None]
 
 
+def buffer_fault(octets: int) -> str:
+    """What is lost for want of a larger receive buffer, and the remedy; empty where it is large enough."""
+    if octets >= RECEIVE_BUFFER:
+        return ""
+    return f"{octets} octets: a burst of more is lost in the kernel; sysctl -w net.core.rmem_max={RECEIVE_BUFFER}"
+
+
 class UdpSocket:
     """One bound socket. `received(data, flow, now)` gets every datagram that the shield lets through,
     `undelivered(data)` the beginning of what ICMP brought back, `delivered(claim_id, now)` hears of copies of initial
-    INVITEs that the kernel has taken, `rejected(reason, count)` of what was thrown away."""
+    INVITEs that the kernel has taken, `rejected(reason, count)` of what was thrown away. `short_of`: see
+    `buffer_fault`."""
 
     def __init__(
         self,
@@ -68,6 +77,7 @@ class UdpSocket:
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, RECEIVE_BUFFER)
+            self.short_of = buffer_fault(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2)
             if family == socket.AF_INET6:
                 self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             with contextlib.suppress(OSError):  # not Linux

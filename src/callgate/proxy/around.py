@@ -32,8 +32,10 @@ class Around:
     def goes(self, call: Context, client: InviteClientTransaction, response: Message) -> bool:
         """Whether the dialog that this 2xx makes goes around the gate."""
         token = client.branch.partition(b".")[0]
-        seen = RECORD_ROUTE in response.at and any(
-            token in response.lines[i] for i in response.places(RECORD_ROUTE)
+        first = response.at.get(RECORD_ROUTE)
+        seen = first is not None and (
+            token in response.lines[first]
+            or any(token in response.lines[i] for i in response.places(RECORD_ROUTE))
         )
         if seen and not self._told:
             return False

@@ -58,8 +58,9 @@ class Attempts(Context):
         self.group = group
         self._begin_step(now)
         who = self.key.trunk.tells(self.key)
-        for target in self.groups[group]:
-            if self.emergency or target.usable(now, who):
+        targets = self.groups[group]
+        for target in targets:
+            if self.emergency or len(targets) == 1 or target.usable(now, who):
                 self._try(target, claim_id, now)
         if self.emergency or self._next_group(now) >= 0 or self._with_other_flow():
             self._wake(now + self.trunk.try_seconds)
@@ -153,7 +154,7 @@ class Attempts(Context):
 
     def _next_group(self, now: float) -> int:
         """The next group with a target that a call may go to; -1 where nobody else is to be tried."""
-        if not self._declined():
+        if self.group + 1 < len(self.groups) and not self._declined():
             who = self.key.trunk.tells(self.key)
             for group in range(self.group + 1, len(self.groups)):
                 if self.emergency or any(target.usable(now, who) for target in self.groups[group]):

@@ -93,7 +93,7 @@ def judge_caller(values: list[bytes], allowed: Numbers[Key]) -> Refusal | None:
 
 def asserted_of(request: Message) -> list[bytes]:
     """The identities that it asserts."""
-    return [v for i in request.find(ASSERTED) for v in split_list(header_value(request.lines[i]))]
+    return [v for i in request.noted(ASSERTED) for v in split_list(header_value(request.lines[i]))]
 
 
 def without_others(line: bytes, allowed: Numbers[Key]) -> bytes | None:

@@ -4,9 +4,8 @@ and, when the gate is told to end the call, to send both sides a BYE."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from callgate.proxy.flow import Flow
 from callgate.proxy.peers import Directory, Peer
@@ -19,12 +18,12 @@ if TYPE_CHECKING:
     from callgate.proxy.vitals import Vitals
 
 
-class Stage(IntEnum):
+class Stage:
     """How far the dialog with one callee has come."""
 
-    EARLY = 0
-    UP = 1
-    OVER = 2
+    EARLY: Final = 0
+    UP: Final = 1
+    OVER: Final = 2
 
 
 class Side:

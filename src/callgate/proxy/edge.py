@@ -28,6 +28,8 @@ TAKEN_OFF: Final = (
     "X-CallGate-Verdict",
 )
 PRIVACY: Final = b"privacy"
+NAME_NUMBERS: Final = (b"diversion", b"history-info", b"referred-by")
+"""They may name the number whose call a new one carries on (V4). Nothing is taken off them here."""
 SHOWS_CALLER: Final = frozenset((b"INVITE", b"MESSAGE"))
 
 CRITICAL = Refusal("privacy", "this is no privacy service (RFC 3323)", 500)
@@ -40,31 +42,24 @@ NO_EDITS: Final[Edits] = {}
 
 
 class Edge:
-    """Made from the config: `secret_headers` are the names of headers that prove who a key is; `asserted`: whether
-    P-Asserted-Identity matters to any key.
+    """Made from the config: `secret_headers` are the names of headers that prove who a key is.
 
-    `names` are those of the headers that it wants to see: who reads a message notes whether it has one of them, and
-    that is all that most messages cost (`Message.marked`).
+    `names` are those of the headers that it, or `proxy.forwards`, wants to see (`b` is Referred-By): who reads a
+    message notes where it has one of them, and that is all that most messages cost (`Message.marked`).
     """
 
-    def __init__(self, secret_headers: Iterable[str] = (), *, asserted: bool = True) -> None:
+    def __init__(self, secret_headers: Iterable[str] = ()) -> None:
         off = [name.encode("ascii") for name in (*TAKEN_OFF, *secret_headers)]
         self._off = frozenset(name.lower() for name in off)
-        # In every spelling (CVE-2020-28361): blanks before the colon, any case. A folded value is one line of a
-        # Message.
-        self.names: Final = (*self._off, PRIVACY, *((ASSERTED,) if asserted else ()))
-        either = b"|".join(map(re.escape, self.names))
-        self._line = re.compile(rb"(%b)[ \t]*+:" % either, re.IGNORECASE)
+        self.names: Final = (*self._off, PRIVACY, ASSERTED, *NAME_NUMBERS, b"b")
 
     def edits(self, message: Message, key: Key, *, from_pbx: bool) -> Edits:
         """What changes in a marked message between a key's PBX and its trunk."""
         edits: dict[int, bytes | None] = {}
         asserted: list[int] = []
-        for i, line in enumerate(message.lines):
-            found = self._line.match(line)
-            if found is None or not i:
-                continue
-            name = found[1].lower()
+        for i in message.marked:
+            # In every spelling (CVE-2020-28361): blanks before the colon, any case. A folded value is one line.
+            name = message.lines[i].partition(b":")[0].rstrip(b" \t").lower()
             if name in self._off:
                 edits[i] = None
             elif name == ASSERTED:
@@ -91,7 +86,7 @@ def _identity(key: Key) -> bytes:
 def privacy(message: Message) -> set[bytes]:
     """The values of Privacy (RFC 3323 §4.2), in lower case."""
     values: set[bytes] = set()
-    for i in message.find(PRIVACY):
+    for i in message.noted(PRIVACY):
         values.update(_BETWEEN.split(header_value(message.lines[i]).lower()))
     return values
 
@@ -126,7 +121,7 @@ def _judge_caller(request: Message, key: Key) -> Refusal | None:
     if allowed is None:
         return None
     values = [request.value(FROM)]
-    asserted = asserted_of(request) if request.marked else []
+    asserted = asserted_of(request)
     if key.trusted:
         values += asserted
     elif asserted and key.only_number:

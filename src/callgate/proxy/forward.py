@@ -219,7 +219,8 @@ def request_out(
     if stream and CONTENT_LENGTH not in at:
         lines.append(b"Content-Length: %d" % len(request.body))  # §16.6 step 9
     if edits:
-        return wire([line for line in lines if line is not None], request.body)
+        while None in lines:
+            lines.remove(None)
     return wire(lines, request.body)  # type: ignore[arg-type]
 
 

@@ -16,7 +16,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from callgate.numbers import read_uri
+from callgate.proxy.caller import asserted_of
 from callgate.proxy.context import Phase
+from callgate.proxy.edge import NAME_NUMBERS
 from callgate.proxy.token import INBOUND
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from callgate.proxy.peers import Key
 
 NAMES_LEG: Final = b"x-inbound-call-id"
-NAME_NUMBERS: Final = (b"diversion", b"history-info", b"referred-by")
 VALUES_MOST: Final = 20
 """Values of one header that are looked at."""
 
@@ -55,9 +56,9 @@ class Forwards:
         own = self._core.bridge.inbound_leg(request.call_id)
         if own is not None:
             return own
-        named = request.header(NAMES_LEG) if request.marked else b""
-        if named:
-            call = self._core.by_call_id.get(named)
+        named = request.noted(NAMES_LEG)
+        if named and (value := header_value(request.lines[named[0]])):
+            call = self._core.by_call_id.get(value)
             return call if call is not None and _live(call, key) else None
         if not self._legs:
             return None
@@ -72,7 +73,7 @@ class Forwards:
     def _with_numbers(self, request: Message, header: bytes, key: Key) -> list[Call]:
         """The live calls in of the numbers that a header names."""
         found: dict[int, Call] = {}
-        values = [v for i in request.find(header) for v in split_list(header_value(request.lines[i]))]
+        values = [v for i in request.noted(header) for v in split_list(header_value(request.lines[i]))]
         for value in values[:VALUES_MOST]:
             number = _canonical(value)
             for spelt in (number, "+" + number):
@@ -94,7 +95,6 @@ def _canonical(value: bytes) -> str:
 def _of_the_same_caller(calls: list[Call], request: Message) -> Call | None:
     """The one whose caller stands in From or P-Asserted-Identity."""
     shown = {_canonical(request.value(FROM))}
-    for i in request.find(b"p-asserted-identity"):
-        shown.update(_canonical(v) for v in split_list(header_value(request.lines[i])))
+    shown.update(map(_canonical, asserted_of(request)))
     shown.discard("")
     return next((c for c in reversed(calls) if _canonical(c.caller_uri) in shown), None)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import IntEnum
+from typing import Final
 
 from callgate.proxy.breaker import Breaker
 from callgate.proxy.flow import UNKNOWN, Trouble
@@ -26,10 +26,10 @@ _CPS_LIMIT = re.compile(rb"\bcps[ _-]?limit", re.IGNORECASE)
 SAYS_WHY = (b"warning", b"reason", b"x-twilio-error", b"x-plivo-hangupcause")
 
 
-class Standing(IntEnum):
-    USUAL = 0
-    LAST = 1  # only when nothing better is left
-    SHUT = 2
+class Standing:
+    USUAL: Final = 0
+    LAST: Final = 1  # only when nothing better is left
+    SHUT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Health:
         """Nothing speaks against it: there is nothing to look at."""
         return not (self._bad or self.down or self._keys or self._total) and self._all.spotless
 
-    def standing(self, now: float, key: str = "") -> Standing:
+    def standing(self, now: float, key: str = "") -> int:
         """Where a call that begins at `now` may take it."""
         if self.spotless:
             return Standing.USUAL

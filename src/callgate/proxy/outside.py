@@ -9,7 +9,7 @@ from callgate.numbers import read_uri
 from callgate.proxy import suspension
 from callgate.proxy.answer import NOT_SECURE, Refusal, reply
 from callgate.proxy.call import Call
-from callgate.proxy.callers import Callers
+from callgate.proxy.callers import Callers, user_of
 from callgate.proxy.commands import Alert
 from callgate.proxy.cseq import LIMIT, Shift
 from callgate.proxy.edge import judge
@@ -142,7 +142,7 @@ class Outside:
                 tag = self.core.answer_tag(request)
                 self.core.counts.rejected("unknown number")
                 text = "a call of the trunk for a number that is no key's was answered with 404"
-                who = {"number": _user(request.value(TO)), "trunk": peer.trunk.name}
+                who = {"number": user_of(request.value(TO)), "trunk": peer.trunk.name}
                 self.core.alert(Alert("N1", "info", "", text, details=who), now)
                 self.core.counts.sent(b"INVITE", 404)
                 self.core.layer.respond(server, 404, reply(request, 404, tag), now)
@@ -187,9 +187,8 @@ class Outside:
         call.caller.learn_routes(request)
         self.core.by_call_id[call.call_id] = call
         record = call.record
-        record.caller_raw = _user(request.value(FROM))
         call.caller_uri = request.value(FROM)
-        record.caller = self.callers.of(request, record.caller_raw)
+        record.caller_raw, record.caller = self.callers.of(request, call.caller_uri)
         if call.direction == INBOUND:
             if self._suspended(call, now):
                 return
@@ -448,14 +447,6 @@ def _unwelcome(key: Key, number: str, utc: float) -> Refusal | None:
         return Refusal("T14", "the number is not on the consent list", 403)
     quiet = key.quiet_hours.judge(number, utc) if key.quiet_hours is not None else ""
     return Refusal("T15", quiet, 403) if quiet else None
-
-
-def _user(value: bytes) -> str:
-    """The user part of an address for the record; empty when it can't be read."""
-    try:
-        return parse_uri(parse_name_addr(value).uri).user.decode("utf-8", "replace")
-    except Malformed:
-        return ""
 
 
 def _keep_loose(request: Message, routes: Routes) -> None:

@@ -500,8 +500,7 @@ class Directory:
         self.numbers = numbers
         self.access = access
         self.probing = probing or Probing()
-        asserted = any(not key.trusted or key.caller_ids is not None for key in self.keys.values())
-        self.edge = Edge(secret_headers, asserted=asserted)
+        self.edge = Edge(secret_headers)
         self.room = room or Room()
         self.route_sites: dict[str, Site] = {}  # where routes of numbers lead, by URI
         # The addresses that name the gate itself, as (host in lower case, port).

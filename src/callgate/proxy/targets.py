@@ -73,7 +73,8 @@ class Target:
 
     def usable(self, now: float, who: str = "") -> bool:
         """Whether a call may go there; `who`: `Trunk.tells` of its key."""
-        return self.health is None or self.health.standing(now, who) is not Standing.SHUT
+        health = self.health
+        return health is None or health.spotless or health.standing(now, who) is not Standing.SHUT
 
     def for_user(self, user: bytes) -> Target:
         """This place, where calls are for `user`, whatever number was called; empty: for that number."""

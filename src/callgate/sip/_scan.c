@@ -3,8 +3,8 @@
  * scan(bytes, names = ()) -> tuple | None. None for whatever is not written in the plainest way (folding, quotes
  * in a Via, parameters besides the tag, repeated single headers, anything ill-formed): then message.parse_slowly
  * reads it, and that is the only place where it is decided what is right. For what this returns, parse_slowly
- * returns the same; a test holds the two together. The last part of the tuple: whether one of `names` (bytes in
- * lower case) names a header.
+ * returns the same; a test holds the two together. The last part of the tuple: the lines, counted from the start line,
+ * of the headers that one of `names` (bytes in lower case) names; () where there is none.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -158,7 +158,7 @@ static int is_one_of(span name, PyObject *names) {
 static PyObject *scan(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
     (void)self;
     PyObject *data = nargs ? args[0] : NULL, *names = nargs > 1 ? args[1] : NULL;
-    int fit = data && nargs <= 2 && PyBytes_Check(data) && (!names || PyTuple_Check(names)), marked = 0;
+    int fit = data && nargs <= 2 && PyBytes_Check(data) && (!names || PyTuple_Check(names));
     uint64_t lengths = 0; /* of the names, modulo 64: most headers have none of them, and are not looked at further */
     for (Py_ssize_t i = 0; fit && names && i < PyTuple_GET_SIZE(names); i++) {
         PyObject *one = PyTuple_GET_ITEM(names, i);
@@ -170,7 +170,7 @@ static PyObject *scan(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
     int place[SLOTS] = {0}, code = 0, count = 0;
     unsigned repeated = 0;
     const char *body = NULL;
-    PyObject *lines = NULL, *at = NULL, *again = NULL, *result = NULL;
+    PyObject *lines = NULL, *at = NULL, *again = NULL, *marked = NULL, *result = NULL;
 
     if (end - start < 16 || !token_char[(unsigned char)*start]) Py_RETURN_NONE;
     if (!(lines = PyList_New(0))) return NULL;
@@ -190,7 +190,12 @@ static PyObject *scan(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
         span name = {line.p, colon};
         while (name.e > name.p && (name.e[-1] == ' ' || name.e[-1] == '\t')) name.e--;
         if (!is_token(name)) goto none; /* a continuation line begins with a blank: it ends here too */
-        if (lengths >> ((name.e - name.p) & 63) & 1 && !marked) marked = is_one_of(name, names);
+        if (lengths >> ((name.e - name.p) & 63) & 1 && is_one_of(name, names)) {
+            PyObject *where = PyLong_FromLong(count - 1);
+            int bad = !where || (!marked && !(marked = PyList_New(0))) || PyList_Append(marked, where) < 0;
+            Py_XDECREF(where);
+            if (bad) goto fail;
+        }
         int slot = slot_of(name);
         if (slot) {
             if (place[slot]) {
@@ -263,14 +268,15 @@ static PyObject *scan(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
         }
     } else { Py_INCREF(Py_None); again = Py_None; }
 
+    if (!marked && !(marked = PyTuple_New(0))) goto fail;
     PyObject *parts[] = {
         PyLong_FromLong(code), bytes_of(method), bytes_of(uri), lines, at, again, bytes_of(rest),
         bytes_of(value[CALL_ID]), bytes_of(from_tag), bytes_of(to_tag), PyLong_FromLongLong(cseq), bytes_of(verb),
         bytes_of(via.transport), bytes_of(via.host), bytes_of(via.sent_by), PyLong_FromLong(via.port),
         bytes_of(via.branch), PyBool_FromLong(via.rport), bytes_of(via.params), bytes_of(via.text),
-        PyBool_FromLong(marked)};
+        marked};
     int n = sizeof parts / sizeof *parts, missing = 0;
-    lines = at = again = NULL; /* owned by parts now */
+    lines = at = again = marked = NULL; /* owned by parts now */
     for (int i = 0; i < n; i++) missing |= !parts[i];
     if (!missing && (result = PyTuple_New(n))) {
         for (int i = 0; i < n; i++) PyTuple_SET_ITEM(result, i, parts[i]);
@@ -280,10 +286,10 @@ static PyObject *scan(PyObject *self, PyObject *const *args, Py_ssize_t nargs) {
     return NULL;
 
 none:
-    Py_XDECREF(lines);
+    Py_XDECREF(lines); Py_XDECREF(marked);
     Py_RETURN_NONE;
 fail:
-    Py_XDECREF(lines); Py_XDECREF(at); Py_XDECREF(again);
+    Py_XDECREF(lines); Py_XDECREF(at); Py_XDECREF(again); Py_XDECREF(marked);
     return NULL;
 }
 

@@ -122,6 +122,8 @@ def _tag(params: bytes) -> bytes:
 
 def param(params: bytes, name: bytes) -> bytes | None:
     """A parameter's value (unquoted), empty for a flag, None when absent; names compare without case."""
+    if name not in params.lower():
+        return None
     for found in _PARAM.finditer(params):
         if found[1].lower() == name:
             value = found[2]

@@ -80,6 +80,7 @@ COMPACT = {
     b"n": b"identity-info",
 }
 """Compact header names and what they stand for (the IANA registry of SIP header fields)."""
+HAVE_COMPACT = frozenset(COMPACT.values())
 
 # Spellings met so far, so that the usual ones cost one look-up. Bounded: names come from the network.
 _names: dict[bytes, int] = {}
@@ -113,9 +114,9 @@ class Message:
 
     `code` is 0 for a request, else the status; `method` and `uri` are those of a request (for a response,
     `method` is the one in CSeq). Read at once is what every message is matched by: the top Via, Call-ID, CSeq and
-    the tags (empty where there is none). `marked`: it has one of the headers that the reader was told to look for (the
-    core's: those at which the edge has to look). `faults` are English sentences; where there are any, what could not
-    be read is empty and `via` may be None.
+    the tags (empty where there is none). `marked`: the line numbers of the headers that the reader was told to look
+    for (the core's: those at which the edge has to look). `faults` are English sentences; where there are any, what
+    could not be read is empty and `via` may be None.
     """
 
     __slots__ = (
@@ -150,7 +151,7 @@ class Message:
     cseq_number: int
     cseq_method: bytes
     faults: list[str]
-    marked: bool
+    marked: Sequence[int]
 
     def value(self, slot: int) -> bytes:
         """The (first) value of a noted header, unfolded and trimmed; empty when it is absent."""
@@ -175,12 +176,17 @@ class Message:
 
     def find(self, name: bytes) -> list[int]:
         """The line numbers of any header by its full name in lower case, whatever spelling was used."""
-        found = []
         lines = self.lines
-        for i in range(1, len(lines)):
-            if full_name(lines[i]) == name:
-                found.append(i)
-        return found
+        if name in HAVE_COMPACT:
+            return [i for i in range(1, len(lines)) if full_name(lines[i]) == name]
+        size = len(name)
+        found = [i for i, line in enumerate(lines) if line[:size].lower() == name]
+        return [i for i in found if i and full_name(lines[i]) == name] if found else found
+
+    def noted(self, name: bytes) -> list[int]:
+        """The line numbers of a header among the `marked`."""
+        lines = self.lines
+        return [i for i in self.marked if full_name(lines[i]) == name]
 
     def header(self, name: bytes) -> bytes:
         """The first value of any header by its full name in lower case; empty when it is absent."""
@@ -219,7 +225,7 @@ def header_value(line: bytes) -> bytes:
 
 def parse(data: bytes, names: tuple[bytes, ...] = ()) -> Message:
     """Read one message: a datagram, or what `framing` cut out of a stream. `names`, in lower case, are those of headers
-    that make it `marked`; they have no compact forms.
+    whose lines are noted in `marked`, each form by itself.
 
     Only what can't be read at all raises `Malformed`. A message whose head can be read, but which breaks a rule
     of §8.1.1 or §18.3, comes back with `faults`, so that a request can be answered with 400.
@@ -301,9 +307,11 @@ def parse_slowly(data: bytes, names: tuple[bytes, ...] = ()) -> Message:
             elif not colon:
                 faults.append("a header line without a colon")
     message.repeated = repeated
-    message.marked = bool(names) and any(
-        line.partition(b":")[0].rstrip(b" \t").lower() in names for line in lines[1:]
-    )
+    message.marked = (
+        [i for i, line in enumerate(lines) if i and line.partition(b":")[0].rstrip(b" \t").lower() in names]
+        if names
+        else ()
+    ) or ()
     if repeated is not None or not at.keys() >= _NEEDED:
         _check_single(message)
     _read_fields(message)
