@@ -36,10 +36,6 @@ NOT_YET: tuple[Row, ...] = (
     Row("admin", 5, "`admin`"),
     Row("webhooks", 5, "`webhooks`"),
     Row("hep", 5, "`hep`"),
-    Row("trunks.*.limits.recordings", 4, "`recordings` of a trunk"),
-    Row("keys.*.recorders", 4, "`recorders`"),
-    Row("keys.*.limits.recordings", 4, "a `recordings` other than the profile's"),
-    Row("keys.*.limits.on_recordings_exceeded", 4, "an `on_recordings_exceeded` other than the profile's"),
 )
 
 Found = tuple[tuple[str | int, ...], Any, Any]

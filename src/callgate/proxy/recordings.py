@@ -38,13 +38,14 @@ HEADER: Final = "X-Record"
 SESSION: Final = "siprec"
 """How a leg says that its call is recorded: a side of it by `a=record`, its PBX by the wish or the header, or it is the
 recording session itself."""
+HEADER_NAME: Final = b"x-record"
 Sayer = tuple[int, str]
 """(leg, how it says so)."""
 
 
 def may_say(message: Message) -> bool:
     """Whether it is worth reading what a message says about recording."""
-    return message.marked or b"a=record" in message.body
+    return b"a=record" in message.body or bool(message.marked and message.noted(HEADER_NAME))
 
 
 def words(call: Call, by_caller: bool, message: Message) -> tuple[frozenset[str], frozenset[str]]:
@@ -63,12 +64,11 @@ def words(call: Call, by_caller: bool, message: Message) -> tuple[frozenset[str]
             starts.add(WISH)
         elif session.recordpref:
             stops.add(WISH)
-        if message.marked:
-            said = [header_value(message.lines[i]).lower() for i in message.find(b"x-record")]
-            if b"yes" in said:
-                starts.add(HEADER)
-            elif said:
-                stops.add(HEADER)
+        said = [header_value(message.lines[i]).lower() for i in message.noted(HEADER_NAME)]
+        if b"yes" in said:
+            starts.add(HEADER)
+        elif said:
+            stops.add(HEADER)
     return frozenset(starts), frozenset(stops - starts)
 
 
@@ -171,6 +171,10 @@ class Recordings:
         self._asked: dict[int, tuple[Recording, bool]] = {}  # claim → whose, and whether it is forced
         self._over: dict[str, int] = {}  # key → recorded calls beyond its limit
         self._down: dict[tuple[str, str], Alert] = {}  # (key, recorder) → what stands
+
+    def __len__(self) -> int:
+        """What is remembered of recorded calls: nothing once they are over."""
+        return len(self.of) + len(self._named) + len(self._asked) + len(self._over)
 
     # -- what is said --------------------------------------------------------------------------------------
 
