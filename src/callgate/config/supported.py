@@ -61,11 +61,5 @@ def not_yet(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """(place, words) of everything in the config that is not built yet."""
     for pattern, step, what, used in NOT_YET:
         for loc, value, default in _walk(config, pattern.split("."), (), None):
-            if pattern.startswith("keys.*.limits."):
-                key, name = config.keys[str(loc[1])], str(loc[3])
-                if name not in key.limits.by_hand:
-                    continue
-                profile = config.profiles.get(key.trunk)
-                default = profile.limits.get(name, default) if profile else default
             if used(value, default):
                 yield loc, f"{what}: not supported yet (step {step}); leave it out"

@@ -283,6 +283,13 @@ class Recordings:
         if recording is not None and recording.granted:
             self._renew(recording, call, now)
 
+    def licence_of(self, call: Call) -> tuple[int, ...]:
+        """The claim of a leg's licence, as far as there is one; a session that shares its call's has none."""
+        recording = self.of.get(call.leg)
+        if recording is None or not (recording.granted and recording.claim):
+            return ()
+        return () if call.is_session and len(recording.legs) > 1 else (recording.claim,)
+
     # -- which recording it is -----------------------------------------------------------------------------
 
     def _is_live(self, call: Call, key: Key) -> bool:
