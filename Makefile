@@ -34,7 +34,7 @@ check: dev
 	$(VENV)/bin/lint-imports
 
 test: dev programs check
-	$(VENV)/bin/pytest $(TESTS)
+	@tools/test.sh $(TESTS)
 
 # Led by coverage where atheris can be had (it has no wheel for every Python), else by seeds alone.
 fuzz: dev

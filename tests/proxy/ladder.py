@@ -17,6 +17,7 @@ after some minutes of silence the core has forgotten everything and left no cycl
 from __future__ import annotations
 
 import gc
+import marshal
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
@@ -37,6 +38,7 @@ from callgate.proxy.bindings import Room, Row
 from callgate.proxy.commands import (
     Alert,
     Hangup,
+    Journal,
     Keep,
     Note,
     Record,
@@ -50,12 +52,15 @@ from callgate.proxy.commands import (
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.health import NO_OPTIONS, Rules
+from callgate.proxy.journal import OVER
+from callgate.proxy.journal import Row as JournalRow
 from callgate.proxy.login import Account
 from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Route, Trunk
 from callgate.proxy.places import Place
 from callgate.proxy.record import CallRecord
 from callgate.proxy.registration import Wanted
+from callgate.proxy.restore import GONE, Restorer, Taken, fold
 from callgate.proxy.siprec import Recorders
 from callgate.proxy.suspension import Suspension
 from callgate.proxy.targets import Target
@@ -154,8 +159,9 @@ class World:
         self.kept: dict[tuple[str, bytes], tuple[Row, ...]] = {}  # what is registered, as the disk has it
         self.suspended: tuple[Suspension, ...] = ()  # as the disk has it
         self.notes: list[Note] = []
-        self.former: list[Core] = []  # before a restart: a process ends with all its memory
         self.made: list[object] = []  # by reloads
+        self.journal: list[tuple[float, JournalRow]] = []  # what was written down, and when
+        self.former: list[object] = []  # before a restart: a process ends with all its memory
         self.ended = False
         self.stalled: list[Send] | None = None  # INVITEs behind unsent bytes of a stream
 
@@ -271,8 +277,9 @@ class World:
         """Another gate takes this one's place: same config, perhaps the same secret, no memory of any call."""
         self.note("-- restart --")
         self.meters = Meters([0.0] * 4000)
-        self.former.append(self.core)
-        self.core = Core(self.directory, Signer(secret), self.meters, 1 << 41, self.now)
+        self.former += [self.core, self.store]
+        first = (1 << 41) + (len(self.former) << 32)
+        self.core = Core(self.directory, Signer(secret), self.meters, first, self.now)
         self._hears_the_endpoint()
         self.store = Watched(self.store.kind, self.now, self._answered)
         self.by_branch.clear()
@@ -280,6 +287,23 @@ class World:
             for row in rows:
                 self.core.registrar.restore(row, self.now)
         self.core.suspensions.restore(self.suspended, self.now)
+
+    def crashes(self, away: float = 0.5, *, lost: float = 0.0, shift: float = 0.0) -> Taken:
+        """kill -9 and a new start on the same state, `away` seconds later. `lost`: the journal's last commit is so old;
+        `shift`: the new start's clock runs so many seconds ahead of the old one's."""
+        kept = [row for at, row in self.journal if at <= self.now - lost]
+        over = frozenset(row[1] for row in kept if row[0] == OVER)
+        self.now += away + shift
+        self.started += shift
+        for agent in self.agents:
+            agent.inbox = [(at + shift, text) for at, text in agent.inbox]
+        self.restarts()
+        self.core.adoption.over = over
+        restorer = Restorer(self.core, [x.name for x in self.listeners], shift=shift)
+        taken = restorer.restore(fold(kept), self.now)
+        self.note(f"-- taken up: {taken}")
+        self.carries_out()
+        return taken
 
     def _listeners(self, transports: set[str], hosts: set[str]) -> list[Listener]:
         found = [Listener(0, b"UDP", "127.0.0.1", 5060)]
@@ -365,6 +389,9 @@ class World:
                     self.alerts.append(command)
                 case Note():
                     self.notes.append(command)
+                case Journal():
+                    # As the file has it: plain values, of which nothing changes afterwards.
+                    self.journal.append((self.now, marshal.loads(marshal.dumps(command.row, 4))))
                 case Keep():
                     self.kept[command.key, command.user] = command.rows
                 case Suspended():
@@ -391,6 +418,8 @@ class World:
                 for a in self.agents
                 if (flow.connection and a.flow.connection == flow.connection)
                 or (not flow.connection and (flow.host, flow.port) in a.addresses)
+                # Its connection is gone: `net.streams` opens one to the fallback, or takes the peer's only other one.
+                or (flow.connection == GONE and a.flow.host == flow.host)
             ),
             None,
         )

@@ -15,10 +15,10 @@ from callgate.proxy.dialog import Side, side_of
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, own_uri, reply_flow, swap_strict, take_own_routes
 from callgate.proxy.login import USED_UP, Passage, raise_ack
+from callgate.proxy.notices import may_say
 from callgate.proxy.peers import Key, Peer, Trunk
-from callgate.proxy.recordings import may_say
 from callgate.proxy.relay import SPEAKS, Relay, Way
-from callgate.proxy.token import AWAY, OUTBOUND, RECORDER
+from callgate.proxy.token import AWAY, OUTBOUND, RECORDER, Token
 from callgate.proxy.transactions import Key as TransactionKey
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
@@ -37,7 +37,18 @@ EARLY_TOO = frozenset((b"PRACK", b"UPDATE"))
 class Path:
     """A dialog as one request sees it."""
 
-    __slots__ = ("call", "from_pbx", "key", "raised", "receiver", "sender", "trunk")
+    __slots__ = (
+        "by_caller",
+        "call",
+        "from_pbx",
+        "key",
+        "raised",
+        "receiver",
+        "sender",
+        "text",
+        "token",
+        "trunk",
+    )
 
     def __init__(
         self,
@@ -47,7 +58,10 @@ class Path:
         sender: Side,
         receiver: Side,
         from_pbx: bool,
-        raised: int = 0,
+        *,
+        by_caller: bool = False,
+        token: Token | None = None,
+        text: bytes = b"",
     ) -> None:
         self.trunk = trunk
         self.call = call
@@ -55,7 +69,11 @@ class Path:
         self.sender = sender
         self.receiver = receiver
         self.from_pbx = from_pbx
-        self.raised = raised  # what the token says of the INVITE's CSeq
+        # Of a dialog that is known by its token only: that, and whether the caller has sent this.
+        self.token = token
+        self.text = text
+        self.by_caller = by_caller
+        self.raised = token.raised if token is not None else 0  # what it says of the INVITE's CSeq
 
 
 class Inside:
@@ -97,7 +115,10 @@ class Inside:
         ):  # one more copy of the ACK of a failure: it ends here, though its transaction is forgotten (Timer I)
             self.core.counts.rejected("stray ACK")
             return
-        path = self._known(call, request) if call is not None else self._verified(token, request, flow)
+        path = self._known(call, request) if call is not None else None
+        if path is None and (call is None or not self.core.began_here(call.leg)):
+            # Also a dialog that was not known of a call of an earlier start.
+            path = self._verified(token, request, flow)
         belongs = path is not None and self._belongs(path, flow, peer, request.method)
         if not belongs and self.core.directory.access is not None and request.method != b"ACK":
             who = self.core.auth.admit(request, flow, peer, now)
@@ -129,6 +150,8 @@ class Inside:
                 self.core.counts.rejected("re-INVITE of an unknown call")
                 self.core.dispatch.answer(request, key, 403, flow, now)
                 return
+        if path.call is None:
+            self.core.adoption.dialog(path, request, flow, now)
         self._pass_inside(request, key, flow, path, uri, target, routes, hops, token, now)
 
     def _drop(self, request: Message, flow: Flow, now: float) -> None:
@@ -193,7 +216,9 @@ class Inside:
             return None  # a name that has not been looked up yet
         trunk = Side(b"", to_trunk)
         sender, receiver = (pbx, trunk) if from_pbx else (trunk, pbx)
-        return Path(None, key, carrier, sender, receiver, from_pbx, token.raised)
+        return Path(
+            None, key, carrier, sender, receiver, from_pbx, by_caller=from_caller, token=token, text=text
+        )
 
     def _belongs(self, path: Path, flow: Flow, peer: Peer, method: bytes) -> bool:
         """Whether a request comes from the side that its tags name. Nobody may hang up for the other side: a BYE
@@ -238,7 +263,10 @@ class Inside:
         if not stale:
             sender.seen_at = now
         if flow is not sender.flow and (fresh or (flow.connection and not stale)):
+            before = sender.flow
             sender.moved(flow)
+            if sender.flow is not before and call is not None:
+                call.keep(now)
         peer = Peer(trunk=path.trunk) if path.from_pbx else Peer(key=path.key)
         if request.marked:
             edge = self.core.directory.edge

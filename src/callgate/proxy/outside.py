@@ -151,7 +151,7 @@ class Outside:
             call = Call(self.core, self.core.next_id(), key, INBOUND, request, server, flow, now)
             call.trunk = peer.trunk
             call.did = number
-            call.groups, call.steps = self._way_of(key, number, uri, now)
+            call.groups, call.steps = self.way_of(key, number, uri, now)
             if key.registered:
                 routes = called_party(request, routes)
             call.free = self._exempt(request, key) or self.core.emergency.calls_back(key, number, now)
@@ -322,9 +322,7 @@ class Outside:
                     return key, canonical, number.dialled
         return None
 
-    def _way_of(
-        self, key: Key, number: str, asked: Uri, now: float
-    ) -> tuple[Groups, tuple[Step | None, ...]]:
+    def way_of(self, key: Key, number: str, asked: Uri, now: float) -> tuple[Groups, tuple[Step | None, ...]]:
         """Where a call for a number of a key goes, and which step of the number's route each group is."""
         route = key.routes.get(number) if key.routes is not None else None
         if route is None:

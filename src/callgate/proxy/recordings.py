@@ -10,72 +10,29 @@ Nothing is kept of a call of which nobody says that it is recorded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from callgate.policy.claim import GRANTED, Claim, Verdict
 from callgate.proxy.answer import Refusal
 from callgate.proxy.commands import Alert, Release, Renew
 from callgate.proxy.context import Phase
+from callgate.proxy.notices import CALLER, WISH, Sayer, may_say, words
 from callgate.proxy.pacing import ASK_SECONDS
 from callgate.proxy.token import OUTBOUND
-from callgate.sip.message import CONTENT_LENGTH, Message, header_value
-from callgate.sip.sdp import read, without_recordpref
+from callgate.sip.message import CONTENT_LENGTH, Message
+from callgate.sip.sdp import without_recordpref
 from callgate.sip.siprec import NAMES_MOST, names_in, session_ids
+from callgate.sip.transaction import NEVER
 
 if TYPE_CHECKING:
     from callgate.proxy.call import Call
+    from callgate.proxy.context import Context
     from callgate.proxy.core import Core
     from callgate.proxy.peers import Key
     from callgate.proxy.relay import Relay, Way
 
 RULE: Final = "I1"
-
-CALLER: Final = "caller"
-CALLEE: Final = "callee"
-WISH: Final = "recordpref"
-HEADER: Final = "X-Record"
-SESSION: Final = "siprec"
-"""How a leg says that its call is recorded: a side of it by `a=record`, its PBX by the wish or the header, or it is the
-recording session itself."""
-HEADER_NAME: Final = b"x-record"
-Sayer = tuple[int, str]
-"""(leg, how it says so)."""
-
-
-def may_say(message: Message) -> bool:
-    """Whether it is worth reading what a message says about recording."""
-    return b"a=record" in message.body or bool(message.marked and message.noted(HEADER_NAME))
-
-
-def words(call: Call, by_caller: bool, message: Message) -> tuple[frozenset[str], frozenset[str]]:
-    """How a message of one side says that the call is recorded, and how it says that it is so no more. What a side
-    ends by `a=record` it has itself begun; a wish that is not met is none, and the PBX takes back its header too."""
-    starts, stops = set(), set()
-    side = CALLER if by_caller else CALLEE
-    from_pbx = by_caller == (call.direction == OUTBOUND)
-    session = read(message.body)
-    if session.record == b"on":
-        starts.add(side)
-    elif session.record:
-        stops |= {side, WISH, HEADER} if from_pbx else {side, WISH}
-    if from_pbx and not _is_own_endpoint(call, by_caller):
-        if session.recordpref == b"on":
-            starts.add(WISH)
-        elif session.recordpref:
-            stops.add(WISH)
-        said = [header_value(message.lines[i]).lower() for i in message.noted(HEADER_NAME)]
-        if b"yes" in said:
-            starts.add(HEADER)
-        elif said:
-            stops.add(HEADER)
-    return frozenset(starts), frozenset(stops - starts)
-
-
-def _is_own_endpoint(call: Call, by_caller: bool) -> bool:
-    """Whether a side is the gate's own end of a forward (`bridge`): it repeats what others wish."""
-    side = call.caller if by_caller else next(iter(call.callees), None)
-    return side is not None and side.flow.listener.inner
 
 
 class Recording:
@@ -115,6 +72,7 @@ class Waiter:
 
     def told(self, recordings: Recordings, recording: Recording, verdict: Verdict, now: float) -> None:
         """Counted: it is recorded already."""
+        self.call.keep(now)
         if verdict.granted and verdict.rule:
             recordings.exceeds(recording, self.call, verdict, now)
 
@@ -158,6 +116,7 @@ class Offer(Waiter):
             relay.decline(487, [], now)
         else:
             call.record.recorded |= verdict.granted and not over
+            call.keep(now)
             recordings.core.start(relay, *self.way[:-1], now)
 
 
@@ -226,7 +185,7 @@ class Recordings:
             return
         if request is not None and call.leg in self.of:
             _, stops = words(call, by_caller, request)
-            self.unsaid(call.leg, stops)
+            self.unsaid(call, stops, now)
         if may_say(answer):
             self.heard(call, not by_caller, answer, now)
 
@@ -241,7 +200,7 @@ class Recordings:
         if starts:
             self._count(call, starts, now)
         if stops:
-            self.unsaid(call.leg, stops)
+            self.unsaid(call, stops, now)
 
     def session(self, session: Call, names: Iterable[bytes], waiter: Waiter, now: float) -> None:
         """A session with a recorder begins, and names the call that it records."""
@@ -256,13 +215,18 @@ class Recordings:
             waiter.records = call
         self._say(session, waiter, now, names, call)
 
-    def unsaid(self, leg: int, hows: Iterable[str]) -> None:
+    def unsaid(self, call: Call, hows: Iterable[str], now: float) -> None:
         """A leg says so no more in these ways."""
-        recording = self.of.get(leg)
-        if recording is not None:
-            recording.sayers.difference_update([(leg, how) for how in hows])
-            if not recording.sayers:
-                self._free(recording)
+        recording = self.of.get(call.leg)
+        gone = (
+            recording.sayers.intersection([(call.leg, how) for how in hows]) if recording is not None else ()
+        )
+        if recording is None or not gone:
+            return
+        recording.sayers.difference_update(gone)
+        if not recording.sayers:
+            self._free(recording)
+        call.keep(now)
 
     def ended(self, call: Call) -> None:
         """A leg has ended, or has been told to give back what it holds."""
@@ -289,6 +253,36 @@ class Recordings:
         if recording is None or not (recording.granted and recording.claim):
             return ()
         return () if call.is_session and len(recording.legs) > 1 else (recording.claim,)
+
+    # -- over a crash --------------------------------------------------------------------------------------
+
+    def row(self, call: Context) -> tuple[Any, ...] | None:
+        """What is written down of a recorded leg: (the licence's claim, legs, names, how this leg says it)."""
+        recording = self.of.get(call.leg)
+        if recording is None:
+            return None
+        hows = tuple([how for leg, how in recording.sayers if leg == call.leg])
+        return recording.claim, tuple(recording.legs), tuple(recording.names), hows
+
+    def recall(self, call: Call, row: Sequence[Any], lease: float, now: float) -> None:
+        """A leg of an earlier start. Its licence is held whatever the limit; legs of one recording share it again."""
+        claim, legs, names, hows = row
+        if not hows:
+            return  # whoever says so is a leg of its own
+        recording = next((self.of[leg] for leg in legs if leg in self.of), None)
+        if recording is None:
+            recording = Recording(call.key.id)
+            recording.claim, recording.until = claim, now + lease
+            recording.waiting.append(Waiter(call, frozenset(hows), force=True))
+            if claim and call.key.recorded:
+                self._asked[claim] = recording, True
+                parts = call.key.recorded
+                self.core.ask_patiently(self, call.key, Claim(claim, parts, NEVER, lease, force=True))
+            else:
+                recording.claim, recording.granted = 0, True
+                recording.waiting.clear()
+        self._belong(recording, legs, names)
+        recording.sayers |= {(call.leg, how) for how in hows}
 
     # -- which recording it is -----------------------------------------------------------------------------
 
@@ -403,7 +397,7 @@ class Recordings:
         for waiter in waiting:
             if forced or not waiter.force:
                 if not waiter.force:
-                    self.unsaid(waiter.call.leg, waiter.hows)
+                    self.unsaid(waiter.call, waiter.hows, now)
                 waiter.told(self, recording, verdict, now)
         if recording.waiting and recording.sayers and not recording.claim:
             self._ask(recording, recording.waiting[0].call, now)

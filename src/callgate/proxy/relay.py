@@ -15,15 +15,16 @@ from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.forward import Routes, response_out
 from callgate.proxy.login import CHALLENGED, WARNING, Passage, refusal
+from callgate.proxy.notices import may_say
 from callgate.proxy.pacing import ASK_SECONDS, LEASE
 from callgate.proxy.peers import Key
-from callgate.proxy.recordings import may_say
 from callgate.proxy.transactions import (
     NOBODY,
     AnyClient,
     AnyServer,
     InviteClientTransaction,
 )
+from callgate.proxy.vitals import session_seconds
 from callgate.sip.message import CSEQ, FROM, Message
 from callgate.sip.transaction import LIFE, NEVER, State
 
@@ -180,7 +181,7 @@ class Relay:
                 return  # RFC 3261 §16.7 step 5; RFC 4320 §4.1: no other 1xx to a non-INVITE
         elif self.call is not None:
             if code >= 300:
-                self._unsay()
+                self._unsay(now)
             self._dialog_heard(code, response, now)
         if server is None or (code == 408 and self.method != b"INVITE"):
             return  # RFC 4320 §4.2: nobody sends a 408 to a non-INVITE, its client has given up already
@@ -246,18 +247,19 @@ class Relay:
                 self.receiver.learn_contact(response)
             side = self.receiver if self.sender is call.caller else self.sender
             if side is not None and side.vitals is not None:
-                side.vitals.refreshed(response, now)
+                side.vitals.refreshed(session_seconds(response), now)
                 call.look_again(now)
+            call.keep(now)
 
-    def _unsay(self) -> None:
+    def _unsay(self, now: float) -> None:
         """What it offered has not come to be."""
         if self.says and self.call is not None:
-            self.core.recordings.unsaid(self.call.leg, self.says)
+            self.core.recordings.unsaid(self.call, self.says, now)
             self.says = frozenset()
 
     def decline(self, code: int, headers: list[bytes], now: float) -> None:
         """It has not been sent, and will not be."""
-        self._unsay()
+        self._unsay(now)
         self._answer(487 if self.cancelled else code, now, headers)
 
     def _over(self, reason: str, now: float) -> None:
@@ -270,7 +272,7 @@ class Relay:
 
     def on_timeout(self, client: AnyClient, now: float) -> None:
         self._give_back()
-        self._unsay()
+        self._unsay(now)
         if self.method in (b"BYE", b"INVITE"):
             if self.call is not None and self.call.phase is Phase.UP:
                 self.core.counts.reaped(self.call.key, "no_answer")
@@ -289,7 +291,7 @@ class Relay:
         self._give_back()
         if self.method == b"BYE":
             self._over("a BYE could not be delivered", now)
-        self._unsay()
+        self._unsay(now)
         self._answer(503, now)
 
     def on_repeat(self, client: AnyClient, now: float) -> None:

@@ -17,8 +17,9 @@ from callgate.proxy.answer import DRAINING, NOT_SECURE, reply
 from callgate.proxy.call import Call
 from callgate.proxy.context import Phase
 from callgate.proxy.flow import Flow, Trust
+from callgate.proxy.notices import SESSION
 from callgate.proxy.peers import Directory, Network, Trunk
-from callgate.proxy.recordings import SESSION, Recording, Recordings, Waiter
+from callgate.proxy.recordings import Recording, Recordings, Waiter
 from callgate.proxy.targets import Target
 from callgate.proxy.token import RECORDER
 from callgate.sip.errors import Malformed
@@ -140,6 +141,11 @@ class Session(Call):
                 self._leave(client, now)
         self.current.clear()
         self.conclude(now)
+
+    def goes_on_trying(self, since: float, now: float) -> None:
+        super().goes_on_trying(since, now)
+        if self.phase is Phase.TRYING:
+            self._wake(min(max(self.ring_until, now), now + ANSWERS_WITHIN))
 
     def answered(self, client: InviteClientTransaction, response: Message, side: object, now: float) -> None:
         super().answered(client, response, side, now)  # type: ignore[arg-type]
