@@ -510,6 +510,28 @@ def test_after_a_restart_its_dialog_is_known_by_its_token(ladder: Ladder) -> Non
     world.carrier.gets_nothing()
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_large_metadata(ladder: Ladder, stream: bool) -> None:
+    """More than a datagram should hold goes over a stream, or by datagram all the same (RFC 3261 §18.1.1)."""
+    world = ladder(recordings=1, recorder=True, listens=("TCP",))
+    body = metadata(*("x" * 100 for _ in range(20)))
+    invites(world, body=body)
+    world.pbx.gets("100")
+    invite = world.srs.gets("INVITE")
+    assert "SIP/2.0/TCP" in invite.via
+    if not stream:
+        world.unreachable(invite)
+        invite = world.srs.gets("INVITE")
+        assert "SIP/2.0/UDP" in invite.via
+    assert invite.body == body
+    world.srs.sends("200")
+    world.pbx.gets("200")
+    world.pbx.sends("ACK")
+    world.srs.gets("ACK")
+    world.holds(recorded=1)
+    stops(world)
+
+
 def test_a_reload_that_takes_the_recorder_away(world: World) -> None:
     invites(world)
     world.pbx.gets("100")

@@ -111,6 +111,7 @@ class Offer(Waiter):
         if refusal is not None and not call.passes(refusal, now):
             if refusal.limit:
                 call.breach_avoided(refusal, now)
+            call.tell(now, "declined", refusal.rule, refusal.value, refusal.limit)
             relay.decline(488, refusal.headers() if relay.from_pbx else [], now)
         elif relay.cancelled:
             relay.decline(487, [], now)
@@ -217,25 +218,28 @@ class Recordings:
 
     def unsaid(self, call: Call, hows: Iterable[str], now: float) -> None:
         """A leg says so no more in these ways."""
+        gone = self._drop(call, hows)
+        if gone:
+            call.tell(now, "stops", *gone)
+            call.keep(now)
+
+    def _drop(self, call: Call, hows: Iterable[str]) -> list[str]:
+        """In which of these ways it has said so."""
         recording = self.of.get(call.leg)
-        gone = (
-            recording.sayers.intersection([(call.leg, how) for how in hows]) if recording is not None else ()
-        )
-        if recording is None or not gone:
-            return
-        recording.sayers.difference_update(gone)
+        if recording is None:
+            return []
+        gone = [how for how in sorted(hows) if (call.leg, how) in recording.sayers]
+        recording.sayers.difference_update([(call.leg, how) for how in gone])
         if not recording.sayers:
             self._free(recording)
-        call.keep(now)
+        return gone
 
     def ended(self, call: Call) -> None:
         """A leg has ended, or has been told to give back what it holds."""
         recording = self.of.get(call.leg)
         if recording is None:
-            call.record.recorded |= (
-                call.key.id,
-                call.call_id,
-            ) in self._named  # by a session that came before it
+            # A session that came before it may have named it.
+            call.record.recorded |= (call.key.id, call.call_id) in self._named
             return
         recording.sayers = {sayer for sayer in recording.sayers if sayer[0] != call.leg}
         if not recording.sayers:
@@ -310,6 +314,7 @@ class Recordings:
         recording = self._find(call.key.id, legs, names) or Recording(call.key.id)
         self._belong(recording, legs, names)
         recording.sayers |= {(call.leg, how) for how in waiter.hows}
+        call.tell(now, "recorded", *sorted(waiter.hows))
         if recording.granted:
             self._renew(recording, call, now)
             waiter.told(self, recording, GRANTED, now)
@@ -397,7 +402,7 @@ class Recordings:
         for waiter in waiting:
             if forced or not waiter.force:
                 if not waiter.force:
-                    self.unsaid(waiter.call, waiter.hows, now)
+                    self._drop(waiter.call, waiter.hows)
                 waiter.told(self, recording, verdict, now)
         if recording.waiting and recording.sayers and not recording.claim:
             self._ask(recording, recording.waiting[0].call, now)
@@ -405,6 +410,8 @@ class Recordings:
     def _tell(self, recording: Recording, verdict: Verdict, now: float) -> None:
         waiting, recording.waiting = recording.waiting, []
         for waiter in waiting:
+            if verdict.used:
+                waiter.call.tell(now, "granted", verdict.used)
             waiter.told(self, recording, verdict, now)
 
     def _free(self, recording: Recording) -> None:
@@ -438,6 +445,7 @@ class Recordings:
             i = request.at.get(CONTENT_LENGTH)
             if i is not None:
                 routes.edits[i] = b"Content-Length: %d" % len(request.body)
+        call.tell(now, "unrecorded", refusal.rule, refusal.value, refusal.limit)
         if hows - {CALLER}:
             count = f" {refusal.value}/{refusal.limit}" if refusal.limit else ""
             call.record.reason = f"goes on unrecorded: {refusal.text}{count}"
