@@ -362,13 +362,13 @@ class Call(Attempts):
         self.from_line = request.lines[request.at[FROM]]
         self.to_line = b"To: " + response.value(TO)
         self.request = self.routes = self.dialled = self.best = None
-        self.renew(now)
         longest = self.longest
+        self.renew(NEVER if longest is None else longest + SPARE, now)
         first = self.core.directory.probing.earliest
         self._wake(now + min(NO_ACK, longest or NO_ACK, first))
 
-    def renew(self, now: float) -> None:
-        self.core.out.append(Renew(self.leg, self.lease))
+    def renew(self, lease: float, now: float) -> None:
+        self.core.out.append(Renew(self.leg, lease))
         if self.core.recordings.of:
             self.core.recordings.renew(self, now)
 
