@@ -6,9 +6,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 pytest=("${VENV:-.venv}/bin/pytest")
 
-# Who is not root may have a network of his own inside a user namespace of his own.
+# Who is not root may make namespaces inside a user namespace of his own.
 if ! unshare -n true 2>/dev/null && unshare -rn true 2>/dev/null; then
-    pytest=(unshare -r "${pytest[@]}")
+    pytest=(unshare -rn "${pytest[@]}")
 fi
 [ $# = 0 ] || exec "${pytest[@]}" "$@"
 

@@ -61,6 +61,7 @@ from callgate.proxy.places import Place
 from callgate.proxy.record import CallRecord
 from callgate.proxy.registration import Wanted
 from callgate.proxy.restore import GONE, Restorer, Taken, fold
+from callgate.proxy.siprec import Recorders
 from callgate.proxy.suspension import Suspension
 from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
@@ -86,7 +87,8 @@ class World:
     `queue_seconds`: calls over the rate wait so long; `trunk_limits`: the trunk's own.
     Nobody is asked whether he still lives, unless by `probing`. `registered`: calls in go to whoever has
     registered (`tests.proxy.phones`), and `room` is what the registrar grants. `emergency`: its calls are carried by
-    the `carrier` itself, or by a `route` of so many gateways; `dids`: further numbers of the key. What
+    the `carrier` itself, or by a `route` of so many gateways; `dids`: further numbers of the key. `recordings` may be
+    recorded at once, and with a `recorder` there is a recording server `srs`. What
     else the key has goes to it as it is."""
 
     def __init__(
@@ -135,6 +137,8 @@ class World:
         queue_seconds: float | None = None,
         trunk_limits: Limits | None = None,
         more: tuple[More, ...] = (),
+        recordings: int | None = None,
+        recorder: bool = False,
         **key_has: Any,
     ) -> None:
         self.now = self.started = 1000.0
@@ -198,7 +202,8 @@ class World:
         self.pbx = self._agent("pbx", pbx_host, 5070, pbx_over)
         self.stranger = self._agent("stranger", "203.0.113.66", 5060, "UDP")
         self.phones = [self._agent(f"phone{n}", f"192.0.2.{50 + n}", 5070, "UDP") for n in range(phones)]
-        self.agents = [self.pbx, *self.gateways, *self.routes, self.stranger, *self.phones]
+        self.srs = self._agent("srs", "203.0.113.80", 5060, "UDP")
+        self.agents = [self.srs, self.pbx, *self.gateways, *self.routes, self.stranger, *self.phones]
 
         limits = Limits(
             outbound_cps=cps,
@@ -209,6 +214,7 @@ class World:
             calls=calls,
             forwarded_calls=forwarded_calls,
             lines=lines,
+            recordings=recordings,
             more=more,
         )
         shared = trunk_limits or Limits()
@@ -234,6 +240,8 @@ class World:
             only_number=only_number,
             **key_has,
         )
+        if recorder:
+            key.recorders = Recorders([ip_network("203.0.113.80")])
         if phones:
             key.pbx_groups = (tuple([_device(phone) for phone in self.phones]),)
         if caller_ids is not None:
@@ -489,15 +497,17 @@ class World:
     def used(self, limit: str) -> int:
         return self.store.inner.used(f"acme/{limit}", self.now)
 
-    def holds(self, *, outbound: int = 0, inbound: int = 0, forwarded: int = 0) -> None:
-        """The store holds the lines of exactly so many calls, each once, and the gauges say the same."""
+    def holds(self, *, outbound: int = 0, inbound: int = 0, forwarded: int = 0, recorded: int = 0) -> None:
+        """The store holds the lines of exactly so many calls and the licences of so many recordings, each once, and the
+        gauges say the same."""
         self.settle()
         self.store.check()
         held = (self.used("outbound_calls"), self.used("inbound_calls"), self.used("calls"))
         limited = [p.limit for p in (*self.key.outbound, *self.key.inbound) if p.name == "acme/calls"]
         both = outbound + inbound + forwarded if limited else 0
         assert held == (outbound, inbound, both), f"lines held: {held}\n{self.ladder()}"
-        assert self.store.lines == outbound + inbound + forwarded, (
+        assert self.used("recordings") == recorded, f"{self.used('recordings')} licences\n{self.ladder()}"
+        assert self.store.lines == outbound + inbound + forwarded + recorded, (
             f"claims held: {self.store.held}\n{self.ladder()}"
         )
         assert self.gauge("calls_active", "outbound") == outbound, self.ladder()
@@ -576,6 +586,7 @@ class World:
             ("by_token", core.by_token),
             ("by_call_id", core.by_call_id),
             ("sent_at", core.sent_at),
+            ("recordings", core.recordings),
             ("wheel", core.wheel),
             ("commands", core.out),
         ):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.proxy import stores
+from tests.proxy.agent import SDP
 from tests.proxy.conftest import Ladder, make_ladders
 from tests.proxy.ladder import World
 from typer.testing import CliRunner, Result
@@ -220,3 +221,35 @@ def test_a_call_that_the_gate_died_with_while_it_waited(ladder: Ladder, explains
     world.carrier.gets("ACK", call="a")
     world.pbx.gets("486", call="a")
     world.pbx.sends("ACK", call="a")
+
+
+def test_a_recording(ladder: Ladder, explains: Explains) -> None:
+    """What was said of it, by whom, and what became of that."""
+    world = ladder(recordings=1)
+    on = SDP + b"a=record:on\r\n"
+    call_id = world.pbx.sends("INVITE", call="a", headers=("X-Record: yes",), body=on).call_id
+    world.pbx.gets("100")
+    world.carrier.gets("INVITE")
+    world.carrier.sends("200")
+    world.pbx.gets("200")
+    world.pbx.sends("ACK")
+    world.carrier.gets("ACK")
+    world.talks(call="b")
+    world.pbx.sends("re-INVITE", call="b", body=on)
+    world.pbx.gets("488", call="b")
+    world.pbx.sends("ACK", call="b")
+    for call in "ab":
+        world.hangs_up(call=call)
+    in_order(
+        explains(world, call_id).stdout,
+        "INVITE has come",
+        "recording: said by X-Record, caller",
+        "asks V1",
+        "outcome: answered",
+    )
+    in_order(
+        explains(world, world.labels["b"]).stdout,
+        "recording: said by caller",
+        "recording would start by this offer: 488, I1 would be 2/1",
+        "outcome: answered",
+    )

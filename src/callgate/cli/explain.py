@@ -140,6 +140,10 @@ WORDS: dict[str, Callable[..., str]] = {
     "waits": lambda *over: (
         "waits in the queue" + (": {} would have been {}/{}".format(*over) if over else ", behind others")
     ),
+    "recorded": lambda *hows: f"recording: said by {', '.join(hows)}",
+    "stops": lambda *hows: f"recording: said no more by {', '.join(hows)}",
+    "declined": lambda *over: "recording would start by this offer: 488, {} would be {}/{}".format(*over),
+    "unrecorded": lambda *over: "goes on unrecorded: {} would be {}/{}".format(*over),
     "leaves": lambda seconds: f"leaves the queue after {seconds:.3f} s",
     "lost": lambda: "the gate has been started anew: what waited is told so, and not sent any more",
 }

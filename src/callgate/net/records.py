@@ -71,6 +71,8 @@ class RecordLog:
             "verdict": record.verdict,
             "attempts": record.attempts,
         }
+        if record.recorded:
+            fields["recorded"] = True
         if record.rule:
             fields["rule"] = record.rule
         if record.shadow:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from callgate.proxy.answer import rank
 from callgate.proxy.around import REASON
-from callgate.proxy.commands import Journal, Renew
+from callgate.proxy.commands import Journal
 from callgate.proxy.context import Context, Phase
 from callgate.proxy.dialog import Stage, hear
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.health import retry_after, says_cps_limit
 from callgate.proxy.journal import rings
 from callgate.proxy.login import CHALLENGED, Passage
+from callgate.proxy.notices import may_say
 from callgate.proxy.pacing import LEASE
 from callgate.proxy.targets import Target
 from callgate.proxy.token import AWAY, INBOUND, OUTBOUND, Token
@@ -105,7 +106,7 @@ class Attempts(Context):
                 self.leg,
                 near.listener.index,
                 far.listener.index,
-                0 if target.gateway is None else target.gateway.index + (AWAY if self.away else 0),
+                self.place_of(target),
                 near.host,
                 near.port,
                 raised,
@@ -142,6 +143,12 @@ class Attempts(Context):
         self.tell(now, "credentials" if again else "tries", target.name)
         core.counts.sent(b"INVITE")
         core.layer.send(client, now)
+
+    def place_of(self, target: Target) -> int:
+        """What a token says of where an attempt goes."""
+        if target.gateway is None:
+            return 0
+        return target.gateway.index + (AWAY if self.away else 0)
 
     def _begin_step(self, now: float) -> None:
         """The present group may be a step of a number's route, where it may ring for some time only."""
@@ -215,11 +222,13 @@ class Attempts(Context):
                 self.record.ringing_at = now
                 self.tell(now, "rings", response.code)
             if response.code > 100 and now - self.record.invite_at > LEASE / 3:
-                self.core.out.append(Renew(self.leg, LEASE))
+                self.renew(now)
         if response.code > 100:
             self._well(client)
         if response.code > 100 and self.server is not None and self.phase is Phase.TRYING:
             self.callees, _ = hear(self.callees, response, _home(client))
+            if may_say(response):
+                self.says_recorded(response, now)
             self._pass_on(response, now)
             if self.core.journals and (self.callees is not known or self.record.ringing_at == now):
                 self.core.out.append(Journal(rings(self, now)))
@@ -251,6 +260,8 @@ class Attempts(Context):
                     self._cancel(other, now)
             self.attempts.clear()
             self.current.clear()
+        if (first or side is None) and may_say(response):
+            self.says_recorded(response, now)
         told = self._pass_on(response, now)
         if news and self.phase is Phase.UP:
             self.keep(now)

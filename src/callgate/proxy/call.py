@@ -22,6 +22,7 @@ from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow
 from callgate.proxy.journal import over, queued, trying, up
 from callgate.proxy.meters import DIRECTIONS, FORWARDED
+from callgate.proxy.notices import may_say
 from callgate.proxy.pacing import ASK_SECONDS, LEASE, Host, Parts, Rank, Ticket
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
@@ -152,11 +153,17 @@ class Call(Attempts):
         server, request = self.server, self.request
         assert server is not None and request is not None
         core = self.core
-        inbound = self.direction == INBOUND
-        if core.draining and not (inbound and self.free):
+        if core.draining and not (self.direction == INBOUND and self.free):
             self.refuse(DRAINING, now)
             return
         core.layer.respond(server, 100, reply(request, 100), now)
+        if may_say(request) and core.recordings.begins(self, request, now):
+            return  # it has its licence first, or none
+        self.admit(now)
+
+    def admit(self, now: float) -> None:
+        """Claim all but the licence of a recording (I1), which it has by now if it needs one."""
+        core, inbound = self.core, self.direction == INBOUND
         if self.copies.granted:
             self.parts = self.claims(now, self.key)
             self.on_verdict(self.leg, GRANTED, now)  # its call in has claimed for both
@@ -218,6 +225,8 @@ class Call(Attempts):
         else:
             parts = self.parts = key.lines if self.free else key.outbound
             core.ask(self, key, Claim(self.leg, parts, now + ASK_SECONDS, LEASE, force=True), now)
+            if may_say(request):
+                core.recordings.begins(self, request, now)
         self.phase = Phase.TRYING
         core.counts.call_up(key, self.direction)
         self.attempt(0 if self.away else self.leg, now)
@@ -353,10 +362,18 @@ class Call(Attempts):
         self.from_line = request.lines[request.at[FROM]]
         self.to_line = b"To: " + response.value(TO)
         self.request = self.routes = self.dialled = self.best = None
+        self.renew(now)
         longest = self.longest
-        self.core.out.append(Renew(self.leg, NEVER if longest is None else longest + SPARE))
         first = self.core.directory.probing.earliest
         self._wake(now + min(NO_ACK, longest or NO_ACK, first))
+
+    def renew(self, now: float) -> None:
+        self.core.out.append(Renew(self.leg, self.lease))
+        if self.core.recordings.of:
+            self.core.recordings.renew(self, now)
+
+    def says_recorded(self, response: Message, now: float) -> None:
+        self.core.recordings.heard(self, False, response, now)
 
     def began_as(self, side: Side) -> bytes:
         """The address that a side of its dialog began with; empty once the call is over."""
@@ -423,6 +440,14 @@ class Call(Attempts):
         """Seconds after which the gate ends the call itself (C1); never an emergency call, nor in shadow mode."""
         return None if self.emergency or self.key.shadow else self.key.max_call_seconds
 
+    @property
+    def lease(self) -> float:
+        """Seconds that what it holds is held from now on, unless it is renewed."""
+        if self.phase is not Phase.UP:
+            return LEASE
+        longest = self.longest
+        return NEVER if longest is None else longest + SPARE
+
     def _expire_up(self, now: float) -> None:
         answered, longest = self.record.answer_at, self.longest
         assert answered is not None
@@ -478,6 +503,15 @@ class Call(Attempts):
 
     # -- the end -----------------------------------------------------------------------------------------
 
+    def _uncount(self) -> None:
+        """It has been among the calls that are up or set up."""
+        core = self.core
+        core.counts.call_down(self.key, self.counted_as)
+        if self.did:
+            core.forwards.ended(self)
+        if self.direction == OUTBOUND and not self.emergency:
+            core.observer.ended(self)
+
     def end(self, now: float, ended_by: str = "") -> None:
         """Give back all that the call holds. Whatever ends a call comes here; the second time is nothing."""
         if self.phase is Phase.OVER:
@@ -486,12 +520,10 @@ class Call(Attempts):
         core.holds.over(self, now)
         if self.key.shadow:
             self._outlasts(now)
+        if core.recordings.of:
+            core.recordings.ended(self)
         if self.phase is not Phase.ASKING:
-            core.counts.call_down(self.key, self.counted_as)
-            if self.did:
-                core.forwards.ended(self)
-            if self.direction == OUTBOUND and not self.emergency:
-                core.observer.ended(self)
+            self._uncount()
         if self.reserved and self.copies.granted:
             core.out.append(Release(self.reserved))
         self.phase = Phase.OVER

@@ -166,6 +166,9 @@ class Context:
         self.parts: tuple[Part, ...] = ()  # what its claim names
         self.story: list[tuple[object, ...]] = []  # what happened, for `callgate explain`: (when, what, …)
 
+    is_session = False
+    """Whether it records another call (`proxy.siprec`), and is none itself."""
+
     def tell(self, now: float, what: str, *details: object) -> None:
         """One more step of the call's story; `cli.explain` has the words."""
         if len(self.story) < STEPS:
@@ -196,6 +199,14 @@ class Context:
 
     def look_again(self, now: float) -> None:
         """What is known of the life of its dialogs has changed."""
+        raise NotImplementedError
+
+    def renew(self, now: float) -> None:
+        """It lives, and holds what it holds."""
+        raise NotImplementedError
+
+    def says_recorded(self, response: Message, now: float) -> None:
+        """A callee may have said whether it is recorded (I1)."""
         raise NotImplementedError
 
     def known_by(self, token: bytes) -> None:

@@ -53,6 +53,7 @@ from callgate.proxy.outside import Outside
 from callgate.proxy.pacing import Asker, Pacing
 from callgate.proxy.peers import Directory, Key, Trunk
 from callgate.proxy.places import Random
+from callgate.proxy.recordings import Recordings
 from callgate.proxy.registrar import Registrar
 from callgate.proxy.registration import Registrations
 from callgate.proxy.relay import Relay, Way
@@ -137,6 +138,7 @@ class Core:
         self.bridge = Endpoint(self)
         self.forwards = Forwards(self)
         self.holds = Holds(self)
+        self.recordings = Recordings(self)
         self.adoption = Adoption(self, started)
         self.trunks = Trunks(self, dice)
         self.trunks.begin(started)
@@ -397,6 +399,7 @@ class Core:
         call.copies.release(call)
         call.parts = ()  # a restart must not count it again
         call.keep(now)
+        self.recordings.ended(call)
 
     def end_early(self, call: Call, why: str, now: float) -> bool:
         """End a call, up or not. False where it is ending already."""

@@ -168,17 +168,19 @@ def _attempt_row(client: InviteClientTransaction) -> Row:
 def _more(call: Context) -> Row | None:
     """What an ordinary call has nothing of: the number of a call in, the call in of a forward, whether it is an
     emergency and goes over another trunk, until when this step of its number's route rings, how many groups are left of
-    that, whether this one is of it, the joint of a forward that the gate makes, and since when it is on hold."""
+    that, whether this one is of it, the joint of a forward that the gate makes, since when it is on hold, that it is
+    recorded, and whether it records another."""
     core = call.core
     hold = core.holds.row(call) if core.holds else None
-    if not (call.direction or call.inbound_leg or call.emergency or hold):
+    recorded = core.recordings.row(call) if core.recordings.of else None
+    if not (call.direction or call.inbound_leg or call.emergency or hold or recorded or call.is_session):
         return None
     joint = core.bridge.row(call.call_id)
     left = sum(group[0].reason != DEFLECTION for group in call.groups[call.group + 1 :])
     stepping = 0 <= call.group < len(call.steps) and call.steps[call.group] is not None
     return (
         *(call.did, call.inbound_leg, call.emergency, call.away, call.ring_until),
-        *(left, stepping, joint, hold),
+        *(left, stepping, joint, hold, recorded, call.is_session),
     )
 
 

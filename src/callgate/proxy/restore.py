@@ -26,6 +26,7 @@ from callgate.proxy.login import Passage
 from callgate.proxy.pacing import LEASE
 from callgate.proxy.peers import Key, Step
 from callgate.proxy.record import CallRecord
+from callgate.proxy.siprec import Session
 from callgate.proxy.targets import Groups, Target
 from callgate.proxy.token import OUTBOUND
 from callgate.proxy.transactions import (
@@ -75,6 +76,8 @@ COUNTED = Counted()
 
 def count(call: Call, lease: float) -> None:
     """Count a call that the store knows nothing of, whatever the limit: the carrier does."""
+    if call.is_session:
+        return
     call.core.counts.call_up(call.key, call.counted_as)
     if call.parts:
         call.copies.granted = (call.leg,)
@@ -114,6 +117,7 @@ class Restorer:
         self._flows: dict[bytes, Flow] = {}
         self._made: Call | None = None
         self._of: Key | None = None  # whose call it is
+        self._recorded: Row | None = None
         self._left, self._stepping = (
             0,
             False,
@@ -131,7 +135,7 @@ class Restorer:
         }
         for row, rang in rows:
             self._made = self._of = None
-            self._left, self._stepping = 0, False
+            self._left, self._stepping, self._recorded = 0, False, None
             try:
                 makers[row[0]](row, rang, now)
                 count[row[0]] += 1
@@ -290,7 +294,10 @@ class Restorer:
         story: Sequence[Any],
         now: float,
     ) -> Call:
-        call = self._made = Call(self._core, leg, key, direction, request, server, server.flow, now)
+        kind = Session if more is not None and more[-1] else Call
+        if kind is Session and key.recorders is None:
+            raise _LeftOut("its key has no recorders any more")
+        call = self._made = kind(self._core, leg, key, direction, request, server, server.flow, now)
         call.caller = self._side(caller, now)
         call.record = self._record(record, now)
         if more is not None:
@@ -313,17 +320,22 @@ class Restorer:
         stepping: bool,
         joint: Row | None,
         hold: tuple[float, tuple[bool, ...]] | None,
+        recorded: Row | None,
+        is_session: bool,
     ) -> None:
         """What `journal._more` has noted."""
         call.did, call.inbound_leg, call.emergency = did, inbound_leg, emergency
         call.ring_until = ring_until + self._shift
         self._left, self._stepping = left, stepping
-        if away and call.key.trunk.emergency is not None:
+        if is_session and call.key.recorders is not None:
+            call.trunk = call.key.recorders.trunk
+        elif away and call.key.trunk.emergency is not None:
             call.trunk = call.key.trunk.emergency
         if joint is not None:
             self._core.bridge.recall(joint)
         if hold is not None:
             self._core.holds.recall(call, hold[0] + self._shift, hold[1])
+        self._recorded = recorded
 
     def _record(self, row: Row, now: float) -> CallRecord:
         record = record_of(row, self._fields)
@@ -343,6 +355,8 @@ class Restorer:
         if call.did:
             core.forwards.opened(call)
         count(call, lease)
+        if self._recorded is not None:
+            core.recordings.recall(call, self._recorded, lease, now)
 
     def _doubt(self, call: Call, now: float) -> None:
         """It may have ended while the gate was away."""
