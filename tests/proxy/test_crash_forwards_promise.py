@@ -42,6 +42,12 @@ class Forwards(Crashes):
             phone.answers(call_id, "200")
         self.all_hear()
 
+    @rule(seconds=st.sampled_from([0.02, 0.2, 0.6, 1.1]))
+    def waits(self, seconds: float) -> None:
+        """Nobody is silent for so long that he is taken for dead: he would not be told when he comes back."""
+        self.world.after(seconds)
+        self.phones[0].goes_on()
+
     @rule(away=st.sampled_from([0.1, 2.0, 30.0]))
     def crashes(self, away: float) -> None:
         assert not self.world.crashes(away).left_out
