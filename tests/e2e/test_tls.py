@@ -329,7 +329,14 @@ def test_many_reloads_at_once(net: Net, pki: Pki) -> None:
         gate.signal(signal.SIGHUP)
     pki.authority.issue("gate", "last.example")
     gate.signal(signal.SIGHUP)
-    until(lambda: shown(gate, net) == (("DNS", "last.example"),), "the last certificate")
+
+    def last() -> bool:
+        # A gate that is busy with them sees our connections end late, and a stranger may have only so many.
+        with contextlib.suppress(ConnectionError):
+            return shown(gate, net) == (("DNS", "last.example"),)
+        return False
+
+    until(last, "the last certificate")
 
 
 # -- limits ------------------------------------------------------------------------------------------------
