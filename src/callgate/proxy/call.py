@@ -16,7 +16,7 @@ from callgate.numbers import read_dialled
 from callgate.policy.claim import GRANTED, Claim, Members, Part, Verdict
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
 from callgate.proxy.attempts import TIMER_C, Attempts
-from callgate.proxy.commands import Alert, Journal, Record, Release, Renew
+from callgate.proxy.commands import Alert, Arrived, Journal, Record, Release, Renew
 from callgate.proxy.context import Phase
 from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow
@@ -267,6 +267,8 @@ class Call(Attempts):
             self.core.forwards.opened(self)
         if self.direction == OUTBOUND:
             self.core.observer.leaves(self, now)
+        elif self.key.windows_in:
+            self.core.out.append(Arrived(claim_id))
         self.attempt(claim_id, now)
 
     def _counted(self, claim_id: int, verdict: Verdict, now: float) -> None:
