@@ -3,7 +3,8 @@
 # make test      everything: set-up, test programs, checks, tests (what .ci/run calls)
 # make check     style, types, imports between the rooms
 # make fuzz      rubbish for the reader of SIP and the whole core, for FUZZ_SECONDS (default 60)
-# PYTHON=python3.12 chooses the interpreter; DEMO="--seconds 5" goes to the demo, TESTS="tests/config" to pytest.
+# PYTHON=python3.12 chooses the interpreter; DEMO="--seconds 5" goes to the demo, TESTS="tests/config" to pytest
+# (in one process; without it tools/test.sh runs the whole suite in several).
 
 PYTHON ?= python3
 VENV := .venv
@@ -34,7 +35,7 @@ check: dev
 	$(VENV)/bin/lint-imports
 
 test: dev programs check
-	$(VENV)/bin/pytest $(TESTS)
+	@tools/test.sh $(TESTS)
 
 # Led by coverage where atheris can be had (it has no wheel for every Python), else by seeds alone.
 fuzz: dev

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """How much CPU the core takes per call, without sockets: INVITE 100 180 200 ACK BYE 200 through one Core.
 
-    python bench/core_calls.py [--calls 20000] [--profile]
+    python bench/core_calls.py [--calls 20000] [--journal on|off] [--profile]
 
-Prints microseconds per call (best and median of five rounds). A tool for comparing two versions on one machine.
+Prints microseconds per call (best and median of five rounds). A tool for comparing two versions on one machine. With
+`--journal on` (the default) calls are written down as the gate does it, in a temporary folder; its threads count too.
 """
 
 from __future__ import annotations
@@ -15,24 +16,31 @@ import pstats
 import statistics
 import time
 from ipaddress import ip_network
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from callgate.policy.claim import Claim, Window
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
+from callgate.proxy import commands
 from callgate.proxy.commands import Release, Send
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.journal import RECORD
 from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
 from callgate.proxy.token import Signer
 from callgate.sip.uri import parse_uri
+from callgate.store.journal import Journal
 from callgate.store.memory import MemoryStore
+from callgate.store.recall import Start
 
 SDP = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8 101\r\n"
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal | None = None) -> None:
+        self.journal = journal
         listener = Listener(0, b"UDP", "127.0.0.1", 5060)
         trunk = Trunk("carrier")
         to_gateway = Flow(listener, "127.0.0.1", 5080)
@@ -43,6 +51,7 @@ class Bench:
         directory = Directory([listener], [trunk], [key], Numbers())
         self.store = MemoryStore(-10.0)
         self.core = Core(directory, Signer(b"s" * 32), Meters([0.0] * 10_000), 1, 0.0)
+        self.core.journals = journal is not None
         self.pbx = Flow(listener, "127.0.0.1", 5061)
         self.gateway = Flow(listener, "127.0.0.1", 5080)
         self.now = 1.0
@@ -61,13 +70,15 @@ class Bench:
                         core.sent(command.claim, self.now)
                 elif kind is Claim:
                     core.resume(command.id, store.claim(command, self.now), self.now)
+                elif kind is commands.Journal and self.journal is not None:
+                    self.journal.put(command.row)
                 elif kind is Release:
                     store.release(command.claim_id, self.now)
         if core.next_deadline <= self.now:
             core.tick(self.now)
         return sent
 
-    def call(self, n: int) -> None:
+    def call(self, n: int, *, hangs_up: bool = True) -> None:
         invite = (
             b"INVITE sip:0312345678@127.0.0.1:5080;transport=udp SIP/2.0\r\n"
             b"Via: SIP/2.0/UDP 127.0.0.1:5061;branch=z9hG4bK-%d-1;rport\r\n"
@@ -95,7 +106,7 @@ class Bench:
         self.give(b"\r\n".join([b"SIP/2.0 200 OK", *lines, tail]), self.gateway)
         route = b"Route:" + routes[0].partition(b":")[2]
         common = [route, rest[0], to, rest[1]]
-        for method, number in ((b"ACK", 1), (b"BYE", 2)):
+        for method, number in ((b"ACK", 1), (b"BYE", 2))[: 1 + hangs_up]:
             start = b"%b sip:127.0.0.1:5080;transport=udp SIP/2.0" % method
             via = b"Via: SIP/2.0/UDP 127.0.0.1:5061;branch=z9hG4bK-%d-%d;rport" % (n, number + 1)
             out = self.give(
@@ -104,6 +115,8 @@ class Bench:
                 ),
                 self.pbx,
             )[-1]
+        if not hangs_up:
+            return
         head = out.split(b"\r\n\r\n")[0].split(b"\r\n")
         back = [line for line in head if line.startswith((b"Via", b"From", b"To", b"Call-ID", b"CSeq"))]
         self.give(b"\r\n".join([b"SIP/2.0 200 OK", *back, server, empty]), self.gateway)
@@ -112,11 +125,25 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--journal", choices=("on", "off"), default="on")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     gc.freeze()
+    gc.disable()  # as the gate does
+    with TemporaryDirectory() as folder:
+        journal = None
+        if arguments.journal == "on":
+            journal = Journal(Path(folder), lambda text: print(text))
+            journal.load()
+            journal.start(Start("bench", 0.0, ("UDP 127.0.0.1:5060",), RECORD))
+        measure(arguments, journal)
+        if journal is not None:
+            journal.close()
+
+
+def measure(arguments: argparse.Namespace, journal: Journal | None) -> None:
     if arguments.profile:
-        bench, profile = Bench(), cProfile.Profile()
+        bench, profile = Bench(journal), cProfile.Profile()
         profile.enable()
         for n in range(arguments.calls):
             bench.call(n)
@@ -125,7 +152,7 @@ def main() -> None:
         return
     rounds = []
     for _ in range(5):
-        bench = Bench()
+        bench = Bench(journal)
         start = time.process_time()
         for n in range(arguments.calls):
             bench.call(n)

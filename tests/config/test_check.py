@@ -41,7 +41,7 @@ def test_the_example_in_words() -> None:
         "50 forwarded × 2 lines = 100 lines; without notice: 49 forwarded  [profile standard]",
         "100 lines = 100 inbound, or 50 forwarded × 2",
         "BYE to both sides 4 h after the answer  [key]",
-        "not enforced yet:",
+        "at most 10 calls recorded at once; one more: 503, inbound 486  [profile standard]",
         "K-X1+EMG: emergency, foreign_emergency",
     ):
         assert words in out

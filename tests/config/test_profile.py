@@ -19,7 +19,6 @@ from callgate.policy.profile import (
     ALWAYS_BLOCKED,
     LIMIT_FIELDS,
     NESTED,
-    NOT_ENFORCED,
     RULE,
     NumberRules,
     Profile,
@@ -52,7 +51,7 @@ def test_standard_is_what_was_ordered() -> None:
         "on_recordings_exceeded": "reject",
         "hold_alert_seconds": 600,
     }
-    assert [rule for rule, _ in STANDARD.not_enforced_yet] == ["I1"]
+    assert STANDARD.not_enforced_yet == []
 
 
 @pytest.mark.parametrize(
@@ -88,7 +87,6 @@ def test_the_rooms_agree() -> None:
     assert ALWAYS_BLOCKED.keys() == EMERGENCY
     assert set(LIMIT_FIELDS) == set(WrittenLimits.model_fields)
     assert set(RULE) <= set(LIMIT_FIELDS)
-    assert set(NOT_ENFORCED) <= set(RULE)
 
 
 @given(by_hand)
@@ -115,12 +113,6 @@ def test_lowered_to_fit() -> None:
     assert (limits.forwarded_calls, limits.origin["forwarded_calls"]) == (25, "lowered to fit lines 51")
     assert merge({"calls": 1}, STANDARD).inbound_calls == 1
     assert merge({"lines": None}, STANDARD).inbound_calls == 100
-
-
-def test_not_enforced_yet_is_what_the_key_is_left_with() -> None:
-    assert merge({"lines": None, "forwarded_calls": None}, STANDARD).not_enforced_yet == [
-        ("I1", "calls recorded at once: 10 (step 4)")
-    ]
 
 
 def test_what_nothing_enforces_yet_is_said(tmp_path: Path) -> None:

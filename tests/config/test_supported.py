@@ -15,10 +15,6 @@ ASKS: dict[str, dict[str, str]] = {
     "`admin`": {"top": "admin: {tokens: [{name: a, role: view, token: hunter2}]}"},
     "`webhooks`": {"top": 'webhooks: [{url: "https://example.jp/hunter2", secret: hunter2}]'},
     "`hep`": {"top": 'hep: {server: "udp://127.0.0.1:9061", capture_id: 1}'},
-    "`recordings` of a trunk": {"trunk": "limits: {recordings: 10}"},
-    "`recorders`": {"key": "recorders: [192.0.2.30]"},
-    "a `recordings` other than the profile's": {"limits": "recordings: 9"},
-    "an `on_recordings_exceeded` other than the profile's": {"limits": "on_recordings_exceeded: unrecorded"},
 }
 
 

@@ -16,7 +16,8 @@ TRANSPORTS = {"udp": "u1", "tcp": "t1"}
 class Sipp:
     """One SIPp process at `host` (and a free port). With `to` it calls `number` there, without it answers.
     `hold`: milliseconds of each `<pause/>`. `login`: user and password that it answers a challenge with (MD5 is all
-    that it can)."""
+    that it can). One that answers repeats an answer after 4 s only, not 0.5: SIPp takes the second ACK, which a slow
+    machine would bring on, for an error."""
 
     def __init__(
         self,

@@ -226,7 +226,7 @@ def test_reloads_under_load(net: Net) -> None:
     assert rounds > 1
     assert not [line for line in gate.lines("call") if line["outcome"] != "answered"]
     assert not gate.lines("internal error")
-    for side in (out, trunk):
+    for side in (trunk, out):
         counters = side.done()
         assert counters["SuccessfulCall"] == calls
         assert not counters["FailedCall"]

@@ -28,7 +28,7 @@ def test_demo_keeps_the_contract_and_uses_it() -> None:
     # Six seconds at three calls per second, and the inbound ones beside them.
     assert int(found[1]) >= 0.97 * int(found[2]) > 18
     assert "\nfullest second at the carrier: 3 calls\n" in done.stdout
-    for rule in ("V1", "K-X1", "K-X1+EMG", "K-X2", "K-X3"):
+    for rule in ("V1", "I1", "K-X1", "K-X1+EMG", "K-X2", "K-X3"):
         assert re.search(rf"\n +\d+  {re.escape(rule)} ", done.stdout), f"{rule} refused nothing"
     assert "calls without an answer" not in done.stdout
     assert "noticed on the wire" not in done.stdout

@@ -81,7 +81,7 @@ class DnsServer:
     def _stream(self) -> None:
         connection, _ = self._tcp.accept()
         with connection:
-            connection.settimeout(2)
+            connection.settimeout(30)
             head = connection.recv(2)
             data = connection.recv(int.from_bytes(head, "big"))
             self.by_tcp += 1

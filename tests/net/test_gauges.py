@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from callgate.net.gauges import Gauges
+from callgate.policy.claim import Claim, Members
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
 from callgate.proxy.core import Core
@@ -28,3 +29,28 @@ def test_congestion_is_shown_until_it_is_over() -> None:
         gauges.refresh(at)
         seen.append(meters.values[place])
     assert seen == [1.0, 1.0, 1.0, 0.0, 0.0]
+
+
+def test_a_gauge_is_the_size_of_the_set() -> None:
+    """Pitfall 10: whatever is given back twice, or has never been there."""
+    part = Members("C2", "acme/outbound_calls", 5)
+    key = Key("acme", Trunk("carrier"), DialRules(NumberRules({})), outbound=(part,))
+    directory = Directory([Listener(0, b"UDP", "127.0.0.1", 5060)], [key.trunk], [key], Numbers())
+    meters, store = Meters([0.0] * 2000), MemoryStore(0.0)
+    gauges = Gauges(directory, meters, store, Core(directory, Signer(b"x" * 32), meters, 1, 0.0))
+    place = meters.series("outbound_calls_used", "acme")
+    seen = []
+    for step in (
+        lambda: store.claim(Claim(1, (part,), 10.0, 60.0), 1.0),
+        lambda: store.claim(Claim(2, (part,), 10.0, 60.0), 1.0),
+        lambda: store.release(1, 1.0),
+        lambda: store.release(1, 1.0),
+        lambda: store.release(7, 1.0),
+        lambda: store.release(2, 1.0),
+        lambda: store.release(2, 1.0),
+    ):
+        step()
+        gauges.touched("acme")
+        gauges.refresh(1.0)
+        seen.append(meters.values[place])
+    assert seen == [1.0, 2.0, 1.0, 1.0, 1.0, 0.0, 0.0]

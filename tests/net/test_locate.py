@@ -25,10 +25,11 @@ class Dns:
         self.asked = self.server.asked
         self.hosts = folder / "hosts"
         self.hosts.write_text("")
+        self.patience = 30.0
         self.set("A", "example", "192.0.2.99")  # so that names below it are no NXDOMAIN of the zone
 
     async def locate(self, uri: str, ways: Ways = ALL) -> Located:
-        resolver = Resolver([self.server.address], 0.1)
+        resolver = Resolver([self.server.address], self.patience)
         return await Locator(resolver, ways, self.hosts, within=0.1).locate(SipPeer.parse(uri))
 
     async def found(self, uri: str, ways: Ways = ALL) -> list[str]:
@@ -251,6 +252,7 @@ async def test_a_name_that_only_the_c_library_knows(dns: Dns, monkeypatch: pytes
 async def test_nothing_can_be_learned(dns: Dns, mood: str, uri: str) -> None:
     dns.set("A", "gw.example", "192.0.2.1")
     dns.server.mood = mood
+    dns.patience = 0.1
     with pytest.raises(Failed):
         await dns.locate(uri)
 
@@ -259,6 +261,7 @@ async def test_a_resolver_that_can_do_nothing_but_addresses(
     dns: Dns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many a home router: the way goes on without NAPTR and SRV, but the answer is not sure."""
+    dns.patience = 0.5
     dns.set("A", "gw.example", "192.0.2.1")
     answer = DnsServer._answers
     monkeypatch.setattr(

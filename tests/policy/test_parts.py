@@ -14,7 +14,7 @@ from callgate.net.wiring import directory_of, listeners_of
 from callgate.policy.claim import GRANTED, NO_ANSWER, Claim, Members, Part, Verdict, Window
 from callgate.policy.ledger import MARGIN
 from callgate.policy.parts import KeyParts, parts_of
-from callgate.policy.profile import LIMIT_FIELDS, NOT_ENFORCED, RULE, Limits, merge
+from callgate.policy.profile import LIMIT_FIELDS, RULE, Limits, merge
 from callgate.proxy.answer import LIMITS, refused_by_limit
 from callgate.proxy.peers import Key
 from callgate.store.memory import MemoryStore
@@ -81,17 +81,17 @@ def test_a_limit_of_nothing_is_a_limit() -> None:
 
 
 @pytest.mark.parametrize("field", RULE)
-def test_every_limit_is_enforced_or_said_not_to_be(field: str) -> None:
+def test_every_limit_is_enforced(field: str) -> None:
     """A limit that is set and does nothing must be impossible."""
     plain = Limits()
-    here = replace(plain, **{field: "queue" if field == "on_rate_exceeded" else 7})
-    claimed = parts_of("acme", here)[:4] != parts_of("acme", plain)[:4]
+    words = {"on_rate_exceeded": "queue", "on_recordings_exceeded": "unrecorded"}
+    here = replace(plain, **{field: words.get(field, 7)})
+    claimed = parts_of("acme", here) != parts_of("acme", plain)
     ours = field in (
         *("max_call_seconds", "hold_alert_seconds", "hold_release_seconds", "redial_gap_seconds"),
-        "on_rate_exceeded",
-    )  # watched by the call itself, the queue
-    assert [claimed, field in NOT_ENFORCED, ours].count(True) == 1
-    assert bool(here.not_enforced_yet) == (field in NOT_ENFORCED)
+        *("on_rate_exceeded", "on_recordings_exceeded"),
+    )  # watched by the call itself, the queue, what becomes of a recording
+    assert claimed != ours
 
 
 # -- names and ids -------------------------------------------------------------------------------------
@@ -106,6 +106,7 @@ def test_the_ids_of_the_rules() -> None:
         "forwarded_calls": "V4",
         "lines": "V4",
         "recordings": "I1",
+        "on_recordings_exceeded": "I1",
         "calls": "K6",
         "outbound_calls": "C2",
         "max_call_seconds": "C1",

@@ -17,6 +17,7 @@ after some minutes of silence the core has forgotten everything and left no cycl
 from __future__ import annotations
 
 import gc
+import marshal
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
@@ -37,6 +38,7 @@ from callgate.proxy.bindings import Room, Row
 from callgate.proxy.commands import (
     Alert,
     Hangup,
+    Journal,
     Keep,
     Note,
     Record,
@@ -50,12 +52,16 @@ from callgate.proxy.commands import (
 from callgate.proxy.core import Core
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.health import NO_OPTIONS, Rules
+from callgate.proxy.journal import LASTS, OVER
+from callgate.proxy.journal import Row as JournalRow
 from callgate.proxy.login import Account
 from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Route, Trunk
 from callgate.proxy.places import Place
 from callgate.proxy.record import CallRecord
 from callgate.proxy.registration import Wanted
+from callgate.proxy.restore import GONE, Restorer, Taken, fold
+from callgate.proxy.siprec import Recorders
 from callgate.proxy.suspension import Suspension
 from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
@@ -81,7 +87,8 @@ class World:
     `queue_seconds`: calls over the rate wait so long; `trunk_limits`: the trunk's own.
     Nobody is asked whether he still lives, unless by `probing`. `registered`: calls in go to whoever has
     registered (`tests.proxy.phones`), and `room` is what the registrar grants. `emergency`: its calls are carried by
-    the `carrier` itself, or by a `route` of so many gateways; `dids`: further numbers of the key. What
+    the `carrier` itself, or by a `route` of so many gateways; `dids`: further numbers of the key. `recordings` may be
+    recorded at once, and with a `recorder` there is a recording server `srs`. What
     else the key has goes to it as it is."""
 
     def __init__(
@@ -130,6 +137,8 @@ class World:
         queue_seconds: float | None = None,
         trunk_limits: Limits | None = None,
         more: tuple[More, ...] = (),
+        recordings: int | None = None,
+        recorder: bool = False,
         **key_has: Any,
     ) -> None:
         self.now = self.started = 1000.0
@@ -150,8 +159,9 @@ class World:
         self.kept: dict[tuple[str, bytes], tuple[Row, ...]] = {}  # what is registered, as the disk has it
         self.suspended: tuple[Suspension, ...] = ()  # as the disk has it
         self.notes: list[Note] = []
-        self.former: list[Core] = []  # before a restart: a process ends with all its memory
         self.made: list[object] = []  # by reloads
+        self.journal: list[tuple[float, JournalRow]] = []  # what was written down, and when
+        self.former: list[object] = []  # before a restart: a process ends with all its memory
         self.ended = False
         self.stalled: list[Send] | None = None  # INVITEs behind unsent bytes of a stream
 
@@ -192,7 +202,8 @@ class World:
         self.pbx = self._agent("pbx", pbx_host, 5070, pbx_over)
         self.stranger = self._agent("stranger", "203.0.113.66", 5060, "UDP")
         self.phones = [self._agent(f"phone{n}", f"192.0.2.{50 + n}", 5070, "UDP") for n in range(phones)]
-        self.agents = [self.pbx, *self.gateways, *self.routes, self.stranger, *self.phones]
+        self.srs = self._agent("srs", "203.0.113.80", 5060, "UDP")
+        self.agents = [self.srs, self.pbx, *self.gateways, *self.routes, self.stranger, *self.phones]
 
         limits = Limits(
             outbound_cps=cps,
@@ -203,6 +214,7 @@ class World:
             calls=calls,
             forwarded_calls=forwarded_calls,
             lines=lines,
+            recordings=recordings,
             more=more,
         )
         shared = trunk_limits or Limits()
@@ -228,6 +240,8 @@ class World:
             only_number=only_number,
             **key_has,
         )
+        if recorder:
+            key.recorders = Recorders([ip_network("203.0.113.80")])
         if phones:
             key.pbx_groups = (tuple([_device(phone) for phone in self.phones]),)
         if caller_ids is not None:
@@ -263,8 +277,9 @@ class World:
         """Another gate takes this one's place: same config, perhaps the same secret, no memory of any call."""
         self.note("-- restart --")
         self.meters = Meters([0.0] * 4000)
-        self.former.append(self.core)
-        self.core = Core(self.directory, Signer(secret), self.meters, 1 << 41, self.now)
+        self.former += [self.core, self.store]
+        first = (1 << 41) + (len(self.former) << 32)
+        self.core = Core(self.directory, Signer(secret), self.meters, first, self.now)
         self._hears_the_endpoint()
         self.store = Watched(self.store.kind, self.now, self._answered)
         self.by_branch.clear()
@@ -272,6 +287,25 @@ class World:
             for row in rows:
                 self.core.registrar.restore(row, self.now)
         self.core.suspensions.restore(self.suspended, self.now)
+
+    def crashes(self, away: float = 0.5, *, lost: float = 0.0, shift: float = 0.0) -> Taken:
+        """kill -9 and a new start on the same state, `away` seconds later. `lost`: the journal's last commit is so old;
+        `shift`: the new start's clock runs so many seconds ahead of the old one's."""
+        kept = [row for at, row in self.journal if at <= self.now - lost]
+        over = frozenset(row[1] for row in kept if row[0] == OVER)
+        self.now += away + shift
+        self.started += shift
+        for agent in self.agents:
+            agent.inbox = [(at + shift, text) for at, text in agent.inbox]
+        self.restarts()
+        self.core.adoption.over = over
+        restorer = Restorer(self.core, [x.name for x in self.listeners], shift=shift)
+        taken = restorer.restore(fold(row for row in kept if row[0] != LASTS), self.now)
+        for _, _, at, ((_, _, seconds, key, number),) in (row for row in kept if row[0] == LASTS):
+            self.core.emergency.recall(key, number, at + shift + seconds)
+        self.note(f"-- taken up: {taken}")
+        self.carries_out()
+        return taken
 
     def _listeners(self, transports: set[str], hosts: set[str]) -> list[Listener]:
         found = [Listener(0, b"UDP", "127.0.0.1", 5060)]
@@ -357,6 +391,9 @@ class World:
                     self.alerts.append(command)
                 case Note():
                     self.notes.append(command)
+                case Journal():
+                    # As the file has it: plain values, of which nothing changes afterwards.
+                    self.journal.append((self.now, marshal.loads(marshal.dumps(command.row, 4))))
                 case Keep():
                     self.kept[command.key, command.user] = command.rows
                 case Suspended():
@@ -383,6 +420,8 @@ class World:
                 for a in self.agents
                 if (flow.connection and a.flow.connection == flow.connection)
                 or (not flow.connection and (flow.host, flow.port) in a.addresses)
+                # Its connection is gone: `net.streams` opens one to the fallback, or takes the peer's only other one.
+                or (flow.connection == GONE and a.flow.host == flow.host)
             ),
             None,
         )
@@ -458,15 +497,17 @@ class World:
     def used(self, limit: str) -> int:
         return self.store.inner.used(f"acme/{limit}", self.now)
 
-    def holds(self, *, outbound: int = 0, inbound: int = 0, forwarded: int = 0) -> None:
-        """The store holds the lines of exactly so many calls, each once, and the gauges say the same."""
+    def holds(self, *, outbound: int = 0, inbound: int = 0, forwarded: int = 0, recorded: int = 0) -> None:
+        """The store holds the lines of exactly so many calls and the licences of so many recordings, each once, and the
+        gauges say the same."""
         self.settle()
         self.store.check()
         held = (self.used("outbound_calls"), self.used("inbound_calls"), self.used("calls"))
         limited = [p.limit for p in (*self.key.outbound, *self.key.inbound) if p.name == "acme/calls"]
         both = outbound + inbound + forwarded if limited else 0
         assert held == (outbound, inbound, both), f"lines held: {held}\n{self.ladder()}"
-        assert self.store.lines == outbound + inbound + forwarded, (
+        assert self.used("recordings") == recorded, f"{self.used('recordings')} licences\n{self.ladder()}"
+        assert self.store.lines == outbound + inbound + forwarded + recorded, (
             f"claims held: {self.store.held}\n{self.ladder()}"
         )
         assert self.gauge("calls_active", "outbound") == outbound, self.ladder()
@@ -545,6 +586,7 @@ class World:
             ("by_token", core.by_token),
             ("by_call_id", core.by_call_id),
             ("sent_at", core.sent_at),
+            ("recordings", core.recordings),
             ("wheel", core.wheel),
             ("commands", core.out),
         ):

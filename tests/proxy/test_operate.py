@@ -52,7 +52,7 @@ def test_freeing_lines(ladder: Ladder) -> None:
     """The call goes on, and another takes its place; its end frees nothing twice."""
     world = ladder(outbound_calls=1)
     world.talks(call="a")
-    world.core.free_lines(the_call(world), "released by alice")
+    world.core.free_lines(the_call(world), "released by alice", world.now)
     world.carries_out()
     world.talks(call="b")
     world.hangs_up(call="a")

@@ -86,7 +86,7 @@ async def test_the_config_names_both_sides_and_the_limits(tmp_path: Path) -> Non
     assert config["listen"] == [f"udp://127.0.0.1:{process.address[1]}"]
     assert config["trunks"]["carrier"]["gateways"] == ["sip:127.0.0.1:5080"]
     assert config["keys"]["demo"]["pbx"] == "sip:127.0.0.1:5070"
-    assert config["keys"]["demo"]["limits"] == {"outbound_cps": 3, "inbound_calls": 8}
+    assert config["keys"]["demo"]["limits"] == {"outbound_cps": 3, "inbound_calls": 8, "recordings": 1}
     assert GateProcess.command(process)[:4] == [sys.executable, "-m", "callgate", "run"]
 
 
@@ -121,8 +121,11 @@ def test_demo_whose_gate_dies_on_the_way_exits_1(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_demo_that_is_interrupted_takes_the_gate_along(
-    monkeypatch: pytest.MonkeyPatch, console: Console, number: signal.Signals
+    monkeypatch: pytest.MonkeyPatch, console: Console, request: pytest.FixtureRequest, number: signal.Signals
 ) -> None:
+    # asyncio hears a Ctrl-C only where it was not ignored from the start, as it is behind a shell's `&`.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     stand_in(monkeypatch, f"{READY}; {WAIT}")
     started: list[GateProcess] = []
     start = GateProcess.start

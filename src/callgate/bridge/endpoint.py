@@ -20,13 +20,14 @@ from callgate.bridge.compose import (
     written,
 )
 from callgate.bridge.forward import Forward
+from callgate.bridge.joint import BROKEN, Row, recalled, row_of
 from callgate.numbers import EMERGENCY, read_uri
 from callgate.proxy.answer import PHRASES
 from callgate.proxy.context import Phase
 from callgate.proxy.flow import INNER, Flow, Listener
 from callgate.proxy.forward import max_forwards
 from callgate.proxy.peers import Key, Peer
-from callgate.proxy.targets import Target
+from callgate.proxy.targets import DEFLECTION, Target
 from callgate.proxy.transactions import InviteClientTransaction, ack
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import COOKIE, param, parse_name_addr, split_list
@@ -89,7 +90,7 @@ class Endpoint:
                 if self._is_number(uri, call.key):
                     found.append((_q(param(address.params, b"q")), _dialled(uri)))
         found.sort(key=lambda each: -each[0])
-        return [self.target(call.key, uri, b"deflection", response) for _, uri in found]
+        return [self.target(call.key, uri, DEFLECTION, response) for _, uri in found]
 
     def _is_number(self, uri: Uri, key: Key) -> bool:
         """Whether a Contact means a telephone number and no device: tel:, `user=phone`, or a number at the gate, the
@@ -120,6 +121,36 @@ class Endpoint:
         forward = self._near.get(call_id) or self._far.get(call_id)
         if forward is not None:
             self._drop(forward)
+
+    # -- over a crash --------------------------------------------------------------------------------------
+
+    def row(self, call_id: bytes) -> Row | None:
+        """What is to be written down with a call in: how it is joined to a call out. None where it is not."""
+        forward = self._near.get(call_id)
+        return row_of(forward) if forward is not None and call_id == forward.near_call_id else None
+
+    def recall(self, row: Row) -> None:
+        """Take up a joint of an earlier start. Raises for what is none."""
+        forward = recalled(row)
+        self._near[forward.near_call_id] = self._far[forward.far_call_id] = forward
+
+    def mend(self, now: float) -> None:
+        """All calls are taken up that there were: of a forward that lacks one side the other one ends."""
+        core = self.core
+        for call in core.live():
+            joined = self._near.get(call.call_id) or self._far.get(call.call_id)
+            if joined is None:
+                alone = call.inner
+            else:
+                other = joined.far_call_id if call.call_id == joined.near_call_id else joined.near_call_id
+                alone = other not in core.by_call_id
+            if alone:
+                core.end_early(call, BROKEN, now)
+
+    def _keep(self, forward: Forward, now: float) -> None:
+        call = self.core.by_call_id.get(forward.near_call_id)
+        if call is not None:
+            call.keep(now)
 
     def _drop(self, forward: Forward) -> None:
         forward.over = True
@@ -192,6 +223,7 @@ class Endpoint:
         data = self._invite_out(forward, call, target)
         forward.far_invite = parse(data)
         self._say(data, key, now)
+        self._keep(forward, now)
 
     def _invite_out(self, forward: Forward, call: Call, target: Target) -> bytes:
         invite, key = forward.invite, call.key
@@ -255,6 +287,8 @@ class Endpoint:
             forward.pairs.remove(pair)
             if not forward.pairs and forward.answered:
                 self._drop(forward)
+            else:
+                self._keep(forward, now)
             if self._hangs_up(forward.far_call_id if to_far else forward.near_call_id):
                 return
         self._say(data, key, now)
@@ -306,6 +340,8 @@ class Endpoint:
                 sent = end.request(b"INVITE", self._via(branch), cseq, 70, [], b"")
                 self._say(ack(sent, response), key, now)
             self._say(forward.answer(waiting, response), key, now)
+            if 200 <= response.code < 300:
+                self._keep(forward, now)  # where the ends are may have changed
             return
         invite = forward.far_invite
         if invite is None or response.method != b"INVITE" or response.via.branch != invite.via.branch:
@@ -314,7 +350,10 @@ class Endpoint:
             return
         if response.code < 300:
             own_tag = self._branch(b"to", forward.far_call_id, response.to_tag)
+            known = len(forward.pairs)
             self._say(forward.provisional_or_success(response, own_tag), key, now)
+            if len(forward.pairs) != known:
+                self._keep(forward, now)
             return
         self._say(ack(invite.wire(), response), key, now)
         forward.far_invite = None

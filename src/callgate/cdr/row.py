@@ -122,7 +122,7 @@ def rower() -> Callable[[CallRecord, float], Row]:
             "waited_seconds": round(record.waited, 6),
             "units": None,
             "yen": None,
-            "recorded": bool(getattr(record, "recorded", False)),
+            "recorded": record.recorded,
             "hold_seconds": round(record.hold_seconds, 6),
             "forwarded_of": f"{record.forwarded_of:016x}" if record.forwarded_of else None,
             "outcome": record.outcome or None,

@@ -18,11 +18,10 @@ import callgate
 if TYPE_CHECKING:
     from callgate.config import Config
 
-COMMANDS = ("run", "check", "dial", "demo", "status", "reload", "calls", "keys", "audit")
+COMMANDS = ("run", "check", "dial", "explain", "demo", "status", "reload", "calls", "keys", "audit")
 """Each is a module of this package with a `register(app)`."""
 
 NOT_YET: dict[str, int | None] = {
-    "explain": 4,
     "events": 5,
     "outbox": 5,
     "cdr": 5,

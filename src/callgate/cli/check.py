@@ -16,7 +16,7 @@ from callgate.policy.dial import Lists
 from callgate.policy.ledger import MARGIN
 from callgate.policy.more import More
 from callgate.policy.parts import TRUNK_FIELDS
-from callgate.policy.profile import NESTED, NOT_ENFORCED, RULE, Limits, NumberRules, Profile
+from callgate.policy.profile import NESTED, RULE, Limits, NumberRules, Profile
 from callgate.sip.certificate import proves, words_for
 
 LONG_QUEUE = 30.0
@@ -83,6 +83,11 @@ def _forwards(value: int, limits: Limits, profile: Profile) -> str:
     return f"{value} forwarded × 2 lines = {value * 2} lines; without notice: {quiet} forwarded"
 
 
+def _recordings(value: int, limits: Limits, profile: Profile) -> str:
+    then = "goes on unrecorded" if limits.on_recordings_exceeded == "unrecorded" else "503, inbound 486"
+    return f"at most {value} calls recorded at once; one more: {then}"
+
+
 WORDS: Mapping[str, Callable[[Any, Limits, Profile], str]] = {
     "outbound_cps": _rate,
     "inbound_calls": _inbound,
@@ -90,7 +95,7 @@ WORDS: Mapping[str, Callable[[Any, Limits, Profile], str]] = {
     "calls": lambda n, *_: f"at most {n} calls up at once, inbound + outbound",
     "lines": _lines,
     "forwarded_calls": _forwards,
-    "recordings": lambda n, *_: f"at most {n} calls recorded at once",
+    "recordings": _recordings,
     "max_call_seconds": lambda n, *_: f"BYE to both sides {_duration(n)} after the answer",
     "hold_alert_seconds": lambda n, *_: f"a call on hold for {n:g} s is told of",
     "hold_release_seconds": lambda n, *_: f"a call on hold for {n:g} s gets a BYE to both sides",
@@ -102,18 +107,9 @@ WORDS: Mapping[str, Callable[[Any, Limits, Profile], str]] = {
 def _limit_lines(limits: Limits, profile: Profile) -> Iterator[str]:
     for name, words in WORDS.items():
         value, origin = getattr(limits, name), limits.origin[name]
-        if name in NOT_ENFORCED:
-            continue
         text = "no limit" if value is None else words(value, limits, profile)
         yield f"  {RULE[name]:<4}{name:<21}{_plain(value):<8}{text}  [{origin}]"
     yield from _more_lines(limits.more, profile)
-    pending = [name for name in WORDS if name in NOT_ENFORCED and getattr(limits, name) is not None]
-    if pending:
-        yield "  not enforced yet:"
-    for name in pending:
-        value, step = getattr(limits, name), NOT_ENFORCED[name][0]
-        text = f"{WORDS[name](value, limits, profile)} (step {step})"
-        yield f"  {RULE[name]:<4}{name:<21}{_plain(value):<8}{text}  [{limits.origin[name]}]"
 
 
 def _more_lines(rules: Iterable[More], profile: Profile | None) -> Iterator[str]:
@@ -190,14 +186,9 @@ def report(config: Config) -> Iterator[str]:
         yield from _number_lines(profile.numbers)
         yield from _list_lines(config.lists.get(("trunks", name)))
         yield from _own_lines(trunk)
-        later = [
-            (rule, text)
-            for rule, text in profile.not_enforced_yet
-            if rule in profile.rules or rule in profile.pending
-        ]
-        if later:
+        if profile.not_enforced_yet:
             yield "  not enforced yet:"
-        for rule, text in later:
+        for rule, text in profile.not_enforced_yet:
             yield f"    {rule}: {text}"
     for name, key in config.keys.items():
         profile = config.profiles[key.trunk]
@@ -207,6 +198,8 @@ def report(config: Config) -> Iterator[str]:
             yield "  mode      shadow: what is over a limit passes, and is logged and counted"
         yield f"  sources   {', '.join(map(str, key.sources)) or 'none'}"
         yield from _identity_lines(key)
+        if key.recorders:
+            yield f"  recorders {', '.join(map(str, key.recorders))}"
         yield f"  pbx       {_pbx(config, key)}"
         count = sum(len(one.number) for one in key.numbers)
         shown = ", ".join(str(one.number) for one in key.numbers[:5]) + (

@@ -199,6 +199,21 @@ def sources(config: Config) -> Iterator[Finding]:
             )
 
 
+def recorders(config: Config) -> Iterator[Finding]:
+    """A session with a recorder takes no token and obeys no number rule: so it goes to recorders, and nobody else."""
+    gateways = {peer.host: name for name, trunk in config.trunks.items() for peer in trunk.gateways}
+    for name, key in config.keys.items():
+        at = ("keys", name, "recorders")
+        yield from _twice((((*at, n), net) for n, net in enumerate(key.recorders)), "the recorder")
+        for n, net in enumerate(key.recorders):
+            if not net.prefixlen:
+                yield Finding((*at, n), f"{net} is every address there is; name the recording servers")
+            elif net.num_addresses == 1 and str(net.network_address) in gateways:
+                trunk = gateways[str(net.network_address)]
+                text = f"{net.network_address} is a gateway of trunk `{trunk}`; a recorder needs an address of its own"
+                yield Finding((*at, n), text)
+
+
 def pbxes(config: Config) -> Iterator[Finding]:
     gateways = {
         (peer.host, peer.port): name for name, trunk in config.trunks.items() for peer in trunk.gateways
@@ -332,6 +347,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     trunks,
     emergency_routes,
     sources,
+    recorders,
     pbxes,
     numbers,
     caller_ids,

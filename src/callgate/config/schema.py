@@ -235,6 +235,13 @@ class Health(Section):
     up_after: Some = 2
 
 
+class Journal(Section):
+    """How much of calls that have ended is kept for `callgate explain`."""
+
+    keep_hours: Annotated[float, Field(gt=0, le=8760, allow_inf_nan=False)] = 24
+    max_megabytes: Annotated[int, Field(ge=16, le=1 << 20)] = 256
+
+
 class MoreLimit(Section):
     """One further limit (`policy.more`): a window, a set, or different numbers in a window."""
 
@@ -423,6 +430,7 @@ class Config(Section):
     database: Secret = SecretStr("sqlite:///callgate.db")
     store: Secret = SecretStr("memory")
     state_dir: FilePath | None = Field(default=Path("state"), validate_default=True)
+    journal: Journal = _section(Journal)
     secret: Secret | None = None
     registrar: Registrar = _section(Registrar)
     probe: Probe = _section(Probe)

@@ -35,10 +35,6 @@ NOT_YET: tuple[Row, ...] = (
     Row("admin", 5, "`admin`"),
     Row("webhooks", 5, "`webhooks`"),
     Row("hep", 5, "`hep`"),
-    Row("trunks.*.limits.recordings", 4, "`recordings` of a trunk"),
-    Row("keys.*.recorders", 4, "`recorders`"),
-    Row("keys.*.limits.recordings", 4, "a `recordings` other than the profile's"),
-    Row("keys.*.limits.on_recordings_exceeded", 4, "an `on_recordings_exceeded` other than the profile's"),
 )
 
 Found = tuple[tuple[str | int, ...], Any, Any]
@@ -64,11 +60,5 @@ def not_yet(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """(place, words) of everything in the config that is not built yet."""
     for pattern, step, what, used in NOT_YET:
         for loc, value, default in _walk(config, pattern.split("."), (), None):
-            if pattern.startswith("keys.*.limits."):
-                key, name = config.keys[str(loc[1])], str(loc[3])
-                if name not in key.limits.by_hand:
-                    continue
-                profile = config.profiles.get(key.trunk)
-                default = profile.limits.get(name, default) if profile else default
             if used(value, default):
                 yield loc, f"{what}: not supported yet (step {step}); leave it out"

@@ -147,7 +147,7 @@ class Desk:
         elif call.phase is not Phase.UP:
             raise Unfit("failed", "the call is not up yet, so its lines go when it ends: --hangup ends it")
         else:
-            self._core.free_lines(call, f"its lines were released by {who}")
+            self._core.free_lines(call, f"its lines were released by {who}", now)
         self._gate.turn_ends()
         row = {"call_id": before["call_id"], "id": before["id"], "key": call.key.id, "hangup": hangup}
         freed = [] if hangup else before["lines"]
@@ -180,7 +180,7 @@ class Desk:
         elif call.phase is Phase.TRYING:
             state, since = "trying", record.sent_at or record.invite_at
         lines: dict[str, int] = {}
-        for claim_id in call.copies.granted:
+        for claim_id in (*call.copies.granted, *self._core.recordings.licence_of(call)):
             for name, weight in self._gate.store.lines(claim_id):
                 name = name.rpartition("/")[2]
                 lines[name] = lines.get(name, 0) + weight
@@ -239,7 +239,7 @@ class Desk:
     def _key_row(self, key: Key, now: float) -> Row:
         suspension: Suspension | None = self._core.suspensions.of(key.id, now)
         limits = {}
-        for part in (*key.outbound, *key.inbound):
+        for part in (*key.outbound, *key.inbound, *key.recorded):
             if isinstance(part, Window | Members):
                 used = self._gate.store.used(part.name, now)
                 limits[part.name.rpartition("/")[2]] = {"rule": part.rule, "used": used, "limit": part.limit}

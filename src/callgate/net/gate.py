@@ -17,6 +17,7 @@ from callgate.net.dns import Resolver
 from callgate.net.doors import Doors, files_allowed
 from callgate.net.expiry import Expiry
 from callgate.net.gauges import Gauges
+from callgate.net.ledger import Ledger
 from callgate.net.locate import Locator
 from callgate.net.log import Log
 from callgate.net.names import Names
@@ -35,6 +36,7 @@ from callgate.proxy.adopt import adopt
 from callgate.proxy.commands import (
     Alert,
     Hangup,
+    Journal,
     Keep,
     Note,
     Record,
@@ -84,6 +86,7 @@ class Gate:
         self.store = MemoryStore(started, on_expired=self._lease_ended)
         self.gauges = Gauges(directory, meters, self.store, self.core)
         self.records = RecordLog(log, meters)
+        self.ledger = Ledger(config, self.core, self.store, log, self.turn_ends)
         self._registrations: Registrations | None = None
         self.suspensions: Suspensions | None = None
         if config.state_dir is not None and trail is not None:
@@ -148,6 +151,8 @@ class Gate:
         if self.suspensions is not None:
             self.core.suspensions.restore(self.suspensions.load(), monotonic())
         self._take_up_registrations()
+        gc.disable()  # thousands of calls are made at once, and none of them is rubbish
+        self.ledger.begin(self._loop)
         for bound in self._sockets:
             bound.start(self._loop)
         self.turn_ends()  # the core has timers of its own from the start
@@ -277,6 +282,7 @@ class Gate:
             self._registrations.close()
         if self.suspensions is not None:
             self.suspensions.close()
+        self.ledger.close()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -321,6 +327,7 @@ class Gate:
     def refresh(self, now: float) -> None:
         """Bring the gauges up to date. Call a few times a second."""
         self.gauges.refresh(now)
+        self.ledger.look(now)
         open_ones = dict.fromkeys(("tcp", "tls"), 0)
         for bound in self._sockets:
             if isinstance(bound, StreamListener):
@@ -335,6 +342,7 @@ class Gate:
         if abs(offset - self.core.utc_offset) > CLOCK_STEP:
             self.core.clock(offset, now)
             self.records.utc_offset = offset
+            self.ledger.clock()
 
     # -- what the sockets call ----------------------------------------------------------------------------
 
@@ -390,6 +398,7 @@ class Gate:
     def delivered(self, claim_id: int, now: float) -> None:
         self.store.sent(claim_id, now)
         self.core.sent(claim_id, now)
+        self.ledger.sent(claim_id, now)
 
     def turn_ends(self) -> None:
         """Carry out what the core wants, then set the timer."""
@@ -412,7 +421,11 @@ class Gate:
                 elif kind is Claim:
                     now = monotonic()
                     verdict = store.claim(command, now)  # type: ignore[arg-type]
+                    if verdict.granted:
+                        verdict = self.ledger.granted(command, verdict, now)  # type: ignore[arg-type]
                     self.core.resume(command.id, verdict, now)  # type: ignore[union-attr]
+                elif kind is Journal:
+                    self.ledger.put(command.row)  # type: ignore[union-attr]
                 else:
                     self._other(command)
             except Exception as error:
@@ -440,9 +453,12 @@ class Gate:
                 for bound in self._sockets:
                     if bound.withdraw(command.claim_id):
                         # It may have begun to go out, or go to another gateway: its token is out from now.
-                        self.store.sent(command.claim_id, monotonic())
+                        now = monotonic()
+                        self.store.sent(command.claim_id, now)
+                        self.ledger.sent(command.claim_id, now)
             case Release():
                 self.store.release(command.claim_id, monotonic())
+                self.ledger.released(command.claim_id)
             case Renew():
                 self.store.renew(command.claim_id, command.lease, monotonic())
             case Record():

@@ -24,8 +24,11 @@ class Keeping:
         self._gate = gate
         self._lost = self._aside = 0
         self.writer = Writer(config.database_url, config.state_dir, keep_days=config.records.keep_days)
-        self.writer.start()
         gate.records.keep = self.writer.put
+
+    def start(self) -> None:
+        """What was handed over, and what an earlier run has left, goes into the database from now on."""
+        self.writer.start()
         self._count(self.writer.state)
 
     def look(self) -> None:

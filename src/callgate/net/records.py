@@ -31,6 +31,7 @@ ADVICE = {
     "trunk-credentials": "compare `credentials` of the trunk with what the carrier gave you",
     "trunk-register": "compare `register` and `credentials` of the trunk with what the carrier gave you",
     "register": "look at the phone's settings: its domain, its user, how long it wants to be registered",
+    "journal": "see to the disk and the rights of `state_dir`: calls go on, but a crash would lose them",
     "registrations": "see to the disk and the rights of `state_dir`; it is tried again every few seconds",
     "K3": "turn ACR and LCR (automatic carrier choice) off in the PBX: calls must be dialled without 00XY",
     "V9": "`callgate keys resume KEY` ends it before its time",
@@ -77,6 +78,8 @@ class RecordLog:
             "verdict": record.verdict,
             "attempts": record.attempts,
         }
+        if record.recorded:
+            fields["recorded"] = True
         if record.rule:
             fields["rule"] = record.rule
         if record.shadow:

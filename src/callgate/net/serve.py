@@ -32,6 +32,8 @@ from callgate.sip.scanner import built
 BEAT = 0.25
 """Seconds between two heartbeats of the loop."""
 TIDY_SECONDS = 60
+WARM_AFTER = 3.0
+"""Seconds after the start when numbers abroad are read."""
 UNREGISTER_SECONDS = 4.0
 """How long trunks have to confirm that the gate is registered there no more."""
 
@@ -70,6 +72,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
         listeners = listeners_of(config)
         directory = directory_of(config, listeners)
         gate = Gate(config, directory, _secret(config), meters, log, contexts_of(config), trail)
+        keeping = Keeping(config, gate)  # before the start: what a crash has ended is recorded then
         gate.start()
     except ConfigError as error:
         for fault in error.faults:
@@ -82,7 +85,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
         return 1
     begun = {"version": callgate.__version__, "config": str(config.path), "keys": sorted(config.keys)}
     trail.note("start", after=begun)
-    keeping = Keeping(config, gate)
+    keeping.start()
     shared.listeners(gate.listeners)
     meters.set("build_info", callgate.__version__, sys.version.split()[0], value=1.0)
     meters.set("start_time_seconds", value=time.time())
@@ -90,8 +93,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     reload = Reload(gate, config, log, trail.note)
     control = await _control(config, Desk(gate, reload, trail), log)
     signals = _Signals(stop, reload)
-    # What kinds of numbers other countries have is read beside the calls; one that comes before waits some 20 ms.
-    threading.Thread(target=warm, args=(lambda: time.sleep(0.002),), name="numbers", daemon=True).start()
+    threading.Thread(target=_warm, name="numbers", daemon=True).start()
     beat = asyncio.create_task(_beat(gate, keeping, shared, meters), name="beat")
     ops = _ops(config, shared, keeping.kind, meters, log)
     try:
@@ -124,6 +126,13 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     trail.close()
     log.info("callgate stopped", calls_abandoned=gate.live_calls)
     return 0
+
+
+def _warm() -> None:
+    """What kinds of numbers other countries have is read beside the calls, and not while the gate and its ops are
+    starting; one that comes before waits some 20 ms."""
+    time.sleep(WARM_AFTER)
+    warm(lambda: time.sleep(0.002))
 
 
 def _secret(config: Config) -> bytes:

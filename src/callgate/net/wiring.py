@@ -41,6 +41,7 @@ from callgate.proxy.health import Rules
 from callgate.proxy.login import Account
 from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Route, Step, Trunk, host_port
 from callgate.proxy.registration import Wanted
+from callgate.proxy.siprec import Recorders
 from callgate.proxy.sites import Site
 from callgate.sip.digest import ALGORITHMS, Algorithm, ha1
 from callgate.sip.uri import parse_uri
@@ -275,6 +276,8 @@ def _key_of(
         consent=consent_of(key_section),
         watching=_watching(key_section.watch),
         queue_seconds=limits.queue_seconds if limits.queues else None,
+        unrecorded=limits.on_recordings_exceeded == "unrecorded",
+        recorders=Recorders(key_section.recorders) if key_section.recorders else None,
     )
     if key_section.caller_ids is not None:
         key.caller_ids = caller_ids_of(key_section.caller_ids, key)

@@ -108,10 +108,11 @@ class Verdict:
 
     `free_at`: when asking again makes sense (monotonic seconds), None where nobody can know. Of a grant by force
     they tell the first limit that it went beyond. `note`: what a
-    person should know besides.
+    person should know besides. `used`: what each limit that a granted claim names has come to, for people: (rule,
+    value, limit).
     """
 
-    __slots__ = ("free_at", "granted", "limit", "name", "note", "rule", "value")
+    __slots__ = ("free_at", "granted", "limit", "name", "note", "rule", "used", "value")
 
     def __init__(
         self,
@@ -122,9 +123,11 @@ class Verdict:
         free_at: float | None = None,
         note: str = "",
         name: str = "",
+        used: tuple[tuple[str, int, int | None], ...] = (),
     ) -> None:
         self.note = note
         self.name = name
+        self.used = used
         self.granted = granted
         self.rule = rule
         self.value = value

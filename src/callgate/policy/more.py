@@ -90,6 +90,15 @@ class Counted:
         """Its part where that is the same for every call."""
         return self._part
 
+    def names(self, utc: float) -> tuple[str, str, float]:
+        """(beginning, end) of the names of all its windows at a moment, and their seconds."""
+        more = self.more
+        last, period = "", more.window_seconds or 1.0
+        if more.calendar is not None:
+            last, period = _calendar(more.calendar, utc, more.utc_offset_hours)
+            last, period = f"/{last}", period + STEP
+        return self.name + ("/" if more.per in _MEMBER else last), last, period
+
     def part(self, caller: str, number: str, number_class: str, utc: float) -> Part | None:
         """What a call claims of it, None for nothing. `number`: dialled, or the DID of a call in, canonical."""
         more = self.more

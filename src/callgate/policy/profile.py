@@ -22,6 +22,7 @@ RULE: Mapping[str, str] = MappingProxyType(
         "forwarded_calls": "V4",
         "lines": "V4",
         "recordings": "I1",
+        "on_recordings_exceeded": "I1",
         "calls": "K6",
         "outbound_calls": "C2",
         "max_call_seconds": "C1",
@@ -31,13 +32,6 @@ RULE: Mapping[str, str] = MappingProxyType(
     }
 )
 """Limit field → the id of its rule."""
-
-NOT_ENFORCED: Mapping[str, tuple[int, str]] = MappingProxyType(
-    {
-        "recordings": (4, "calls recorded at once"),
-    }
-)
-"""Limits that a profile may hold and nothing enforces yet: (the step that builds it, what it limits)."""
 
 ALWAYS_BLOCKED: Mapping[str, str] = MappingProxyType(
     {"emergency": "K-X1+EMG", "foreign_emergency": "K-X1+EMG", "emergency_suspect": "EMG-SUSPECT"}
@@ -84,19 +78,6 @@ class Limits:
     def queues(self) -> bool:
         """Whether a call over the rate waits for its turn."""
         return self.on_rate_exceeded == "queue" and self.queue_seconds > 0
-
-    @property
-    def not_enforced_yet(self) -> list[tuple[str, str]]:
-        """(rule, text) of every limit here that nothing enforces yet."""
-        return _not_enforced({name: getattr(self, name) for name in NOT_ENFORCED})
-
-
-def _not_enforced(limits: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (RULE[name], f"{text}: {limits[name]} (step {step})")
-        for name, (step, text) in NOT_ENFORCED.items()
-        if limits.get(name) not in (None, "reject")  # what is refused today is refused as it says
-    ]
 
 
 LIMIT_FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Limits) if f.name != "origin")
@@ -158,7 +139,7 @@ class Profile:
         """(rule, text) of everything that the profile holds and nothing enforces yet."""
         others = [(rule, text, RULES.get(rule, ("", 5))[1]) for rule, text in self.rules.items()]
         found = [(rule, f"{text} (step {step})") for rule, text, step in others if step]
-        return [*_not_enforced(self.limits), *found, *self.pending.items()]
+        return [*found, *self.pending.items()]
 
 
 def contradictions(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -60,7 +60,7 @@ RULES: Mapping[str, tuple[str, int]] = MappingProxyType(
         "I2": ("calls recorded at once, by licences", 5),
         "I3": ("licence fee per call recorded at once", 5),
         "I4": ("storage of recordings", 5),
-        "I5": ("a recorder that can't be reached", 5),
+        "I5": ("a recorder that can't be reached", 0),
         "I7": ("billing per started minute", 5),
         "I9": ("click-to-call is two calls", 0),
         "I10": ("number masking", 5),

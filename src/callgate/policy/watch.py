@@ -46,12 +46,12 @@ class Breadth:
             del recent[first]
 
     def ended(self, number: str) -> None:
-        """Such a call has ended."""
-        left = self._up[number] - 1
-        if left:
+        """Such a call has ended; one from before a restart was never seen to leave."""
+        left = self._up.get(number, 0) - 1
+        if left > 0:
             self._up[number] = left
         else:
-            del self._up[number]
+            self._up.pop(number, None)
 
 
 class Repeats:

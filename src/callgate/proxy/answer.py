@@ -97,6 +97,7 @@ LIMITS = {
     "V3": "inbound calls",
     "V4": "lines",
     "C2": "outbound calls",
+    "I1": "recordings",
     "K6": "calls",
     "K11": "calls, the trunk is congested:",
     "K4": "redial gap",

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING
 
 from callgate.proxy.answer import rank
 from callgate.proxy.around import REASON
-from callgate.proxy.commands import Renew
+from callgate.proxy.commands import Journal
 from callgate.proxy.context import Context, Phase
 from callgate.proxy.dialog import Stage, hear
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.health import retry_after, says_cps_limit
+from callgate.proxy.journal import rings
 from callgate.proxy.login import CHALLENGED, Passage
+from callgate.proxy.notices import may_say
 from callgate.proxy.pacing import LEASE
 from callgate.proxy.targets import Target
 from callgate.proxy.token import AWAY, INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import AnyClient, AnyServer, InviteClientTransaction
-from callgate.proxy.vitals import Vitals
+from callgate.proxy.vitals import Vitals, session_seconds
 from callgate.sip.message import Message
 from callgate.sip.transaction import NEVER, State
 
@@ -62,6 +64,7 @@ class Attempts(Context):
         for target in targets:
             if self.emergency or len(targets) == 1 or target.usable(now, who):
                 self._try(target, claim_id, now)
+        self.keep(now)
         if self.emergency or self._next_group(now) >= 0 or self._with_other_flow():
             self._wake(now + self.trunk.try_seconds)
 
@@ -103,7 +106,7 @@ class Attempts(Context):
                 self.leg,
                 near.listener.index,
                 far.listener.index,
-                0 if target.gateway is None else target.gateway.index + (AWAY if self.away else 0),
+                self.place_of(target),
                 near.host,
                 near.port,
                 raised,
@@ -137,8 +140,15 @@ class Attempts(Context):
             )
         self.attempts.append(client)
         self.current.append(client)
+        self.tell(now, "credentials" if again else "tries", target.name)
         core.counts.sent(b"INVITE")
         core.layer.send(client, now)
+
+    def place_of(self, target: Target) -> int:
+        """What a token says of where an attempt goes."""
+        if target.gateway is None:
+            return 0
+        return target.gateway.index + (AWAY if self.away else 0)
 
     def _begin_step(self, now: float) -> None:
         """The present group may be a step of a number's route, where it may ring for some time only."""
@@ -202,6 +212,7 @@ class Attempts(Context):
 
     def _on_provisional(self, client: InviteClientTransaction, response: Message, now: float) -> None:
         given_up = self.cancelled or self._declined()
+        known = self.callees
         if given_up or self.phase is not Phase.TRYING or client not in self.current:
             self._cancel(client, now)  # it was held back until now (RFC 3261 §9.1)
         elif response.code > 100 or not self.proceeding:
@@ -209,13 +220,18 @@ class Attempts(Context):
             self._wake(min(now + TIMER_C, self.ring_until))
             if response.code > 100 and self.record.ringing_at is None:
                 self.record.ringing_at = now
+                self.tell(now, "rings", response.code)
             if response.code > 100 and now - self.record.invite_at > LEASE / 3:
-                self.core.out.append(Renew(self.leg, LEASE))
+                self.renew(now)
         if response.code > 100:
             self._well(client)
         if response.code > 100 and self.server is not None and self.phase is Phase.TRYING:
             self.callees, _ = hear(self.callees, response, _home(client))
+            if may_say(response):
+                self.says_recorded(response, now)
             self._pass_on(response, now)
+            if self.core.journals and (self.callees is not known or self.record.ringing_at == now):
+                self.core.out.append(Journal(rings(self, now)))
 
     def _on_success(self, client: InviteClientTransaction, response: Message, now: float) -> None:
         """Every 2xx goes up at once, also one that comes after a CANCEL or from a gateway that was left
@@ -228,11 +244,13 @@ class Attempts(Context):
             if self.phase is not Phase.OVER and self.core.around.goes(self, client, response):
                 side.around = side.acknowledged = True  # nobody can know better
                 self.record.reason = REASON
-            side.vitals = Vitals(response, now, seen=not side.around)
+            side.vitals = Vitals(session_seconds(response) if not side.around else None, now)
             if self.phase is Phase.UP:  # another dialog of a fork
                 self.look_again(now)
         self._well(client)
+        news = first
         if self.phase is Phase.TRYING:
+            news = True
             self.phase = Phase.UP
             self.answered(client, response, side, now)
             if not self.cancelled:
@@ -242,7 +260,11 @@ class Attempts(Context):
                     self._cancel(other, now)
             self.attempts.clear()
             self.current.clear()
+        if (first or side is None) and may_say(response):
+            self.says_recorded(response, now)
         told = self._pass_on(response, now)
+        if news and self.phase is Phase.UP:
+            self.keep(now)
         if self.phase is Phase.OVER:
             self.picked_up_late(client, response, first, told, now)
 
@@ -263,6 +285,7 @@ class Attempts(Context):
         if client.passage is not None and code in CHALLENGED and client not in self.current:
             return  # of a gateway that was left, and not the PBX's to answer
         self._keep_best(code, response)
+        self.tell(now, "answers", code, client.target.name if client.target is not None else "")
         if code in CHALLENGED:
             self.challenger = client.target
         if code < 400 and self._deflected(client, response, now):
@@ -322,6 +345,7 @@ class Attempts(Context):
             return True
         self.proceeding = False
         self._try(target, 0, now, passage=passage)
+        self.keep(now)
         if self._next_group(now) >= 0:
             self._wake(now + self.trunk.try_seconds)
         return True
@@ -358,6 +382,7 @@ class Attempts(Context):
                 client.claim = 0
                 self.current.remove(client)
                 self._try(target, claim, now, by_datagram=True, passage=client.passage)
+                self.keep(now)
                 return
         if target is not None and target.binding is not None and target.flow.listener.reliable:
             self.core.registrar.failed(target.binding)
@@ -385,6 +410,7 @@ class Attempts(Context):
             return False
         self.current.remove(client)
         self._try(target.other, 0, now)
+        self.keep(now)
         return True
 
     def _lost(self, client: InviteClientTransaction, now: float, *, others: bool) -> None:
@@ -411,6 +437,7 @@ class Attempts(Context):
     ) -> None:
         """An attempt has shown that a gateway does not answer, or (`lost`: why) can't be reached."""
         if client.target is not None:
+            self.tell(now, "silent", client.target.name, why)
             self.core.trunks.call_failed(client.target, self.key, why, now, lost=lost)
         if self.direction == INBOUND:
             self.core.trunks.pbx_silent(self.key)
@@ -438,6 +465,7 @@ class Attempts(Context):
         if self.phase is Phase.UP or self.phase is Phase.OVER or self.cancelled:
             return
         self.cancelled = True
+        self.tell(now, "cancels")
         self.cancel_reason = [cancel.lines[i] for i in cancel.find(b"reason")]  # RFC 3326 §2
         live = [c for c in self.attempts if c.state <= State.PROCEEDING]
         if not live or self.copies.wait_for_gateway:
@@ -445,6 +473,8 @@ class Attempts(Context):
             return
         for client in live:
             self._cancel(client, now)
+        if self.core.journals:
+            self.core.out.append(Journal(rings(self, now)))
 
     def on_unacknowledged(self, server: AnyServer, now: float) -> None:
         """Timer H: the caller never acknowledged a failure. What the call held went when that was sent."""

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 from callgate.numbers import read_dialled
 from callgate.policy.claim import GRANTED, Claim, Members, Part, Verdict
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
-from callgate.proxy.attempts import Attempts
-from callgate.proxy.commands import Alert, Record, Release, Renew
+from callgate.proxy.attempts import TIMER_C, Attempts
+from callgate.proxy.commands import Alert, Journal, Record, Release, Renew
 from callgate.proxy.context import Phase
-from callgate.proxy.dialog import Side, Stage
+from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow
+from callgate.proxy.journal import over, queued, trying, up
 from callgate.proxy.meters import DIRECTIONS, FORWARDED
+from callgate.proxy.notices import may_say
 from callgate.proxy.pacing import ASK_SECONDS, LEASE, Host, Parts, Rank, Ticket
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
@@ -53,7 +55,9 @@ class Turn(Ticket):
         self.call = call
 
     def parts(self, now: float) -> Parts:
-        return self.call.claims(now, self.key)
+        call = self.call
+        call.parts = call.claims(now, self.key)
+        return call.parts
 
     def next_claim(self, host: Host) -> int:
         return self.call.leg
@@ -63,10 +67,18 @@ class Turn(Ticket):
         call.turn = None
         if self.delayed:
             call.record.waited = now - self.since
+            call.tell(now, "leaves", call.record.waited)
         call.on_verdict(call.leg, verdict, now)
 
-    def waits(self, verdict: Verdict, now: float) -> None:
-        self.call.breach_avoided(self.call.why(verdict), now)
+    def waits(self, verdict: Verdict | None, now: float) -> None:
+        call = self.call
+        if verdict is not None:
+            call.breach_avoided(call.why(verdict), now)
+            call.tell(now, "waits", verdict.rule, verdict.value, verdict.limit)
+        else:
+            call.tell(now, "waits")
+        if call.core.journals:
+            call.core.out.append(Journal(queued(call, now)))
 
     def caller_gone(self, now: float) -> None:
         self.leaves("the caller's connection is closed", now)
@@ -99,7 +111,7 @@ class Call(Attempts):
     their own (RFC 3261 §12.1.2). `to_line` is the To of the answer.
     """
 
-    __slots__ = ("did", "from_line", "to_line", "turn")
+    __slots__ = ("ahead", "from_line", "to_line", "turn")
 
     def __init__(
         self,
@@ -115,8 +127,8 @@ class Call(Attempts):
         super().__init__(core, leg, key, direction, request, server, flow, now)
         self.from_line = b""
         self.to_line = b""
-        self.did = ""  # of a call in: the number it is for
         self.turn: Turn | None = None  # while it waits for a token
+        self.ahead = 0  # by how much requests of our own may have to be ahead of what is known of its CSeqs
         server.user = self
         core.live_calls += 1
 
@@ -141,25 +153,36 @@ class Call(Attempts):
         server, request = self.server, self.request
         assert server is not None and request is not None
         core = self.core
-        inbound = self.direction == INBOUND
-        if core.draining and not (inbound and self.free):
+        if core.draining and not (self.direction == INBOUND and self.free):
             self.refuse(DRAINING, now)
             return
         core.layer.respond(server, 100, reply(request, 100), now)
+        if may_say(request) and core.recordings.begins(self, request, now):
+            return  # it has its licence first, or none
+        self.admit(now)
+
+    def admit(self, now: float) -> None:
+        """Claim all but the licence of a recording (I1), which it has by now if it needs one."""
+        core, inbound = self.core, self.direction == INBOUND
         if self.copies.granted:
+            self.parts = self.claims(now, self.key)
             self.on_verdict(self.leg, GRANTED, now)  # its call in has claimed for both
             return
         key = self.key
         if key.waits and not (inbound or self.free or key.shadow):
             self.turn = Turn(self, now)
+            self.parts = self.claims(now, key)
+            self.tell(now, "asks", core.rows.rules(self.parts))
             core.pacing.enter(self.turn, now)
             return
         self._claim(now, with_forward=inbound)
 
     def _claim(self, now: float, *, with_forward: bool = False) -> None:
-        claim = Claim(self.leg, self.claims(now, self.key), now + ASK_SECONDS, LEASE, force=self.key.shadow)
+        parts = self.parts = self.claims(now, self.key)
+        claim = Claim(self.leg, parts, now + ASK_SECONDS, LEASE, force=self.key.shadow)
         if with_forward:
             self._with_forward(claim, now)
+        self.tell(now, "asks", self.core.rows.rules(parts))
         self.core.ask(self, self.key, claim, now)
 
     def claims(self, now: float, key: Key) -> Parts:
@@ -200,8 +223,10 @@ class Call(Attempts):
         if self.away:
             self.free = True  # another trunk: it takes nothing of this contract
         else:
-            parts = key.lines if self.free else key.outbound
+            parts = self.parts = key.lines if self.free else key.outbound
             core.ask(self, key, Claim(self.leg, parts, now + ASK_SECONDS, LEASE, force=True), now)
+            if may_say(request):
+                core.recordings.begins(self, request, now)
         self.phase = Phase.TRYING
         core.counts.call_up(key, self.direction)
         self.attempt(0 if self.away else self.leg, now)
@@ -223,6 +248,7 @@ class Call(Attempts):
         if verdict.granted:
             if claim_id not in self.copies.granted:
                 self.copies.granted += (claim_id,)
+            self.tell(now, "granted", verdict.used)
         elif refusal is not None and not self.key.shadow:
             self.refuse(refusal, now)
             return
@@ -312,6 +338,14 @@ class Call(Attempts):
 
     # -- what attempts lead to ---------------------------------------------------------------------------
 
+    def keep(self, now: float) -> None:
+        if not self.core.journals:
+            return
+        if self.phase is Phase.TRYING and self.server is not None:
+            self.core.out.append(Journal(trying(self, now)))
+        elif self.phase is Phase.UP:
+            self.core.out.append(Journal(up(self, now)))
+
     def known_by(self, token: bytes) -> None:
         self.core.by_token[token] = self
         self.tokens += (token,)
@@ -328,10 +362,18 @@ class Call(Attempts):
         self.from_line = request.lines[request.at[FROM]]
         self.to_line = b"To: " + response.value(TO)
         self.request = self.routes = self.dialled = self.best = None
+        self.renew(now)
         longest = self.longest
-        self.core.out.append(Renew(self.leg, NEVER if longest is None else longest + SPARE))
         first = self.core.directory.probing.earliest
         self._wake(now + min(NO_ACK, longest or NO_ACK, first))
+
+    def renew(self, now: float) -> None:
+        self.core.out.append(Renew(self.leg, self.lease))
+        if self.core.recordings.of:
+            self.core.recordings.renew(self, now)
+
+    def says_recorded(self, response: Message, now: float) -> None:
+        self.core.recordings.heard(self, False, response, now)
 
     def began_as(self, side: Side) -> bytes:
         """The address that a side of its dialog began with; empty once the call is over."""
@@ -344,6 +386,37 @@ class Call(Attempts):
         self, client: InviteClientTransaction, response: Message, first: bool, told: bool, now: float
     ) -> None:
         self.core.late.heard(self, client, response, first, told, now)
+
+    @property
+    def inner(self) -> bool:
+        """Whether one of its sides is the gate's own endpoint."""
+        flows = [self.caller.flow, *[side.flow for side in self.callees], *[c.flow for c in self.current]]
+        return any(flow.listener.inner for flow in flows)
+
+    # -- after a restart -----------------------------------------------------------------------------------
+
+    def goes_on(self, until: float, now: float) -> None:
+        """A call that is up goes on, until `until` at the longest."""
+        self._wake(max(until, now))
+        self.look_again(now)
+
+    def goes_on_trying(self, since: float, now: float) -> None:
+        """A call that nobody has answered goes on; what was last heard of it came at `since`."""
+        if self.cancelled:
+            for client in self.attempts:
+                self._cancel(client, now)
+        if self.proceeding:
+            self._wake(max(now, min(min(since, now) + TIMER_C, self.ring_until)))
+        elif self._next_group(now) >= 0:
+            self._wake(now + self.key.trunk.try_seconds)
+
+    def hears_again(self, response: Message, now: float) -> bool:
+        """A copy of an answer to the INVITE, which an earlier start has passed on; False where this is none."""
+        side = side_of(self.callees, response.to_tag)
+        if self.phase is not Phase.UP or response.code >= 300 or side is None or side.stage is not Stage.UP:
+            return False
+        self._pass_on(response, now)
+        return True
 
     def remember(self, until: float) -> None:
         """Keep an ended call in memory, for what is still to come inside its dialogs."""
@@ -366,6 +439,14 @@ class Call(Attempts):
     def longest(self) -> float | None:
         """Seconds after which the gate ends the call itself (C1); never an emergency call, nor in shadow mode."""
         return None if self.emergency or self.key.shadow else self.key.max_call_seconds
+
+    @property
+    def lease(self) -> float:
+        """Seconds that what it holds is held from now on, unless it is renewed."""
+        if self.phase is not Phase.UP:
+            return LEASE
+        longest = self.longest
+        return NEVER if longest is None else longest + SPARE
 
     def _expire_up(self, now: float) -> None:
         answered, longest = self.record.answer_at, self.longest
@@ -417,8 +498,19 @@ class Call(Attempts):
         if not any(callee.stage is Stage.UP for callee in self.callees):
             self.record.reason = reason or self.record.reason
             self.end(now, ended_by)
+        else:
+            self.keep(now)
 
     # -- the end -----------------------------------------------------------------------------------------
+
+    def _uncount(self) -> None:
+        """It has been among the calls that are up or set up."""
+        core = self.core
+        core.counts.call_down(self.key, self.counted_as)
+        if self.did:
+            core.forwards.ended(self)
+        if self.direction == OUTBOUND and not self.emergency:
+            core.observer.ended(self)
 
     def end(self, now: float, ended_by: str = "") -> None:
         """Give back all that the call holds. Whatever ends a call comes here; the second time is nothing."""
@@ -428,12 +520,10 @@ class Call(Attempts):
         core.holds.over(self, now)
         if self.key.shadow:
             self._outlasts(now)
+        if core.recordings.of:
+            core.recordings.ended(self)
         if self.phase is not Phase.ASKING:
-            core.counts.call_down(self.key, self.counted_as)
-            if self.did:
-                core.forwards.ended(self)
-            if self.direction == OUTBOUND and not self.emergency:
-                core.observer.ended(self)
+            self._uncount()
         if self.reserved and self.copies.granted:
             core.out.append(Release(self.reserved))
         self.phase = Phase.OVER
@@ -452,6 +542,9 @@ class Call(Attempts):
         core.live_calls -= 1
         core.counts.ended(record)
         core.out.append(Record(record))
+        if core.journals:
+            core.out.append(Journal(over(self, now)))
+            self.story = []
         # What is remembered of it from here on is little: many calls end within LINGER.
         self.request = self.routes = self.dialled = self.best = None
         self.groups = ()

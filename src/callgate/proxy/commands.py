@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from callgate.policy.claim import Claim
 from callgate.proxy.bindings import Row
@@ -122,6 +122,15 @@ class Note:
         self.fields = fields
 
 
+class Journal:
+    """Write a row down (`proxy.journal`): within 50 ms it must outlive this process."""
+
+    __slots__ = ("row",)
+
+    def __init__(self, row: tuple[Any, ...]) -> None:
+        self.row = row
+
+
 class Keep:
     """What is registered for a user of a key from now on: to be kept over a restart. No rows: nothing is."""
 
@@ -174,5 +183,17 @@ class Hangup:
 
 
 Command = (
-    Send | Claim | Withdraw | Release | Renew | Record | Alert | Note | Keep | Suspended | Resolve | Hangup
+    Send
+    | Claim
+    | Withdraw
+    | Release
+    | Renew
+    | Journal
+    | Record
+    | Alert
+    | Note
+    | Keep
+    | Suspended
+    | Resolve
+    | Hangup
 )

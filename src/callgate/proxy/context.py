@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from callgate.policy.claim import Verdict
+from callgate.policy.claim import Part, Verdict
 from callgate.proxy.answer import rank, reply
 from callgate.proxy.commands import Alert, Send
 from callgate.proxy.copies import Copies
@@ -14,6 +14,7 @@ from callgate.proxy.dialog import Side
 from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, response_out
+from callgate.proxy.journal import STEPS
 from callgate.proxy.login import CHALLENGED, WARNING, refusal
 from callgate.proxy.peers import Key, Step
 from callgate.proxy.record import OUTCOMES, CallRecord
@@ -83,6 +84,7 @@ class Context:
         "leg",
         "mark",
         "origin",
+        "parts",
         "phase",
         "proceeding",
         "rang_out",
@@ -96,6 +98,7 @@ class Context:
         "shift",
         "slot",
         "steps",
+        "story",
         "timed_out",
         "tokens",
         "trunk",
@@ -160,6 +163,20 @@ class Context:
         self.record = CallRecord(leg, ("outbound", "inbound")[direction], now)
         self.record.key = key.id
         self.record.trunk = key.trunk.name
+        self.parts: tuple[Part, ...] = ()  # what its claim names
+        self.story: list[tuple[object, ...]] = []  # what happened, for `callgate explain`: (when, what, …)
+
+    is_session = False
+    """Whether it records another call (`proxy.siprec`), and is none itself."""
+
+    def tell(self, now: float, what: str, *details: object) -> None:
+        """One more step of the call's story; `cli.explain` has the words."""
+        if len(self.story) < STEPS:
+            self.story.append((now, what, *details))
+
+    def keep(self, now: float) -> None:
+        """Write down how the call stands, so that a crash does not end it."""
+        raise NotImplementedError
 
     @property
     def away(self) -> bool:
@@ -182,6 +199,14 @@ class Context:
 
     def look_again(self, now: float) -> None:
         """What is known of the life of its dialogs has changed."""
+        raise NotImplementedError
+
+    def renew(self, now: float) -> None:
+        """It lives, and holds what it holds."""
+        raise NotImplementedError
+
+    def says_recorded(self, response: Message, now: float) -> None:
+        """A callee may have said whether it is recorded (I1)."""
         raise NotImplementedError
 
     def known_by(self, token: bytes) -> None:

@@ -41,9 +41,11 @@ from callgate.proxy.forward import (
     without_own_maddr,
 )
 from callgate.proxy.forwards import Forwards
+from callgate.proxy.foundling import Adoption
 from callgate.proxy.hangup import HangUp
 from callgate.proxy.holding import Holds
 from callgate.proxy.inside import Inside
+from callgate.proxy.journal import Rows
 from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
 from callgate.proxy.observer import Observer
@@ -51,6 +53,7 @@ from callgate.proxy.outside import Outside
 from callgate.proxy.pacing import Asker, Pacing
 from callgate.proxy.peers import Directory, Key, Trunk
 from callgate.proxy.places import Random
+from callgate.proxy.recordings import Recordings
 from callgate.proxy.registrar import Registrar
 from callgate.proxy.registration import Registrations
 from callgate.proxy.relay import Relay, Way
@@ -71,6 +74,7 @@ from callgate.sip.message import (
     Message,
     parse,
 )
+from callgate.sip.transaction import NEVER
 from callgate.sip.uri import Uri
 
 CHALLENGE_SECONDS = 10.0
@@ -104,6 +108,8 @@ class Core:
         self.wheel = Wheel(started, self.errors)
         self.layer = Transactions(self.wheel, self.out)
         self.draining = False
+        self.journals = True  # whether there is somebody to write rows down
+        self.rows = Rows()
         self.utc_offset = 0.0
         self.by_token: dict[bytes, Call] = {}
         self.by_call_id: dict[bytes, Call] = {}
@@ -132,6 +138,8 @@ class Core:
         self.bridge = Endpoint(self)
         self.forwards = Forwards(self)
         self.holds = Holds(self)
+        self.recordings = Recordings(self)
+        self.adoption = Adoption(self, started)
         self.trunks = Trunks(self, dice)
         self.trunks.begin(started)
         self.registrations = Registrations(self, directory.trunks.values())
@@ -296,6 +304,12 @@ class Core:
         self._touched.add(key.id)
         self.out.append(claim)
 
+    def ask_patiently(self, who: Asker, key: Key, claim: Claim) -> None:
+        """Put a claim that is granted whatever the limit: the answer may take its time."""
+        self._asked[claim.id] = who, NEVER
+        self._touched.add(key.id)
+        self.out.append(claim)
+
     def challenged(self, call: Context, uri: bytes, now: float) -> None:
         """The trunk's 401 or 407 goes to the caller, who may answer it once."""
         if len(self._challenged) >= CHALLENGES_MAX:
@@ -332,6 +346,11 @@ class Core:
             for side in (call.caller, *call.callees)
             if side.flow.connection
         }
+
+    def keep_all(self, now: float) -> None:
+        """Write down every call anew: the journal has missed something."""
+        for call in set(self.by_token.values()):
+            call.keep(now)
 
     def hang_up(self, call: Call, now: float) -> None:
         """End a call that is up: BYE to both ends of each of its dialogs, once."""
@@ -374,10 +393,13 @@ class Core:
             return found
         return next((call for call in self.live() if f"{call.leg:016x}" == text), None)
 
-    def free_lines(self, call: Call, why: str) -> None:
+    def free_lines(self, call: Call, why: str, now: float) -> None:
         """Give back what a call that is up holds, though it goes on."""
         call.record.reason = why
         call.copies.release(call)
+        call.parts = ()  # a restart must not count it again
+        call.keep(now)
+        self.recordings.ended(call)
 
     def end_early(self, call: Call, why: str, now: float) -> bool:
         """End a call, up or not. False where it is ending already."""

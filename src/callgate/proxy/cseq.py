@@ -37,6 +37,22 @@ class Shift:
         # (number of the PBX, number that left, its credentials) of the last INVITEs
         self._invites: tuple[tuple[int, int, Sequence[bytes]], ...] = ()
 
+    @property
+    def row(self) -> tuple[int, int, tuple[tuple[int, int, tuple[bytes, ...]], ...]]:
+        """All there is to it, to be kept: for `recalled`."""
+        invites = tuple([(number, left, tuple(lines)) for number, left, lines in self._invites])
+        return self.offset, self.top, invites
+
+    @classmethod
+    def recalled(
+        cls, offset: int, top: int, invites: tuple[tuple[int, int, tuple[bytes, ...]], ...]
+    ) -> Shift:
+        """What a row was made of, at an earlier start: some challenges may have been answered since."""
+        shift = cls(offset, ahead=JUMP)
+        shift.top = top
+        shift._invites = invites
+        return shift
+
     def leave(self, number: int) -> int:
         """The number that a request of the PBX leaves with; 0 where all are used up."""
         if self._ahead:

@@ -81,6 +81,10 @@ class Side:
             self._contact = message.lines[i]
             self.hop = None
 
+    def recall(self, contact: bytes, routes: tuple[bytes, ...], own: bool) -> None:
+        """What `LEARNT` were, at an earlier start."""
+        self._contact, self._routes, self._routes_are_its_own = contact, routes, own
+
     def learn_via(self, request: Message) -> None:
         """What a request of its own says about where it is."""
         via = request.via
@@ -218,6 +222,8 @@ class Side:
                 continue
 
 
+LEARNT = ("_contact", "_routes", "_routes_are_its_own")
+"""Of a side, for who writes them down: the lines of its Contact and Record-Route, whether the latter are its own."""
 FORKS = 16
 """Callees of one call that are remembered."""
 

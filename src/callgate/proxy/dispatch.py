@@ -55,6 +55,8 @@ class Dispatch:
             branch += CANCEL_MARK
         client = core.layer.clients.get(branch)
         if client is None or via.sent_by != client.flow.listener.sent_by:
+            if client is None and core.adoption.response(response, branch, flow, now):
+                return
             late = client is None and 200 <= response.code < 300 and response.method == b"INVITE"
             if not (late and core.late.stray(response, branch, flow, now)):
                 core.counts.rejected("stray response")

@@ -14,9 +14,10 @@ from callgate.numbers import Number, read_uri
 from callgate.policy.dial import DialVerdict
 from callgate.proxy.answer import Refusal
 from callgate.proxy.callers import numbers_shown
-from callgate.proxy.commands import Alert
+from callgate.proxy.commands import Alert, Journal
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import disguise
+from callgate.proxy.journal import call_back
 from callgate.proxy.targets import Groups, secure_only
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr
@@ -112,8 +113,14 @@ class Emergency:
         assert request is not None
         own = [n for n in numbers_shown(request) if self.core.directory.key_of_number(n) is key]
         for number in own or [key.only_number]:
-            self._back.pop((key.id, number), None)
-            self._back[key.id, number] = now + CALL_BACK_SECONDS
+            self.recall(key.id, number, now + CALL_BACK_SECONDS)
+            if self.core.journals:
+                self.core.out.append(Journal(call_back(key.id, number, CALL_BACK_SECONDS, now)))
+
+    def recall(self, key_id: str, number: str, until: float) -> None:
+        """Until then the authorities may call back."""
+        self._back.pop((key_id, number), None)
+        self._back[key_id, number] = until
         while len(self._back) > CALL_BACKS:
             del self._back[next(iter(self._back))]
 

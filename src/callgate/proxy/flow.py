@@ -46,6 +46,11 @@ class Listener:
         self.record_route = b"Record-Route: <sip:%b%b;lr;cg=" % (self.sent_by, suffix)
         self.record_route_secure = self.record_route.replace(b"<sip:", b"<sips:")
 
+    @property
+    def name(self) -> str:
+        """What it is called in files that outlive a restart: transport and sent-by."""
+        return f"{self.transport.decode()} {self.sent_by.decode()}"
+
     def record(self, token: bytes, secure: bool) -> bytes:
         """The Record-Route line that brings a dialog's requests back here; a SIPS URI where the request's was one
         (RFC 3261 §16.6 step 4)."""
@@ -98,6 +103,7 @@ class Flow:
         "known",
         "listener",
         "names",
+        "packed",
         "peer",
         "pinned",
         "port",
@@ -122,6 +128,7 @@ class Flow:
         self.names: tuple[str, ...] = ()
         self.known = False
         self.pinned = False
+        self.packed = b""  # as `proxy.journal` writes it down; empty until then
         self.peer: object = None
         self.generation = -1  # of the directory that `peer` was looked up in
 

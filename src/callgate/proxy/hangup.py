@@ -140,11 +140,12 @@ CROSSINGS = 3
 
 
 class HangUp:
-    """Ends the dialog of a call with one callee. `reason` is for the record."""
+    """Ends the dialog of a call with one callee. `reason` and who ended it, `by`, are for the record."""
 
-    __slots__ = ("call", "reason", "side")
+    __slots__ = ("by", "call", "reason", "side")
 
-    def __init__(self, call: Call, side: Side, reason: str = "") -> None:
+    def __init__(self, call: Call, side: Side, reason: str = "", by: str = "gate") -> None:
+        self.by = by
         self.call = call
         self.side = side
         self.reason = reason
@@ -174,7 +175,9 @@ class Farewell:
     def send(self, core: Core, now: float) -> None:
         call, side, end = self.hang_up.call, self.hang_up.side, self.end
         # Not noted as the other's own: its BYE, crossing with this one, is none the staler for it.
-        self.number = self.bye.number = max(last_number(call, side, end), 0) + (AHEAD if side.around else 1)
+        self.number = self.bye.number = (
+            max(last_number(call, side, end), 0) + (AHEAD if side.around else 1) + call.ahead
+        )
         if is_trunk(call, end) and call.trunk.account is not None:
             call.shift = call.shift or Shift()
             self.bye.number = call.shift.own() or self.number
@@ -208,4 +211,4 @@ class Farewell:
 
     def _over(self, now: float) -> None:
         if is_trunk(self.hang_up.call, self.end):
-            self.hang_up.call.dialog_over(self.hang_up.side, now, "gate", self.hang_up.reason)
+            self.hang_up.call.dialog_over(self.hang_up.side, now, self.hang_up.by, self.hang_up.reason)

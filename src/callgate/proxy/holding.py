@@ -14,6 +14,7 @@ from callgate.sip.transaction import NEVER
 
 if TYPE_CHECKING:
     from callgate.proxy.call import Call
+    from callgate.proxy.context import Context
     from callgate.proxy.core import Core
 
 RULE: Final = "K8"
@@ -27,6 +28,9 @@ class Holds:
         self._on_hold: dict[int, Hold] = {}
         self._too_long: dict[str, set[int]] = {}
 
+    def __len__(self) -> int:
+        return len(self._on_hold)
+
     def heard(self, call: Call, from_caller: bool, body: bytes, now: float) -> None:
         """A side of a call that is up has described its session anew."""
         if not has_sdp(body):
@@ -38,11 +42,25 @@ class Holds:
                 return
             hold = self._on_hold[call.leg] = Hold(call, now)
             self._core.wheel.add(hold)
+        before = set(hold.by)
         hold.by.discard(from_caller)
         if holds:
             hold.by.add(from_caller)
         elif not hold.by:
             self.over(call, now)
+        if hold.by != before:
+            call.keep(now)
+
+    def row(self, call: Context) -> tuple[float, tuple[bool, ...]] | None:
+        """Since when a call is on hold and by whom, for its journal; None where it is not."""
+        hold = self._on_hold.get(call.leg)
+        return (hold.since, tuple(hold.by)) if hold is not None else None
+
+    def recall(self, call: Call, since: float, by: tuple[bool, ...]) -> None:
+        """It was on hold before a restart, and is."""
+        hold = self._on_hold[call.leg] = Hold(call, since)
+        hold.by = set(by)
+        self._core.wheel.add(hold)
 
     def over(self, call: Call, now: float) -> None:
         """It is on hold no more, or has ended."""

@@ -15,9 +15,10 @@ from callgate.proxy.dialog import Side, side_of
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, own_uri, reply_flow, swap_strict, take_own_routes
 from callgate.proxy.login import USED_UP, Passage, raise_ack
+from callgate.proxy.notices import may_say
 from callgate.proxy.peers import Key, Peer, Trunk
-from callgate.proxy.relay import Relay
-from callgate.proxy.token import AWAY, OUTBOUND
+from callgate.proxy.relay import SPEAKS, Relay, Way
+from callgate.proxy.token import AWAY, OUTBOUND, RECORDER, Token
 from callgate.proxy.transactions import Key as TransactionKey
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
@@ -36,7 +37,18 @@ EARLY_TOO = frozenset((b"PRACK", b"UPDATE"))
 class Path:
     """A dialog as one request sees it."""
 
-    __slots__ = ("call", "from_pbx", "key", "raised", "receiver", "sender", "trunk")
+    __slots__ = (
+        "by_caller",
+        "call",
+        "from_pbx",
+        "key",
+        "raised",
+        "receiver",
+        "sender",
+        "text",
+        "token",
+        "trunk",
+    )
 
     def __init__(
         self,
@@ -46,7 +58,10 @@ class Path:
         sender: Side,
         receiver: Side,
         from_pbx: bool,
-        raised: int = 0,
+        *,
+        by_caller: bool = False,
+        token: Token | None = None,
+        text: bytes = b"",
     ) -> None:
         self.trunk = trunk
         self.call = call
@@ -54,7 +69,11 @@ class Path:
         self.sender = sender
         self.receiver = receiver
         self.from_pbx = from_pbx
-        self.raised = raised  # what the token says of the INVITE's CSeq
+        # Of a dialog that is known by its token only: that, and whether the caller has sent this.
+        self.token = token
+        self.text = text
+        self.by_caller = by_caller
+        self.raised = token.raised if token is not None else 0  # what it says of the INVITE's CSeq
 
 
 class Inside:
@@ -96,7 +115,10 @@ class Inside:
         ):  # one more copy of the ACK of a failure: it ends here, though its transaction is forgotten (Timer I)
             self.core.counts.rejected("stray ACK")
             return
-        path = self._known(call, request) if call is not None else self._verified(token, request)
+        path = self._known(call, request) if call is not None else None
+        if path is None and (call is None or not self.core.began_here(call.leg)):
+            # Also a dialog that was not known of a call of an earlier start.
+            path = self._verified(token, request, flow)
         belongs = path is not None and self._belongs(path, flow, peer, request.method)
         if not belongs and self.core.directory.access is not None and request.method != b"ACK":
             who = self.core.auth.admit(request, flow, peer, now)
@@ -128,6 +150,8 @@ class Inside:
                 self.core.counts.rejected("re-INVITE of an unknown call")
                 self.core.dispatch.answer(request, key, 403, flow, now)
                 return
+        if path.call is None:
+            self.core.adoption.dialog(path, request, flow, now)
         self._pass_inside(request, key, flow, path, uri, target, routes, hops, token, now)
 
     def _drop(self, request: Message, flow: Flow, now: float) -> None:
@@ -151,7 +175,7 @@ class Inside:
             return None
         return Path(call, call.key, call.trunk, callee, call.caller, not outbound)
 
-    def _verified(self, text: bytes, request: Message) -> Path | None:
+    def _verified(self, text: bytes, request: Message, flow: Flow) -> Path | None:
         """The sides of a dialog that is known by its token only: what a gate with no memory of it can do."""
         if not text:
             return None
@@ -172,6 +196,15 @@ class Inside:
             return None
         listener = listeners[token.pbx_listener]
         pbx = Side(b"", Flow(listener, token.pbx_host, token.pbx_port, trust=key.pbx_trust))
+        from_pbx = from_caller == (token.direction == OUTBOUND)
+        if token.gateway == RECORDER:
+            recorders = key.recorders
+            to_recorder = recorders.way(request, directory) if recorders is not None and from_pbx else flow
+            if recorders is None or to_recorder is None or not recorders.holds(to_recorder.host):
+                return None
+            ends = (pbx, Side(b"", to_recorder))
+            sender, receiver = ends if from_pbx else reversed(ends)
+            return Path(None, key, recorders.trunk, sender, receiver, from_pbx)
         carrier, gateway = key.trunk, token.gateway
         if gateway >= AWAY and carrier.emergency is not None:
             carrier, gateway = carrier.emergency, gateway - AWAY
@@ -182,9 +215,10 @@ class Inside:
         if to_trunk is None:
             return None  # a name that has not been looked up yet
         trunk = Side(b"", to_trunk)
-        from_pbx = from_caller == (token.direction == OUTBOUND)
         sender, receiver = (pbx, trunk) if from_pbx else (trunk, pbx)
-        return Path(None, key, carrier, sender, receiver, from_pbx, token.raised)
+        return Path(
+            None, key, carrier, sender, receiver, from_pbx, by_caller=from_caller, token=token, text=text
+        )
 
     def _belongs(self, path: Path, flow: Flow, peer: Peer, method: bytes) -> bool:
         """Whether a request comes from the side that its tags name. Nobody may hang up for the other side: a BYE
@@ -229,7 +263,10 @@ class Inside:
         if not stale:
             sender.seen_at = now
         if flow is not sender.flow and (fresh or (flow.connection and not stale)):
+            before = sender.flow
             sender.moved(flow)
+            if sender.flow is not before and call is not None:
+                call.keep(now)
         peer = Peer(trunk=path.trunk) if path.from_pbx else Peer(key=path.key)
         if request.marked:
             edge = self.core.directory.edge
@@ -252,6 +289,8 @@ class Inside:
                 call is not None and request.body and call.phase is Phase.UP
             ):  # the answer to an offer of a 2xx
                 self.core.holds.heard(call, sender is call.caller, request.body, now)
+                if may_say(request):
+                    self.core.recordings.heard(call, sender is call.caller, request, now)
             if shift is not None:
                 # Of the first INVITE several copies may have left; this callee has answered one of them.
                 opened = call is not None and sender is call.caller and request.cseq_number == sender.cseq
@@ -296,6 +335,10 @@ class Inside:
         else:
             if call is None and path.from_pbx and method == b"INVITE":
                 relay.rate = path.key
+            if may_say(request) and method in SPEAKS and call is not None:
+                way = Way(request, uri, token, flow, to, routes, hops, b"")
+                if self.core.recordings.holds_up(relay, way, now):
+                    return  # until there is a licence for it
             self.core.start(relay, request, uri, token, flow, to, routes, hops, now)
 
     def _shift(self, path: Path, request: Message) -> Shift:

@@ -71,7 +71,7 @@ class LateAnswers:
         if side is not None and side.stage is not Stage.EARLY:
             return False  # one more copy of an answer that was heard
         token = core.signer.read(text, response.call_id, response.from_tag)
-        if token is None or not core.began_here(token.leg):
+        if token is None or (call is None and not core.began_here(token.leg)):
             return False
         key = core.directory.key_of_tag.get(token.key_tag)
         peer = core.directory.identify(flow)

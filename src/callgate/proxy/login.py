@@ -135,14 +135,18 @@ class Passage:
         request: Message,
         routes: Routes,
         invited: tuple[int, int] = (0, 0),
+        *,
+        raised: int = 0,
     ) -> None:
+        """`raised`: it has left with that number, before a restart."""
         self._invited = invited
         self._login = Login(account)
         self._shift = shift
         self._request = request
         self._routes = routes
-        self.raised = shift.leave(request.cseq_number)
-        self._note()
+        self.raised = raised or shift.leave(request.cseq_number)
+        if not raised:
+            self._note()
 
     def _note(self) -> None:
         request = self._request

@@ -52,9 +52,9 @@ class Observer:
 
     def ended(self, call: Call) -> None:
         """A call that had left is over."""
-        number = call.record.canonical
-        if call.key.watching.distinct is not None and number.startswith(DOMESTIC):
-            self._breadth[call.key.id].ended(number)
+        breadth, number = self._breadth.get(call.key.id), call.record.canonical
+        if breadth is not None and call.key.watching.distinct is not None and number.startswith(DOMESTIC):
+            breadth.ended(number)
 
     def media(self, key: Key, body: bytes, now: float) -> None:
         """An offer in an INVITE or UPDATE of one of the key's calls. Told once per key."""

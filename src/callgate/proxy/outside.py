@@ -18,6 +18,7 @@ from callgate.proxy.forward import SCHEMES, Routes, called_party, disguise, repl
 from callgate.proxy.login import USED_UP, Passage
 from callgate.proxy.peers import Key, Peer, Step, Trunk
 from callgate.proxy.relay import Relay
+from callgate.proxy.siprec import Session
 from callgate.proxy.targets import Groups, Target, secure_only
 from callgate.proxy.token import INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import Key as TransactionKey
@@ -150,7 +151,7 @@ class Outside:
             call = Call(self.core, self.core.next_id(), key, INBOUND, request, server, flow, now)
             call.trunk = peer.trunk
             call.did = number
-            call.groups, call.steps = self._way_of(key, number, uri, now)
+            call.groups, call.steps = self.way_of(key, number, uri, now)
             if key.registered:
                 routes = called_party(request, routes)
             call.free = self._exempt(request, key) or self.core.emergency.calls_back(key, number, now)
@@ -162,10 +163,15 @@ class Outside:
             number_of_leg = (
                 leg.reserved if leg is not None and flow.listener.inner else 0
             ) or self.core.next_id()
-            call = Call(self.core, number_of_leg, key, OUTBOUND, request, server, flow, now)
-            if leg is not None:
+            recorder = key.recorders.of(request, uri, self.core.directory) if key.recorders else None
+            if recorder is not None:
+                call = Session(self.core, number_of_leg, key, OUTBOUND, request, server, flow, now)
+                call.goes_to(recorder)
+            else:
+                call = Call(self.core, number_of_leg, key, OUTBOUND, request, server, flow, now)
+            if leg is not None and recorder is None:
                 call.forwards(leg)
-            if key.trunk.account is not None:
+            if key.trunk.account is not None and not call.is_session:
                 call.shift = self.shift(request)
         call.dialled = uri
         if b"m=image" in request.body:
@@ -194,6 +200,9 @@ class Outside:
                 call.nowhere(480, "no step of the number's route is open, or has an address", now)
             else:
                 call.nowhere(503, "no address of the PBX is known", now)
+            return
+        if call.is_session:
+            call.ask(now)
             return
         dialled = read_uri(request.uri)
         verdict = key.dial.judge(dialled)
@@ -313,9 +322,7 @@ class Outside:
                     return key, canonical, number.dialled
         return None
 
-    def _way_of(
-        self, key: Key, number: str, asked: Uri, now: float
-    ) -> tuple[Groups, tuple[Step | None, ...]]:
+    def way_of(self, key: Key, number: str, asked: Uri, now: float) -> tuple[Groups, tuple[Step | None, ...]]:
         """Where a call for a number of a key goes, and which step of the number's route each group is."""
         route = key.routes.get(number) if key.routes is not None else None
         if route is None:

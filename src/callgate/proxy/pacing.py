@@ -93,8 +93,8 @@ class Ticket:
         """Its turn has come, or it is told no. It waits no more."""
         raise NotImplementedError
 
-    def waits(self, verdict: Verdict, now: float) -> None:
-        """It could not go at once."""
+    def waits(self, verdict: Verdict | None, now: float) -> None:
+        """It could not go at once. `verdict`: what the rate said last, None where it has not been asked yet."""
 
     def let_go(self) -> None:
         """Its turn has come, and nobody wants it any more."""
@@ -493,8 +493,7 @@ class Pacing:
         """One could not go at once."""
         if not ticket.delayed:
             ticket.delayed = True
-            if lane.refusal is not None:
-                ticket.waits(lane.refusal, now)
+            ticket.waits(lane.refusal, now)
 
     def _turn_away(self, lane: Lane, waits: Ticket | None, now: float) -> None:
         """A key that refuses: nothing is free. `waits`: who may wait for his turn of the trunk's rate."""

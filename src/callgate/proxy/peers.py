@@ -34,6 +34,7 @@ from callgate.sip.uri import Uri
 if TYPE_CHECKING:
     from callgate.proxy.login import Account
     from callgate.proxy.registration import Wanted
+    from callgate.proxy.siprec import Recorders
 
 Network = IPv4Network | IPv6Network
 DOMESTIC = "+81"
@@ -174,6 +175,8 @@ class Key:
     `only_number` is its DID where it has exactly one. `gap` is the least time between two calls to one number (K4),
     `reach` the most different numbers of Japan within so many seconds (V2), `quiet_hours` (T15) and `consent` (T14) say
     who may be called; all of them None where they don't matter. `watching`: what is told without being refused.
+    `recorded` is what a recorded call claims besides (I1); `unrecorded`: over that limit a call goes on without being
+    recorded instead of being refused; `recorders` are its recording servers, None for none.
     `shadow`: what its limits and the number rules would refuse is noted, and passes. `queue_seconds`: how long a call
     waits for a token of the rate, None where it is refused; `words` say what its further rules count; `paced` are the
     names of the limits that may be waited for, `rate_name` that of its own.
@@ -209,6 +212,7 @@ class Key:
         "rate_name",
         "reach",
         "recorded",
+        "recorders",
         "registered",
         "require",
         "routes",
@@ -218,6 +222,7 @@ class Key:
         "token_seconds",
         "trunk",
         "trusted",
+        "unrecorded",
         "watching",
         "words",
     )
@@ -233,6 +238,8 @@ class Key:
         attempt: tuple[Part, ...] = (),
         forwarded: tuple[Part, ...] = (),
         recorded: tuple[Part, ...] = (),
+        unrecorded: bool = False,
+        recorders: Recorders | None = None,
         more_out: tuple[Counted, ...] = (),
         more_in: tuple[Counted, ...] = (),
         networks: Iterable[Network] = (),
@@ -275,6 +282,8 @@ class Key:
         )
         self.forwarded = forwarded
         self.recorded = recorded
+        self.unrecorded = unrecorded
+        self.recorders = recorders
         self.more_out = more_out
         self.more_in = more_in
         self.lines = tuple(part for part in outbound if not isinstance(part, Window))

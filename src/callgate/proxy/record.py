@@ -10,8 +10,9 @@ OUTCOMES |= {484: "not_found", 604: "not_found"}
 class CallRecord:
     """Times are monotonic seconds of the gate, None where it did not happen; the shell turns them into
     wall-clock time. `raw` and `canonical` are the dialled number, in a call in the DID; `caller_raw` and `caller` are
-    who called; `forwarded_of` is the `id` of the call in that a forward carries on, 0 for none. `shadow`: the call has
-    passed, and `rule`, `value` and `limit` say what would have refused it but for shadow mode."""
+    who called; `recorded`: it was recorded at some time (I1); `forwarded_of` is the `id` of the call in that a forward
+    carries on, 0 for none. `shadow`: the call has passed, and `rule`, `value` and `limit` say what would have refused
+    it but for shadow mode."""
 
     __slots__ = (
         "answer_at",
@@ -35,6 +36,7 @@ class CallRecord:
         "outcome",
         "raw",
         "reason",
+        "recorded",
         "ringing_at",
         "rule",
         "sent_at",
@@ -73,6 +75,7 @@ class CallRecord:
         self.attempts = 0
         self.forwarded_of = 0
         self.hold_seconds = 0.0
+        self.recorded = False
         self.shadow = False
         self.waited = 0.0  # seconds in the queue of the rate
 

@@ -13,7 +13,7 @@ from callgate.numbers import read_dialled
 from callgate.proxy.bindings import Binding, Bindings, Row, devices
 from callgate.proxy.commands import Alert, Keep, Note, Send
 from callgate.proxy.contacts import Contact, Path, Wish, contact_values, wishes
-from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.flow import Flow
 from callgate.proxy.peers import Key
 from callgate.proxy.stun import stun_answer
 from callgate.proxy.targets import Groups, Target
@@ -340,7 +340,7 @@ class Registrar:
         core = self.core
         key = core.directory.keys.get(row.key)
         left = min(row.expires_at - core.utc_offset - now, core.directory.room.longest)
-        listener = next((x for x in core.directory.listeners if _name(x) == row.listener), None)
+        listener = next((x for x in core.directory.listeners if x.name == row.listener), None)
         if key is None or not key.registered or not left > 0 or listener is None:
             return False
         owner = core.directory.key_of_number(row.user.decode("utf-8", "replace"))
@@ -380,7 +380,7 @@ class Registrar:
             binding.call_id,
             binding.cseq,
             binding.due + self.core.utc_offset,
-            _name(flow.listener),
+            flow.listener.name,
             flow.host,
             flow.port,
         )
@@ -432,10 +432,6 @@ def _too_many(limit: int) -> Refused:
 
 def _host_port(uri: Uri) -> str:
     return (uri.host + (b":%d" % uri.port if uri.port else b"")).decode("ascii")
-
-
-def _name(listener: Listener) -> str:
-    return f"{listener.transport.decode()} {listener.sent_by.decode()}"
 
 
 def _pinned(flow: Flow) -> Flow:

@@ -15,6 +15,7 @@ from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.forward import Routes, response_out
 from callgate.proxy.login import CHALLENGED, WARNING, Passage, refusal
+from callgate.proxy.notices import may_say
 from callgate.proxy.pacing import ASK_SECONDS, LEASE
 from callgate.proxy.peers import Key
 from callgate.proxy.transactions import (
@@ -23,6 +24,7 @@ from callgate.proxy.transactions import (
     AnyServer,
     InviteClientTransaction,
 )
+from callgate.proxy.vitals import session_seconds
 from callgate.sip.message import CSEQ, FROM, Message
 from callgate.sip.transaction import LIFE, NEVER, State
 
@@ -34,6 +36,9 @@ TIMER_C = 181.0
 
 REFRESHES = frozenset((b"INVITE", b"UPDATE"))
 """Requests that may set a new remote target (RFC 3261 §12.2, RFC 3311 §5.1)."""
+
+SPEAKS = frozenset((b"INVITE", b"UPDATE", b"PRACK"))
+"""Requests whose answer may describe a session anew (RFC 6337 §2)."""
 
 
 class Way(NamedTuple):
@@ -71,6 +76,7 @@ class Relay:
         "rate",
         "receiver",
         "request",
+        "says",
         "sender",
         "server",
         "slot",
@@ -111,6 +117,7 @@ class Relay:
             b""  # what it came with, where it left with another (I19): so its sender gets it back
         )
         self.way: Way | None = None
+        self.says: frozenset[str] = frozenset()  # by whom the call is recorded if this offer is taken (I1)
         self.due = NEVER
         self.slot = 0
         server.user = self
@@ -173,6 +180,8 @@ class Relay:
             if code == 100 or server is None or self.method != b"INVITE":
                 return  # RFC 3261 §16.7 step 5; RFC 4320 §4.1: no other 1xx to a non-INVITE
         elif self.call is not None:
+            if code >= 300:
+                self._unsay(now)
             self._dialog_heard(code, response, now)
         if server is None or (code == 408 and self.method != b"INVITE"):
             return  # RFC 4320 §4.2: nobody sends a 408 to a non-INVITE, its client has given up already
@@ -219,6 +228,8 @@ class Relay:
         """What a final answer says about the call."""
         call = self.call
         assert call is not None
+        if code < 300 and self.method in SPEAKS and (may_say(response) or call.core.recordings.of):
+            call.core.recordings.agreed(call, self.sender is call.caller, self.request, response, now)
         if self.method == b"BYE":
             # The carrier counts the line until it has answered; a challenge means that it will be asked again.
             if code not in CHALLENGED:
@@ -236,8 +247,20 @@ class Relay:
                 self.receiver.learn_contact(response)
             side = self.receiver if self.sender is call.caller else self.sender
             if side is not None and side.vitals is not None:
-                side.vitals.refreshed(response, now)
+                side.vitals.refreshed(session_seconds(response), now)
                 call.look_again(now)
+            call.keep(now)
+
+    def _unsay(self, now: float) -> None:
+        """What it offered has not come to be."""
+        if self.says and self.call is not None:
+            self.core.recordings.unsaid(self.call, self.says, now)
+            self.says = frozenset()
+
+    def decline(self, code: int, headers: list[bytes], now: float) -> None:
+        """It has not been sent, and will not be."""
+        self._unsay(now)
+        self._answer(487 if self.cancelled else code, now, headers)
 
     def _over(self, reason: str, now: float) -> None:
         """The dialog has ended."""
@@ -249,6 +272,7 @@ class Relay:
 
     def on_timeout(self, client: AnyClient, now: float) -> None:
         self._give_back()
+        self._unsay(now)
         if self.method in (b"BYE", b"INVITE"):
             if self.call is not None and self.call.phase is Phase.UP:
                 self.core.counts.reaped(self.call.key, "no_answer")
@@ -267,6 +291,7 @@ class Relay:
         self._give_back()
         if self.method == b"BYE":
             self._over("a BYE could not be delivered", now)
+        self._unsay(now)
         self._answer(503, now)
 
     def on_repeat(self, client: AnyClient, now: float) -> None:

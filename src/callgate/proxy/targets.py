@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from callgate.sip.message import Message
 
 
+DEFLECTION = b"deflection"
+"""The `reason` of what a 302 of the PBX asks for."""
+
+
 class Target:
     """One place to try.
 

@@ -14,7 +14,8 @@ Layout (version 1), base64url without padding:
     8 octets  leg: the number of the call, unique over restarts
     1 octet   listener towards the PBX        (place in the config)
     1 octet   listener towards the trunk
-    1 octet   gateway of the trunk            (place in the config; from 128 on: of its emergency route)
+    1 octet   gateway of the trunk            (place in the config; from 128 on: of its emergency route;
+                                               255: a recorder of the key)
     6 | 18    PBX's address and port, IPv4 or IPv6
     8 octets  MAC: keyed BLAKE2s
 
@@ -35,6 +36,8 @@ OUTBOUND, INBOUND = 0, 1
 RAISED_MAX = 7
 AWAY = 128
 """Added to the place of a gateway that belongs to the emergency route of the key's trunk, not to that itself."""
+RECORDER = 255
+"""Stands for a recorder of the key (a SIPREC session) instead of a gateway."""
 _HEAD = Struct(">B4sQBBB")
 _MAC = 8
 _TO_URL = bytes.maketrans(b"+/", b"-_")

@@ -291,6 +291,14 @@ class Transactions:
         )
         self.send(twin, now)
 
+    def recall(self, transaction: InviteServerTransaction | InviteClientTransaction) -> None:
+        """Take up a transaction of an earlier start, in the state that it is in."""
+        if isinstance(transaction, InviteClientTransaction):
+            self.clients[transaction.branch] = transaction
+        else:
+            self.servers[transaction.key] = transaction
+        self._schedule(transaction)
+
     def abandon(self, client: InviteClientTransaction) -> None:
         """Send no more copies, but go on listening."""
         client.rtx_at = NEVER

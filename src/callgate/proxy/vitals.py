@@ -29,6 +29,8 @@ SHORTEST: Final = 90.0
 """No session is shorter (RFC 4028 §4): what claims to be is taken for this long."""
 GRACE: Final = LIFE
 """Seconds after the end of a session until it is believed: a refresh sent at the last moment may take so long."""
+PROBED_PER_SECOND: Final = 1500
+"""Questions about many calls at once are spread: the gate has calls to serve as well."""
 _SESSION = re.compile(rb"([0-9]{1,10}+)[ \t]*+(?:;|\Z)")
 
 
@@ -46,10 +48,11 @@ class Pulse:
     """What is known of the life of one end of a dialog. `at`: when it is to be asked if it is silent until then;
     `asked_at`: when it was last; `waits`: that probe is still open."""
 
-    __slots__ = ("asked_at", "at", "misses", "waits")
+    __slots__ = ("asked_at", "at", "doubted_at", "misses", "waits")
 
     def __init__(self) -> None:
         self.at = 0.0
+        self.doubted_at = NEVER  # since when it is to be asked, at `at`, whatever it said before
         self.asked_at = 0.0
         self.misses = 0
         self.waits = False
@@ -59,6 +62,10 @@ class Pulse:
         if self.misses and side.seen_at <= self.asked_at:
             return self.asked_at + probing.gap
         self.misses = 0
+        if self.doubted_at != NEVER:
+            if side.seen_at <= self.doubted_at:
+                return self.at
+            self.doubted_at = NEVER
         first, last = side.seen_at + probing.earliest, side.seen_at + probing.interval
         if not first <= self.at <= last:  # it has been heard since
             self.at = uniform(first, last)
@@ -70,17 +77,28 @@ class Vitals:
     when they are first felt: most calls are over before that. `seen`: whether all of its refreshes pass the gate; else
     its session timer says nothing."""
 
-    __slots__ = ("_seen", "expires_at", "pulses", "session")
+    __slots__ = ("crashed", "doubted", "expires_at", "pulses", "session")
 
-    def __init__(self, answer: Message, now: float, *, seen: bool = True) -> None:
+    def __init__(self, session: float | None, now: float) -> None:
         self.pulses: tuple[Pulse, Pulse] | None = None
-        self._seen = seen
-        self.refreshed(answer, now)
+        self.doubted = False  # whether its ends are asked although there is a session timer,
+        self.crashed = False  # and that is because the gate was away
+        self.refreshed(session, now)
 
-    def refreshed(self, answer: Message, now: float) -> None:
-        """A 2xx to an INVITE or UPDATE of the dialog has passed: it sets the session timer anew, or stops it."""
-        self.session = session_seconds(answer) if self._seen else None
-        self.expires_at = NEVER if self.session is None else now + self.session + GRACE
+    def refreshed(self, session: float | None, now: float) -> None:
+        """A 2xx to an INVITE or UPDATE of the dialog has passed: it sets the session timer anew, or stops it
+        (None)."""
+        self.session = session
+        self.expires_at = NEVER if session is None else now + session + GRACE
+
+    def doubt(self, now: float, *at: float, crashed: bool = False) -> None:
+        """Nobody knows whether the two ends are still there (`crashed`: since the gate was away): they are asked at
+        those times, unless they say something before that."""
+        self.doubted = True
+        self.crashed = self.crashed or crashed
+        self.pulses = self.pulses or (Pulse(), Pulse())
+        for pulse, then in zip(self.pulses, at, strict=True):
+            pulse.doubted_at, pulse.at = now, then
 
     def look(self, call: Call, side: Side, now: float) -> float:
         """Do what is due, and when to look again; NEVER where nothing is (a probe is out, or the dialog over)."""
@@ -89,22 +107,31 @@ class Vitals:
             reason = f"session timer expired: no refresh for {self.session:g} s (RFC 4028)"
             call.dialog_over(side, now, "gate", reason)
             return NEVER
-        if self.expires_at != NEVER:
+        if self.expires_at != NEVER and not self.doubted:
             return self.expires_at
         probing = call.core.directory.probing
         if self.pulses is None:
             self.pulses = Pulse(), Pulse()
-        due = NEVER
+        due = self.expires_at
+        settled = True
         for pulse, end in zip(self.pulses, (side, call.caller), strict=True):
             if pulse.waits:
+                settled = False
                 continue
             at = pulse.due(end, probing)
+            if pulse.doubted_at == NEVER and not pulse.misses:
+                if self.expires_at != NEVER:
+                    continue  # from here on the session timer is the proof
+            else:
+                settled = False
             if now < at:
                 due = min(due, at)
             else:
                 pulse.waits = True
                 pulse.asked_at = now
                 Probe(call, side, pulse, end).start(now)
+        if settled:
+            self.doubted = self.crashed = False
         return due
 
     def ask(self, call: Call, side: Side, tally: Tally, now: float) -> None:
@@ -223,12 +250,14 @@ class Probe:
         """One end is dead: the other is on the line with nobody, and hears that from the gate. The line goes at
         once where it is the trunk that is dead, else when the trunk has answered its BYE: until then it counts."""
         call, side, end = self.call, self.side, self.end
+        after_crash = side.vitals is not None and side.vitals.crashed
         side.vitals = None
         trunk_died = is_trunk(call, end)
         reason = f"{'the trunk' if trunk_died else 'the PBX'} {what}"
         if self.tally is not None:
             self.tally.gone.append((call.call_id, reason))
         call.core.counts.reaped(call.key, why)
-        HangUp(call, side, reason).start(call.core, now, to=side if end is call.caller else call.caller)
+        by = "crash" if after_crash else "gate"
+        HangUp(call, side, reason, by).start(call.core, now, to=side if end is call.caller else call.caller)
         if trunk_died:
-            call.dialog_over(side, now, "gate", reason)
+            call.dialog_over(side, now, by, reason)

@@ -114,8 +114,8 @@ class Summary:
     passed: int
     """Allowed calls that arrived on the other side, both directions."""
     allowed: int
-    """What an exact window of 1 s + 30 ms passes of the same outbound offers, and the inbound calls that came
-    while fewer than the limit were up."""
+    """What an exact window of 1 s + 30 ms passes of the same outbound offers, but for those that no licence was left
+    to record, and the inbound calls that came while fewer than the limit were up."""
     refused: tuple[Refused, ...]
     breaches: int
     first: Breach | None
@@ -148,7 +148,8 @@ def summarise(pbx: Pbx, carrier: Carrier, *, seconds: float, gated: bool) -> Sum
         forbidden=len(pbx.told) - len(ordinary),
         inbound_offered=carrier.brought,
         passed=out + inbound,
-        allowed=exact_window((told.sent_at for told in ordinary), limit) + carrier.allowed,
+        allowed=exact_window((told.sent_at for told in ordinary if told.rule != "I1"), limit)
+        + carrier.allowed,
         refused=tuple(refusals(pbx, carrier)),
         breaches=opinion.count,
         first=opinion.breaches[0] if opinion.breaches else None,

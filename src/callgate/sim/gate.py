@@ -41,6 +41,7 @@ keys:
     limits:
       outbound_cps: {cps}
       inbound_calls: {inbound}
+      recordings: 1
 """
 
 

@@ -58,7 +58,7 @@ class Pbx(Agent):
         uri = b"sip:%b@%b" % (offer.user, wire.host_port(peer))
         caller = b"<sip:%b@%b>" % (self.number.encode(), wire.host_port(self.address))
         sent_at = time.monotonic_ns()
-        call = self.place(uri, peer, caller)
+        call = self.place(uri, peer, caller, extra=(b"X-Record: yes",) if offer.recorded else ())
         told = Told(offer, call.call_id, sent_at)
         self.told.append(told)
         self._of_call[call.call_id] = told

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 MOST = 100_000
 """Offers that one plan may hold."""
+RECORDED = 0.2
+"""The share of ordinary calls that are recorded."""
 
 # As a user types them; what a PBX puts into a URI is `user`.
 FORBIDDEN = (
@@ -59,6 +61,8 @@ class Offer:
     """Seconds it stays up before the PBX hangs up."""
     patience: float | None
     """Seconds after which the caller gives up if nobody has answered; None: waits as long as it takes."""
+    recorded: bool = False
+    """The PBX says that it records it."""
 
     @property
     def user(self) -> bytes:
@@ -92,7 +96,10 @@ def outbound(
     if burst > 1:
         for _ in range(math.ceil(seconds * rate / 2 / burst)):
             times += [draw.uniform(0, seconds)] * burst
-    offers = [_offer(draw, at, _ordinary(draw)) for at in times]
+    recorded = random.Random(f"recorded {seed}")
+    offers = [
+        replace(_offer(draw, at, _ordinary(draw)), recorded=recorded.random() < RECORDED) for at in times
+    ]
     # All kinds in turn, not by chance: a short run too shows every rule.
     kinds = draw.sample(FORBIDDEN, len(FORBIDDEN))
     for i in range(int(seconds * forbidden_rate)):

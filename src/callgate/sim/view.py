@@ -14,6 +14,7 @@ from callgate.sim.board import ENOUGH, Board, Refused, Summary
 WHAT = {
     "V1": "outbound calls in one second",
     "V3": "inbound calls at once",
+    "I1": "recorded calls at once",
     "V4": "lines or forwards",
     "K-X1": "three-digit numbers",
     "K-X1+EMG": "emergency numbers",

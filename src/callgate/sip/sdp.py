@@ -14,9 +14,10 @@ SDP: Final = b"application/sdp"
 _MEDIA = re.compile(rb"^m=([a-z]+)[ \t]+([0-9]+)[^\r\n]*", re.MULTILINE)
 _CONNECTION = re.compile(rb"^c=IN[ \t]+IP[46][ \t]+([^ \t\r\n/]+)", re.MULTILINE)
 _DIRECTION = re.compile(rb"^a=(sendrecv|sendonly|recvonly|inactive)[ \t]*\r?$", re.MULTILINE)
-_RECORD = re.compile(rb"^a=record:[ \t]*(on|off|paused)[ \t]*\r?$", re.MULTILINE)
-_RECORDPREF = re.compile(rb"^a=recordpref:[ \t]*(on|off|pause|nopreference)[ \t]*\r?$", re.MULTILINE)
-_RECORDPREF_ON = re.compile(rb"^a=recordpref:[ \t]*on[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
+# RFC 7866 §7.1 gives the values as strings of ABNF, which have no case; the name of an attribute has one.
+_RECORD = re.compile(rb"^a=record:[ \t]*((?i:on|off|paused))[ \t]*\r?$", re.MULTILINE)
+_RECORDPREF = re.compile(rb"^a=recordpref:[ \t]*((?i:on|off|pause|nopreference))[ \t]*\r?$", re.MULTILINE)
+_RECORDPREF_ON = re.compile(rb"^a=recordpref:[ \t]*(?i:on)[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
 T38: Final = re.compile(
     rb"^m=image[ \t]+[0-9/]+[ \t]+[^ \t\r\n]+[^\r\n]*[ \t]t38\b", re.IGNORECASE | re.MULTILINE
 )
@@ -30,7 +31,7 @@ HOLDS: Final = (b"sendonly", b"inactive")
 
 class Session(NamedTuple):
     """`holds`: whoever wrote it does not take what the other side says, in every stream of sound. `record` and
-    `recordpref`: the words of RFC 7866 §7.1, empty where they are not said. `t38`: a fax."""
+    `recordpref`: the words of RFC 7866 §7.1 in lower case, empty where they are not said. `t38`: a fax."""
 
     holds: bool = False
     record: bytes = b""
@@ -84,5 +85,5 @@ def _holds(medium: bytes, session: bytes) -> bool:
 
 def _strongest(what: re.Pattern[bytes], parts: list[bytes]) -> bytes:
     """`on` if any part says so, else the first that is said."""
-    said = [found[1] for part in parts for found in what.finditer(part)]
+    said = [found[1].lower() for part in parts for found in what.finditer(part)]
     return b"on" if b"on" in said else said[0] if said else b""

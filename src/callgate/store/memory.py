@@ -14,6 +14,24 @@ _OUT = float("inf")
 JUST_STARTED = "no call in the first second after a start"
 
 
+class Owed:
+    """What a crash may have cost one limit: `count` tokens, back at `back_at`, of the window `first`; where that ends
+    with a slash, of every window whose name begins with it and ends with `last`: those of each caller or class."""
+
+    __slots__ = ("back_at", "count", "first", "last")
+
+    def __init__(self, first: str, last: str, count: int, back_at: float) -> None:
+        self.first = first
+        self.last = last
+        self.count = count
+        self.back_at = back_at
+
+    def concerns(self, name: str) -> bool:
+        if not self.first.endswith("/"):
+            return name == self.first
+        return name.startswith(self.first) and name.endswith(self.last)
+
+
 class _Tokens:
     """The tokens that are out of one window: claim → when it comes back, `inf` until it was sent."""
 
@@ -22,6 +40,13 @@ class _Tokens:
     def __init__(self) -> None:
         self.back_at: dict[int, float] = {}
         self.order: deque[tuple[float, int]] = deque()  # rising: an entry is appended at every send
+
+    def charge(self, owed: Owed) -> None:
+        """Tokens that nobody's call has: they only come back."""
+        for _ in range(owed.count):
+            number = -1 - len(self.back_at)
+            self.back_at[number] = owed.back_at
+            self.order.append((owed.back_at, number))
 
     def settle(self, now: float) -> int:
         """Take back what is due; how many are still out."""
@@ -127,6 +152,26 @@ class MemoryStore:
         self._sets: dict[str, int] = {}
         self._seen: dict[str, _Seen] = {}
         self._leases: list[tuple[float, int]] = []
+        self._owed: list[Owed] = []
+
+    def owes(self, owed: Owed, now: float) -> None:
+        """Calls may have been sent of which nobody knows: each window that they may have taken of counts them."""
+        self._owed.append(owed)
+        for name, tokens in self._windows.items():
+            if owed.concerns(name):
+                tokens.charge(owed)
+
+    def _owing(self, name: str, now: float) -> _Tokens | None:
+        """A window of which no more is known than what it may owe; None for nothing."""
+        self._owed = [owed for owed in self._owed if owed.back_at > now]
+        found = [owed for owed in self._owed if owed.concerns(name)]
+        if not found:
+            return None
+        tokens = self._windows[name] = _Tokens()
+        for owed in sorted(found, key=lambda owed: owed.back_at):
+            tokens.charge(owed)
+        heappush(self._passing, (found[-1].back_at, name))
+        return tokens
 
     def claim(self, claim: Claim, now: float) -> Verdict:
         if self._leases and self._leases[0][0] <= now:
@@ -257,6 +302,8 @@ class MemoryStore:
 
     def _check_window(self, part: Window, now: float) -> Verdict | None:
         tokens = self._windows.get(part.name)
+        if tokens is None and self._owed:
+            tokens = self._owing(part.name, now)
         out = tokens.settle(now) if tokens is not None else 0
         if part.limit is None:
             return None

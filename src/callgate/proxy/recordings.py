@@ -1,0 +1,492 @@
+"""Rule I1: which calls are recorded. Each counts once, however that is known, and until nobody says so any more.
+
+Who says that a call is recorded: its PBX (`X-Record: yes`, `a=recordpref:on`), either side (`a=record:on`, RFC 7866
+§6.1.2), and the session with a recorder (`proxy.siprec`) that names it. The two legs of a forward are one call.
+
+At the start of a call, and where it starts later by an offer, the licence comes first: without one the call is refused
+or goes on unrecorded, the offer is refused. What is told as done already, in an answer, is counted whatever the limit.
+Nothing is kept of a call of which nobody says that it is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from callgate.policy.claim import GRANTED, Claim, Verdict
+from callgate.proxy.answer import Refusal
+from callgate.proxy.commands import Alert, Release, Renew
+from callgate.proxy.context import Phase
+from callgate.proxy.notices import CALLER, WISH, Sayer, may_say, words
+from callgate.proxy.pacing import ASK_SECONDS
+from callgate.proxy.token import OUTBOUND
+from callgate.sip.message import CONTENT_LENGTH, Message
+from callgate.sip.sdp import without_recordpref
+from callgate.sip.siprec import NAMES_MOST, names_in, session_ids
+from callgate.sip.transaction import NEVER
+
+if TYPE_CHECKING:
+    from callgate.proxy.call import Call
+    from callgate.proxy.context import Context
+    from callgate.proxy.core import Core
+    from callgate.proxy.peers import Key
+    from callgate.proxy.relay import Relay, Way
+
+RULE: Final = "I1"
+
+
+class Recording:
+    """One recorded call of a key. Plain data but for `waiting`, which is empty once the store has answered.
+
+    `claim`: its licence, 0 where none is asked for; `granted`: it is held. `sayers`: who says that the call is
+    recorded. `legs`: those that belong to the call, its recording sessions among them; `names`: Call-IDs and session
+    identifiers (RFC 7989) by which it may be named. `over`: it is counted beyond the limit. `until`: when its lease
+    ends.
+    """
+
+    __slots__ = ("claim", "granted", "key", "legs", "names", "over", "sayers", "until", "waiting")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.claim = 0
+        self.granted = False
+        self.sayers: set[Sayer] = set()
+        self.legs: set[int] = set()
+        self.names: set[bytes] = set()
+        self.over = False
+        self.until = 0.0
+        self.waiting: list[Waiter] = []
+
+
+class Waiter:
+    """What goes on when there is a licence, or none. `force`: it is counted in any case. `records`: the call that a
+    session records, where that is known."""
+
+    __slots__ = ("call", "force", "hows", "records")
+
+    def __init__(self, call: Call, hows: frozenset[str], *, force: bool = False) -> None:
+        self.call = call
+        self.hows = hows
+        self.force = force
+        self.records: Call | None = None
+
+    def told(self, recordings: Recordings, recording: Recording, verdict: Verdict, now: float) -> None:
+        """Counted: it is recorded already."""
+        self.call.keep(now)
+        if verdict.granted and verdict.rule:
+            recordings.exceeds(recording, self.call, verdict, now)
+
+
+class Start(Waiter):
+    """A new call."""
+
+    def told(self, recordings: Recordings, recording: Recording, verdict: Verdict, now: float) -> None:
+        call = self.call
+        if call.phase is not Phase.ASKING or call.server is None:
+            return  # its caller has given up
+        call.record.recorded = verdict.granted
+        refusal = call.why(verdict) if verdict.rule else None
+        if refusal is not None and not call.passes(refusal, now):
+            if not recordings.core.current(call.key).unrecorded:
+                call.refuse(refusal, now)
+                return
+            recordings.goes_unrecorded(call, self.hows, refusal, now)
+        call.admit(now)
+
+
+class Offer(Waiter):
+    """A re-INVITE or UPDATE by which recording starts."""
+
+    __slots__ = ("relay", "way")
+
+    def __init__(self, call: Call, hows: frozenset[str], relay: Relay, way: Way) -> None:
+        super().__init__(call, hows)
+        self.relay = relay
+        self.way = way
+
+    def told(self, recordings: Recordings, recording: Recording, verdict: Verdict, now: float) -> None:
+        call, relay = self.call, self.relay
+        over = call.phase is Phase.OVER  # then its sides will say so themselves
+        refusal = call.why(verdict) if verdict.rule and not over else None
+        if refusal is not None and not call.passes(refusal, now):
+            if refusal.limit:
+                call.breach_avoided(refusal, now)
+            call.tell(now, "declined", refusal.rule, refusal.value, refusal.limit)
+            relay.decline(488, refusal.headers() if relay.from_pbx else [], now)
+        elif relay.cancelled:
+            relay.decline(487, [], now)
+        else:
+            call.record.recorded |= verdict.granted and not over
+            call.keep(now)
+            recordings.core.start(relay, *self.way[:-1], now)
+
+
+class Recordings:
+    """All recorded calls: `of` by leg."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.of: dict[int, Recording] = {}
+        self._named: dict[tuple[str, bytes], Recording] = {}
+        self._asked: dict[int, tuple[Recording, bool]] = {}  # claim → whose, and whether it is forced
+        self._over: dict[str, int] = {}  # key → recorded calls beyond its limit
+        self._down: dict[tuple[str, str], Alert] = {}  # (key, recorder) → what stands
+
+    def __len__(self) -> int:
+        """What is remembered of recorded calls: nothing once they are over."""
+        return len(self.of) + len(self._named) + len(self._asked) + len(self._over)
+
+    # -- what is said --------------------------------------------------------------------------------------
+
+    def begins(self, call: Call, request: Message, now: float) -> bool:
+        """A new call: whether it is recorded, so that it goes on (`Call.admit`) or ends when there is a licence, or
+        none. One that nothing may hold up is only counted."""
+        hows, _ = words(call, True, request)
+        if not hows:
+            return False
+        if call.emergency or (call.free and call.direction != OUTBOUND):
+            call.record.recorded = True
+            self._say(call, Waiter(call, hows, force=True), now, session_ids(request))
+            return False
+        self._say(call, Start(call, hows), now, session_ids(request))
+        return True
+
+    def holds_up(self, relay: Relay, way: Way, now: float) -> bool:
+        """A request inside the dialog: whether recording starts by it, so that it goes on when there is a licence, or
+        is declined."""
+        call, request = relay.call, way.request
+        if call is None or call.is_session or call.phase is Phase.OVER:
+            return False
+        by_caller = relay.sender is call.caller
+        if relay.method == b"PRACK":  # the answer to an offer, as a rule
+            self.heard(call, by_caller, request, now)
+            return False
+        hows, _ = words(call, by_caller, request)
+        known = self.of.get(call.leg)
+        if known is not None:
+            hows = frozenset(how for how in hows if (call.leg, how) not in known.sayers)
+        if not hows:
+            return False
+        relay.says = hows
+        if call.emergency or (known is not None and known.granted):
+            self._count(call, hows, now)
+            return False
+        self._say(call, Offer(call, hows, relay, way), now)
+        return True
+
+    def agreed(
+        self, call: Call, by_caller: bool, request: Message | None, answer: Message, now: float
+    ) -> None:
+        """An offer and its answer: both hold now. `request` is None where the offer was in what the answer is to."""
+        if call.phase is Phase.OVER:
+            return
+        if call.is_session:
+            if request is not None:
+                self._names(call, request)
+            return
+        if request is not None and call.leg in self.of:
+            _, stops = words(call, by_caller, request)
+            self.unsaid(call, stops, now)
+        if may_say(answer):
+            self.heard(call, not by_caller, answer, now)
+
+    def heard(self, call: Call, by_caller: bool, message: Message, now: float) -> None:
+        """An answer, or what is one: what it says is so already."""
+        if call.is_session or call.phase is Phase.OVER:
+            return
+        starts, stops = words(call, by_caller, message)
+        known = self.of.get(call.leg)
+        if known is not None:
+            starts = frozenset(how for how in starts if (call.leg, how) not in known.sayers)
+        if starts:
+            self._count(call, starts, now)
+        if stops:
+            self.unsaid(call, stops, now)
+
+    def session(self, session: Call, names: Iterable[bytes], waiter: Waiter, now: float) -> None:
+        """A session with a recorder begins, and names the call that it records."""
+        call = None
+        for name in names:
+            call = self.core.by_call_id.get(name)
+            if call is not None and self._is_live(call, session.key):
+                break
+            call = None
+        if call is not None:
+            waiter.force = waiter.force or call.emergency
+            waiter.records = call
+        self._say(session, waiter, now, names, call)
+
+    def unsaid(self, call: Call, hows: Iterable[str], now: float) -> None:
+        """A leg says so no more in these ways."""
+        gone = self._drop(call, hows)
+        if gone:
+            call.tell(now, "stops", *gone)
+            call.keep(now)
+
+    def _drop(self, call: Call, hows: Iterable[str]) -> list[str]:
+        """In which of these ways it has said so."""
+        recording = self.of.get(call.leg)
+        if recording is None:
+            return []
+        gone = [how for how in sorted(hows) if (call.leg, how) in recording.sayers]
+        recording.sayers.difference_update([(call.leg, how) for how in gone])
+        if not recording.sayers:
+            self._free(recording)
+        return gone
+
+    def ended(self, call: Call) -> None:
+        """A leg has ended, or has been told to give back what it holds."""
+        recording = self.of.get(call.leg)
+        if recording is None:
+            # A session that came before it may have named it.
+            call.record.recorded |= (call.key.id, call.call_id) in self._named
+            return
+        recording.sayers = {sayer for sayer in recording.sayers if sayer[0] != call.leg}
+        if not recording.sayers:
+            self._free(recording)
+
+    def renew(self, call: Call, now: float) -> None:
+        """A leg lives: its licence is held as long as the leg may be up, at least."""
+        recording = self.of.get(call.leg)
+        if recording is not None and recording.granted:
+            self._renew(recording, call, now)
+
+    def licence_of(self, call: Call) -> tuple[int, ...]:
+        """The claim of a leg's licence, as far as there is one; a session that shares its call's has none."""
+        recording = self.of.get(call.leg)
+        if recording is None or not (recording.granted and recording.claim):
+            return ()
+        return () if call.is_session and len(recording.legs) > 1 else (recording.claim,)
+
+    # -- over a crash --------------------------------------------------------------------------------------
+
+    def row(self, call: Context) -> tuple[Any, ...] | None:
+        """What is written down of a recorded leg: (the licence's claim, legs, names, how this leg says it)."""
+        recording = self.of.get(call.leg)
+        if recording is None:
+            return None
+        hows = tuple([how for leg, how in recording.sayers if leg == call.leg])
+        return recording.claim, tuple(recording.legs), tuple(recording.names), hows
+
+    def recall(self, call: Call, row: Sequence[Any], lease: float, now: float) -> None:
+        """A leg of an earlier start. Its licence is held whatever the limit; legs of one recording share it again."""
+        claim, legs, names, hows = row
+        if not hows:
+            return  # whoever says so is a leg of its own
+        recording = next((self.of[leg] for leg in legs if leg in self.of), None)
+        if recording is None:
+            recording = Recording(call.key.id)
+            recording.claim, recording.until = claim, now + lease
+            recording.waiting.append(Waiter(call, frozenset(hows), force=True))
+            if claim and call.key.recorded:
+                self._asked[claim] = recording, True
+                parts = call.key.recorded
+                self.core.ask_patiently(self, call.key, Claim(claim, parts, NEVER, lease, force=True))
+            else:
+                recording.claim, recording.granted = 0, True
+                recording.waiting.clear()
+        self._belong(recording, legs, names)
+        recording.sayers |= {(call.leg, how) for how in hows}
+
+    # -- which recording it is -----------------------------------------------------------------------------
+
+    def _is_live(self, call: Call, key: Key) -> bool:
+        return call.key.id == key.id and call.phase is not Phase.OVER and not call.is_session
+
+    def _count(self, call: Call, hows: frozenset[str], now: float) -> None:
+        """It is recorded, whatever the limit."""
+        call.record.recorded = True
+        self._say(call, Waiter(call, hows, force=True), now)
+
+    def _say(
+        self,
+        call: Call,
+        waiter: Waiter,
+        now: float,
+        names: Iterable[bytes] = (),
+        also: Call | None = None,
+    ) -> None:
+        """A leg says that its call is recorded. `also`: another leg of that call."""
+        legs = [
+            leg for each in (call, also) if each is not None for leg in (each.leg, each.inbound_leg) if leg
+        ]
+        names = [*names] if call.is_session else [call.call_id, *names]
+        recording = self._find(call.key.id, legs, names) or Recording(call.key.id)
+        self._belong(recording, legs, names)
+        recording.sayers |= {(call.leg, how) for how in waiter.hows}
+        call.tell(now, "recorded", *sorted(waiter.hows))
+        if recording.granted:
+            self._renew(recording, call, now)
+            waiter.told(self, recording, GRANTED, now)
+            return
+        recording.waiting.append(waiter)
+        if not recording.claim:
+            self._ask(recording, call, now)
+
+    def _find(self, key: str, legs: Iterable[int], names: Iterable[bytes]) -> Recording | None:
+        """The recording of these legs and names; where these are two, they are one from now on."""
+        found = [self.of.get(leg) for leg in legs] + [self._named.get((key, name)) for name in names]
+        first: Recording | None = None
+        for each in found:
+            if each is None or each is first:
+                continue
+            if first is None:
+                first = each
+            elif first.granted and each.granted:
+                self._merge(first, each)
+        return first
+
+    def _belong(self, recording: Recording, legs: Iterable[int], names: Iterable[bytes]) -> None:
+        for leg in legs:
+            if self.of.setdefault(leg, recording) is recording:
+                recording.legs.add(leg)
+        for name in names:
+            room = len(recording.names) < NAMES_MOST
+            if room and self._named.setdefault((recording.key, name), recording) is recording:
+                recording.names.add(name)
+
+    def _merge(self, recording: Recording, other: Recording) -> None:
+        """Two are one call: one licence is given back."""
+        legs, names, sayers = other.legs, other.names, other.sayers
+        self._free(other)
+        recording.sayers |= sayers
+        self._belong(recording, legs, names)
+
+    def _names(self, session: Call, request: Message) -> None:
+        """A session tells later which call it records."""
+        recording = self.of.get(session.leg)
+        if recording is None or not recording.granted:
+            return
+        names = names_in(request)
+        legs = [session.leg]
+        for name in names:
+            call = self.core.by_call_id.get(name)
+            if call is not None and self._is_live(call, session.key):
+                legs += [leg for leg in (call.leg, call.inbound_leg) if leg]
+                call.record.recorded = True
+        self._find(recording.key, legs, names)
+        self._belong(recording, legs, names)
+
+    # -- its licence ---------------------------------------------------------------------------------------
+
+    def _ask(self, recording: Recording, call: Call, now: float) -> None:
+        key = self.core.current(call.key)
+        if not key.recorded:  # no limit
+            recording.granted = True
+            self._tell(recording, GRANTED, now)
+            return
+        force = key.shadow or any(waiter.force for waiter in recording.waiting)
+        claim = Claim(self.core.next_id(), key.recorded, now + ASK_SECONDS, call.lease, force)
+        recording.claim = claim.id
+        recording.until = now + claim.lease
+        self._asked[claim.id] = recording, force
+        self.core.ask(self, key, claim, now)
+
+    def _renew(self, recording: Recording, call: Call, now: float) -> None:
+        if recording.claim and now + call.lease > recording.until:
+            recording.until = now + call.lease
+            self.core.out.append(Renew(recording.claim, call.lease))
+
+    def on_verdict(self, claim_id: int, verdict: Verdict, now: float) -> None:
+        """The store has answered, or has not in time."""
+        recording, forced = self._asked.pop(claim_id)
+        if verdict.granted:
+            recording.granted = bool(recording.sayers)
+            if not recording.granted:  # nobody says so any more
+                self.core.out.append(Release(claim_id))
+            self._tell(recording, verdict, now)
+            return
+        recording.claim = 0
+        waiting = recording.waiting
+        recording.waiting = [] if forced else [waiter for waiter in waiting if waiter.force]
+        for waiter in waiting:
+            if forced or not waiter.force:
+                if not waiter.force:
+                    self._drop(waiter.call, waiter.hows)
+                waiter.told(self, recording, verdict, now)
+        if recording.waiting and recording.sayers and not recording.claim:
+            self._ask(recording, recording.waiting[0].call, now)
+
+    def _tell(self, recording: Recording, verdict: Verdict, now: float) -> None:
+        waiting, recording.waiting = recording.waiting, []
+        for waiter in waiting:
+            if verdict.used:
+                waiter.call.tell(now, "granted", verdict.used)
+            waiter.told(self, recording, verdict, now)
+
+    def _free(self, recording: Recording) -> None:
+        """Nobody says any more that this call is recorded."""
+        for leg in recording.legs:
+            del self.of[leg]
+        for name in recording.names:
+            del self._named[recording.key, name]
+        recording.sayers = set()
+        recording.legs, recording.names = set(), set()
+        if recording.granted:
+            recording.granted = False
+            if recording.claim:
+                self.core.out.append(Release(recording.claim))
+        if recording.over:
+            recording.over = False
+            self._over[recording.key] -= 1
+            if not self._over[recording.key]:
+                del self._over[recording.key]
+                self.core.alerts.over(Alert(RULE, "critical", recording.key, ""))
+
+    # -- beyond the limit ----------------------------------------------------------------------------------
+
+    def goes_unrecorded(self, call: Call, hows: frozenset[str], refusal: Refusal, now: float) -> None:
+        """The call passes, and what asks for its recording is taken off (X-Record goes in any case). That a side says
+        that it records is not touched: it is a notice to those who speak."""
+        request, routes = call.request, call.routes
+        assert request is not None and routes is not None
+        if WISH in hows:
+            request.body = without_recordpref(request.body)
+            i = request.at.get(CONTENT_LENGTH)
+            if i is not None:
+                routes.edits[i] = b"Content-Length: %d" % len(request.body)
+        call.tell(now, "unrecorded", refusal.rule, refusal.value, refusal.limit)
+        if hows - {CALLER}:
+            count = f" {refusal.value}/{refusal.limit}" if refusal.limit else ""
+            call.record.reason = f"goes on unrecorded: {refusal.text}{count}"
+            if refusal.limit:
+                call.breach_avoided(refusal, now)
+        if CALLER in hows:
+            self._count(call, frozenset((CALLER,)), now)
+
+    def exceeds(self, recording: Recording, call: Call, verdict: Verdict, now: float) -> None:
+        """A call is recorded beyond the limit: told as long as there is one, but where the limit stops nobody."""
+        if call.phase is Phase.OVER or call.passes(call.why(verdict), now):
+            return  # in shadow mode that says it
+        value, limit = verdict.value, verdict.limit
+        if call.emergency:
+            text = f"an emergency call went beyond {RULE}: {value}/{limit}"
+            self.core.alert(Alert(f"{RULE}+EMG", "warning", call.key.id, text, value, limit), now)
+        elif recording.granted and not recording.over:
+            recording.over = True
+            self._over[recording.key] = self._over.get(recording.key, 0) + 1
+            text = f"a call says that it is recorded, beyond the limit: {value}/{limit} recordings"
+            self.core.alerts.stands(Alert(RULE, "critical", call.key.id, text, value, limit))
+
+    # -- recorders -----------------------------------------------------------------------------------------
+
+    def unreachable(self, key: Key, recorder: str, why: str) -> None:
+        """I5: a recorder has not taken a session. Told until it takes one."""
+        text = f"a recorder can't be reached ({why}): calls go on, and are not recorded there"
+        alert = Alert("I5", "warning", key.id, text, details={"gateway": recorder})
+        self._down.setdefault((key.id, recorder), alert)
+        self.core.alerts.stands(alert)
+
+    def reached(self, key: Key, recorder: str) -> None:
+        if self._down:
+            alert = self._down.pop((key.id, recorder), None)
+            if alert is not None:
+                self.core.alerts.over(alert)
+
+    def adopt(self) -> None:
+        """Keys or their recorders have changed."""
+        keys = self.core.directory.keys
+        for key_id, recorder in list(self._down):
+            key = keys.get(key_id)
+            if key is None or key.recorders is None or not key.recorders.holds(recorder):
+                self.core.alerts.over(self._down.pop((key_id, recorder)))

@@ -1,0 +1,150 @@
+"""What the files of a journal hold (`store.journal` writes them): read at a start, and by `callgate explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from callgate.store.frames import Damage, Row, row_around, rows
+
+FOLDER: Final = "journal"
+START: Final = "start"
+WHOLE: Final = "whole"
+STOP: Final = "stop"
+SENT: Final = "W"
+RINGS: Final = "R"
+OVER: Final = "E"
+ADDS: Final = frozenset((RINGS,))
+"""Kinds that add to the rows before them; all others replace them."""
+
+
+class Start(NamedTuple):
+    """The beginning of one process. `boot` names the run of the machine whose monotonic clock the rows use,
+    `utc_offset` what that lacks to UTC, `listeners` and `fields` what rows count by place."""
+
+    boot: str
+    utc_offset: float
+    listeners: tuple[str, ...]
+    fields: tuple[str, ...]
+
+
+class Kept(NamedTuple):
+    """What was found at the start. `calls`: the rows of calls that were not over, each leg's in order; `sent`: the rows
+    of long windows; `start` of the process that wrote them, None where nobody did; `last`: the time of the latest row,
+    by its clock; `over`: legs of which it is known that they have ended; `stopped`: the process has ended in order;
+    `lost`: what could not be read, in words, and `gaps`: in how many places that was."""
+
+    calls: list[Row]
+    sent: list[Row]
+    start: Start | None
+    last: float
+    over: frozenset[int]
+    stopped: bool
+    lost: str
+    gaps: int
+
+
+def files(folder: Path, kind: str) -> list[Path]:
+    """Oldest first."""
+    return sorted(path for path in folder.glob(f"{kind}-*") if path.name.partition("-")[2].isdigit())
+
+
+def read_calls(folder: Path) -> tuple[Kept, int, int]:
+    """What the files of calls hold, the highest serial in them, and the highest number of a file."""
+    damage, troubles = Damage(), []
+    best: dict[int, list[Row]] = {}
+    serials: dict[int, int] = {}
+    over: dict[int, int] = {}
+    sent: dict[int, Row] = {}
+    start: tuple[int, Start | None] = (0, None)
+    highest, last, stopped = 0, float("-inf"), -1
+    try:
+        paths = files(folder, "calls")
+        numbers = [int(p.name.partition("-")[2]) for p in (*paths, *files(folder, "stories"))]
+    except OSError as error:
+        return (
+            Kept([], [], None, last, frozenset(), False, f"{folder} can't be read ({error.strerror})", 1),
+            0,
+            0,
+        )
+    for path in paths:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            troubles.append(f"{path.name} can't be read ({error.strerror})")
+            damage.places += 1
+            continue
+        for serial, kind, leg, *rest in _numbered(data, damage):
+            highest = max(highest, serial)
+            if kind == START:
+                if serial > start[0]:
+                    start = (serial, _start(rest))
+                continue
+            if kind == STOP:
+                stopped = serial
+                continue
+            if kind == WHOLE or not rest or not isinstance(rest[0], float):
+                continue
+            last = max(last, rest[0])
+            if kind == SENT:
+                sent[serial] = (kind, leg, *rest)
+            elif kind == OVER:
+                over[leg] = max(over.get(leg, 0), serial)
+            elif serial > serials.get(leg, 0):
+                if kind in ADDS:
+                    best.setdefault(leg, []).append((kind, leg, *rest))
+                else:
+                    best[leg] = [(kind, leg, *rest)]
+                serials[leg] = serial
+    order = sorted((leg for leg in best if serials[leg] > over.get(leg, 0)), key=serials.__getitem__)
+    calls = [row for leg in order for row in best[leg] if best[leg][0][0] not in ADDS]
+    if damage:
+        troubles.append(f"{damage.octets} octets in {damage.places} places make no sense")
+    lost = f"{folder}: " + "; ".join(troubles) if troubles else ""
+    long = [sent[n] for n in sorted(sent)]
+    ended = frozenset(over)
+    kept = Kept(calls, long, start[1], last, ended, stopped == highest, lost, damage.places)
+    return kept, highest, max(numbers, default=0)
+
+
+def _numbered(data: bytes, damage: Damage) -> Iterator[Row]:
+    for row in rows(data, damage):
+        if len(row) > 2 and type(row[0]) is int and type(row[1]) is str and type(row[2]) is int:
+            yield row
+
+
+def _start(values: Sequence[Any]) -> Start | None:
+    try:
+        boot, utc_offset, listeners, fields = values
+        return Start(str(boot), float(utc_offset), tuple(listeners), tuple(fields))
+    except (TypeError, ValueError):
+        return None
+
+
+def _start_before(data: bytes, at: int) -> Start | None:
+    """The start that stands last before a place in a file."""
+    while (at := data.rfind(START.encode(), 0, at)) >= 0:
+        found = row_around(data, at)
+        if found is not None and len(found[0]) > 3 and found[0][1] == START:
+            return _start(found[0][3:])
+    return None
+
+
+def find(state_dir: Path, call_id: bytes) -> Iterator[tuple[Start | None, Row]]:
+    """Every row in the journal that is of a call, oldest first, with the start of the process that wrote it."""
+    folder = state_dir / FOLDER
+    for kind in ("stories", "calls"):
+        for path in files(folder, kind):
+            try:
+                data = path.read_bytes()
+            except OSError:
+                continue
+            at = -1
+            end = 0
+            while (at := data.find(call_id, max(at + 1, end))) >= 0:
+                found = row_around(data, at)
+                if found is None:
+                    continue
+                row, end = found
+                yield _start_before(data, at), row

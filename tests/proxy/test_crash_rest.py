@@ -1,0 +1,62 @@
+"""What else outlives a kill -9: hold times, lines that an operator has freed, emergency calls and the way back."""
+
+from __future__ import annotations
+
+import pytest
+from tests.proxy.conftest import Ladder
+from tests.proxy.test_crash import lives
+from tests.proxy.test_emergency import calls_for_help, hangs_up, has_called_for_help, is_full, talks
+from tests.proxy.test_holding import HELD, HOLD, SDP, says, told
+
+
+def test_hold_time(ladder: Ladder) -> None:
+    """It goes on from where it was; the alert comes ten minutes after the hold began."""
+    world = ladder(hold_alert_seconds=600.0)
+    world.talks()
+    says(world, world.pbx, HOLD, HELD)
+    world.after(500)
+    world.crashes()
+    lives(world, 98.0)
+    assert told(world) == []
+    lives(world, 4.0)
+    assert told(world) == [("K8", False)]
+    says(world, world.pbx, SDP)
+    world.crashes()
+    lives(world, 700.0)
+    world.hangs_up()
+    assert world.record().hold_seconds == pytest.approx(602, abs=1.0)
+
+
+def test_freed_lines_stay_free(ladder: Ladder) -> None:
+    world = ladder(outbound_calls=1)
+    world.talks(call="a")
+    world.core.free_lines(next(world.core.live()), "released by alice", world.now)
+    world.carries_out()
+    world.crashes()
+    world.settle()
+    assert world.used("outbound_calls") == 0
+    world.hangs_up(call="a")
+    world.holds_nothing()
+
+
+def test_an_emergency_call_goes_on(ladder: Ladder) -> None:
+    """By its route, and without an end after the longest call."""
+    world = ladder(emergency="route", max_call_seconds=60.0)
+    calls_for_help(world)
+    world.crashes()
+    talks(world, world.routes[0])
+    world.crashes(100.0)
+    hangs_up(world, world.routes[0])
+
+
+def test_for_an_hour_they_call_back(ladder: Ladder) -> None:
+    world = ladder(emergency="route", inbound_calls=1)
+    has_called_for_help(world)
+    world.after(1000.0)
+    world.crashes()
+    world.talks(world.carrier, call="a")
+    world.talks(world.carrier, call="back")
+    world.hangs_up(world.carrier, call="back")
+    world.after(2700.0)
+    is_full(world, "late")
+    world.hangs_up(world.carrier, call="a")

@@ -1,0 +1,159 @@
+"""kill -9 in the middle of recorded calls and their sessions: licences are as they were."""
+
+from __future__ import annotations
+
+import pytest
+from tests.proxy.conftest import Ladder
+from tests.proxy.ladder import World
+from tests.proxy.test_recordings import OFF, ON, WISHES, X_RECORD, alerts, says
+from tests.proxy.test_siprec import invites, names_header, records, stops
+
+WAYS: dict[str, dict[str, object]] = {
+    "header": {"headers": X_RECORD},
+    "wish": {"body": WISHES},
+    "notice": {"body": ON},
+}
+
+
+@pytest.fixture
+def world(ladder: Ladder) -> World:
+    return ladder(recordings=1, recorder=True)
+
+
+def is_full(world: World) -> None:
+    """One more is refused."""
+    world.pbx.sends("INVITE", call="more", headers=X_RECORD)
+    world.pbx.gets("100", call="more")
+    assert world.pbx.gets("503", call="more").get("x-callgate-verdict") == "rule=I1;value=2;limit=1"
+    world.pbx.sends("ACK", call="more")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_recorded_call(world: World, way: str) -> None:
+    world.talks(call="cs", **WAYS[way])
+    assert world.crashes().up == 1
+    world.holds(outbound=1, recorded=1)
+    is_full(world)
+    world.hangs_up(call="cs")
+    world.holds_nothing()
+    assert world.records[-1].recorded
+
+
+def test_one_that_rings(world: World) -> None:
+    world.pbx.sends("INVITE", body=ON)
+    world.pbx.gets("100")
+    world.carrier.gets("INVITE")
+    world.carrier.sends("180")
+    world.pbx.gets("180")
+    assert world.crashes().ringing == 1
+    world.holds(outbound=1, recorded=1)
+    world.carrier.sends("486 INVITE")
+    world.carrier.gets("ACK")
+    world.pbx.gets("486")
+    world.pbx.sends("ACK")
+    world.holds_nothing()
+
+
+@pytest.mark.parametrize("who", ["pbx", "carrier"])
+def test_what_was_said_in_the_middle(world: World, who: str) -> None:
+    """A start and a stop are both known, and who said so: the other side can't take it back."""
+    side = world.pbx if who == "pbx" else world.carrier
+    other = world.carrier if who == "pbx" else world.pbx
+    world.talks(call="cs")
+    says(world, side, ON)
+    world.crashes()
+    world.holds(outbound=1, recorded=1)
+    says(world, other, OFF)
+    world.holds(outbound=1, recorded=1)
+    says(world, side, OFF)
+    world.holds(outbound=1)
+    world.crashes()
+    world.holds(outbound=1)
+    world.hangs_up(call="cs")
+
+
+def test_an_offer_that_was_not_taken(world: World) -> None:
+    world.talks(call="cs")
+    says(world, world.pbx, ON, code=491)
+    world.crashes()
+    world.holds(outbound=1)
+    world.hangs_up(call="cs")
+
+
+@pytest.mark.parametrize("first", ["call", "session"])
+@pytest.mark.parametrize("said", [{"headers": X_RECORD}, {}], ids=["said", "not said"])
+def test_a_session_and_its_call(world: World, said: dict[str, object], first: str) -> None:
+    """They are one still, and the recorder is reached still."""
+    world.talks(call="cs", **said)
+    records(world, **names_header(world, "cs"))
+    assert world.crashes().up == 2
+    world.holds(outbound=1, recorded=1)
+    world.pbx.sends("INFO", call="rs")
+    world.srs.gets("INFO", call="rs")
+    world.srs.sends("200 INFO", call="rs")
+    world.pbx.gets("200", call="rs")
+    is_full(world)
+    if first == "call":
+        world.hangs_up(call="cs")
+        world.holds(recorded=1)
+        stops(world, who="srs")
+    else:
+        stops(world)
+        world.holds(outbound=1, recorded=int(bool(said)))
+        world.hangs_up(call="cs")
+    world.holds_nothing()
+    world.carrier.gets_nothing()
+
+
+def test_a_session_that_is_not_answered_yet(world: World) -> None:
+    """It is taken up; a recorder that says nothing has had its time soon."""
+    invites(world)
+    world.pbx.gets("100")
+    world.srs.gets("INVITE")
+    world.srs.sends("180")
+    world.pbx.gets("180")
+    assert world.crashes().ringing == 1
+    world.holds(recorded=1)
+    world.after(4.8)
+    world.srs.gets("CANCEL")
+    world.srs.sends("200 CANCEL")
+    world.srs.sends("487 INVITE")
+    world.srs.gets("ACK")
+    world.pbx.gets("408")
+    world.pbx.sends("ACK")
+    world.holds_nothing()
+    assert alerts(world, "I5") == [("warning", False)]
+
+
+def test_one_beyond_the_limit_is_told_of_again(world: World) -> None:
+    world.talks(call="a", body=ON)
+    world.talks(call="b")
+    says(world, world.pbx, OFF, ON)
+    world.settle()
+    world.crashes()
+    world.holds(outbound=2, recorded=2)
+    assert alerts(world) == [("critical", False), ("critical", False)]
+    world.hangs_up(call="a")
+    world.hangs_up(call="b")
+    assert alerts(world)[-1] == ("critical", True)
+
+
+def test_two_crashes(world: World) -> None:
+    """What is taken up is written down again."""
+    world.talks(call="cs", headers=X_RECORD)
+    records(world, **names_header(world, "cs"))
+    world.crashes()
+    world.crashes()
+    world.holds(outbound=1, recorded=1)
+    stops(world)
+    world.holds(outbound=1, recorded=1)
+    world.hangs_up(call="cs")
+
+
+def test_the_recorders_are_gone(world: World) -> None:
+    """A session that the config does not know any more is left out, and what it held is free."""
+    records(world)
+    world.key.recorders = None
+    taken = world.crashes()
+    assert taken.left_out == ("its key has no recorders any more",)
+    world.holds_nothing()
