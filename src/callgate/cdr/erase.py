@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, or_
 
 from callgate.cdr.row import Row
 from callgate.cdr.schema import cdr
+from callgate.numbers.uri import read_dialled
 
 NUMBER_COLUMNS = ("raw", "canonical", "caller_raw", "caller")
 
@@ -45,6 +46,22 @@ class Selection(NamedTuple):
         """Raises ValueError where it would be everything."""
         if not self.numbers and self.key is None:
             raise ValueError("name what is to be erased: a number, a key, or both")
+
+
+def selection_of(number: str | None, key: str | None, before: str | None = None) -> Selection:
+    """`number` as somebody writes it. Raises ValueError for a number that is none, and for everything."""
+    numbers: tuple[str, ...] = ()
+    if number is not None:
+        canonical = read_dialled(number).canonical
+        if sum(char.isdigit() for char in number) < 3:
+            raise ValueError(f"{number[:40]!r} is no telephone number")
+        forms = {number, canonical, canonical.removeprefix("+")}
+        if canonical.startswith("+81"):
+            forms.add("0" + canonical.removeprefix("+81"))
+        numbers = (canonical or number, *sorted(forms - {canonical, ""}))
+    selection = Selection(numbers, key, before)
+    selection.check()
+    return selection
 
 
 class Erased(NamedTuple):

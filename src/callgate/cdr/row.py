@@ -5,6 +5,7 @@ ONE table of columns: the database, the spill and the export are all made from i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
@@ -181,9 +182,12 @@ def checked(found: Any) -> Row:
 
 
 def _check_time(name: str, text: str) -> None:
+    if not _TIME.fullmatch(text):
+        raise ValueError(f"`{name}` is no time")
     try:
-        datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
+        datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"`{name}` is no time") from None
-    if len(text) != 27:
-        raise ValueError(f"`{name}` is no time")
+
+
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")

@@ -4,11 +4,15 @@ said when it goes wrong."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from time import monotonic
+from typing import Any
 
 from callgate.cdr.database import shown
+from callgate.cdr.erase import Selection
 from callgate.cdr.writer import State, Writer
 from callgate.config import Config
+from callgate.net.erasure import Holder, Note, erase
 from callgate.net.gate import Gate
 from callgate.proxy.commands import Alert
 from callgate.proxy.meters import DATABASE_UP
@@ -48,6 +52,12 @@ class Keeping:
             alerts.over(disk)
         self._losses(state)
         self._gate.turn_ends()
+
+    async def erase(
+        self, selection: Selection, note: Note, who: str, others: Iterable[Holder] = ()
+    ) -> dict[str, Any]:
+        """Erase what was asked for (`net.erasure`). The loop goes on meanwhile."""
+        return await asyncio.to_thread(erase, selection, self.writer.erase, note, who, others)
 
     async def close(self) -> None:
         """Keep what is left."""

@@ -91,7 +91,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     meters.set("start_time_seconds", value=time.time())
     stop = asyncio.Event()
     reload = Reload(gate, config, log, trail.note)
-    control = await _control(config, Desk(gate, reload, trail), log)
+    control = await _control(config, Desk(gate, reload, trail, keeping), log)
     signals = _Signals(stop, reload)
     threading.Thread(target=_warm, name="numbers", daemon=True).start()
     beat = asyncio.create_task(_beat(gate, keeping, shared, meters), name="beat")
