@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -52,9 +53,10 @@ def register(app: typer.Typer) -> None:
                 fail(f"there is no key `{key}`, neither in {config} nor among the records")
             _warn_of_waiting(places)
             # What others have written goes out as it is, whatever the locale.
-            out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", errors="replace", newline="")
-            with out:
-                write(_counted(read(places.database, query)), form, out.write)
+            out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", errors="replace", newline="")
+            write(_counted(read(places.database, query)), form, out.write)
+            out.flush()
+            out.detach()
 
 
 def when(option: str, text: str | None) -> str | None:
