@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -11,10 +11,13 @@ from sqlalchemy import Connection, delete, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
+from callgate.cdr import outbox
 from callgate.cdr.database import engine_of, identity, prepare_file, sqlite_path
 from callgate.cdr.erase import Erased, Selection, proof_of
+from callgate.cdr.events import Event, Receiver, events_of
 from callgate.cdr.row import NAMES, Row
-from callgate.cdr.schema import cdr, migrate
+from callgate.cdr.schema import cdr, dead_letters, migrate
+from callgate.cdr.schema import outbox as letters
 
 PRUNED = 500
 """Records deleted in one transaction."""
@@ -22,10 +25,11 @@ ASK_SECONDS = 5.0
 
 
 class Store:
-    """Raises what the database raises; after that, `close` and `connect` anew."""
+    """Raises what the database raises; after that, `close` and `connect` anew. `receivers` are told of every record."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, receivers: Sequence[Receiver] = ()) -> None:
         self._url = url
+        self._receivers = receivers
         self.file = sqlite_path(url)
         self._identity: tuple[int, int] | None = None
         self._connection: Connection | None = None
@@ -68,11 +72,31 @@ class Store:
         return self._connection
 
     def insert(self, rows: Sequence[Row]) -> None:
-        """One transaction. A record that is there already stays as it is."""
+        """One transaction, with the events of what is new. A record that is there already stays as it is."""
         values = [tuple(row.values()) for row in rows] if self.file is not None else list(rows)
         with self.connection.begin():
+            new = self._new(rows) if self._receivers else ()
             self.connection.exec_driver_sql(self._insert, values)
+            outbox.put(self.connection, self._receivers, [event for row in new for event in events_of(row)])
         self._used_at = time.monotonic()
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """Put other events into the outbox, in one transaction."""
+        with self.connection.begin():
+            outbox.put(self.connection, self._receivers, events)
+        self._used_at = time.monotonic()
+
+    def replay(self, choice: outbox.Choice) -> outbox.Replayed:
+        """Dead letters wait anew (`outbox.replay`)."""
+        with self.connection.begin():
+            return outbox.replay(self.connection, choice)
+
+    def _new(self, rows: Sequence[Row]) -> Iterable[Row]:
+        """Those that are not in the database: what a crash has left in the spill may be."""
+        by_id = {row["id"]: row for row in reversed(rows)}
+        for known in self.connection.execute(select(cdr.c.id).where(cdr.c.id.in_(by_id))).scalars():
+            del by_id[known]
+        return reversed(by_id.values())
 
     def prune(self, keep_days: float) -> bool:
         """Delete some of the records of calls older than that. True where there may be more."""
@@ -84,6 +108,11 @@ class Store:
             )
         return done.rowcount >= PRUNED
 
+    def prune_letters(self) -> bool:
+        """The same for dead letters."""
+        with self.connection.begin():
+            return outbox.prune(self.connection, outbox.KEPT_DAYS)
+
     def erase(self, selection: Selection) -> Erased:
         """Delete for good: nothing of it stays in SQLite's free pages or its log, nor in PostgreSQL's table."""
         selection.check()
@@ -91,9 +120,10 @@ class Store:
         with connection.begin():
             done = connection.execute(delete(cdr).where(*selection.where).returning(cdr.c.id))
             ids = [one for (one,) in done]
-        if ids:
+            told = outbox.erase(connection, selection)
+        if ids or told:
             self._scrub(connection)
-        return Erased(database=len(ids), proof=proof_of(ids))
+        return Erased(database=len(ids), proof=proof_of(ids), outbox=told)
 
     def _scrub(self, connection: Connection) -> None:
         """Once they are deleted, what is left of them goes too."""
@@ -105,7 +135,8 @@ class Store:
             raw.autocommit = True
             try:
                 raw.execute("SET statement_timeout = 0")
-                raw.execute(f"VACUUM {cdr.name}")
+                for table in (cdr, letters, dead_letters):
+                    raw.execute(f"VACUUM {table.name}")
                 raw.execute("RESET statement_timeout")
             finally:
                 raw.autocommit = False

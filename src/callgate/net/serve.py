@@ -97,6 +97,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     beat = asyncio.create_task(_beat(gate, keeping, shared, meters), name="beat")
     ops = _ops(config, shared, keeping.kind, meters, log)
     try:
+        await keeping.outbox.start(shared.fds)
         await gate.look_up_names()
         if ops is not None and not await ops.start():
             log.error("ops does not answer yet; calls are served all the same")
@@ -120,6 +121,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
         await gate.close_names()
         gate.close()
         await keeping.close()
+        await keeping.outbox.stop()
         if ops is not None:
             await ops.stop()
     trail.note("stop", after={"calls_abandoned": gate.live_calls})
