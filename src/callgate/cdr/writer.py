@@ -319,6 +319,8 @@ class Writer:
                 self._held -= there - len(batch.rows)
                 if not batch.rows:
                     self._batches.popleft()
+            if not self._held:
+                self._spill_fault = ""  # nobody needs it any more
             return bool(self._batches or self._waiting())
 
     def _move_spilled(self, spill: Spill) -> bool:
