@@ -37,6 +37,7 @@ from callgate.policy.profile import Limits
 from callgate.proxy.bindings import Room, Row
 from callgate.proxy.commands import (
     Alert,
+    Arrived,
     Hangup,
     Journal,
     Keep,
@@ -381,6 +382,8 @@ class World:
                     self.stalled = kept if self.stalled is not None else None
                 case Claim():
                     self.store.claim(command, self.now)
+                case Arrived():
+                    self.store.sent(command.claim_id, self.now)
                 case Release():
                     self.store.release(command.claim_id, self.now)
                 case Renew():

@@ -35,6 +35,7 @@ from callgate.policy.claim import Claim
 from callgate.proxy.adopt import adopt
 from callgate.proxy.commands import (
     Alert,
+    Arrived,
     Hangup,
     Journal,
     Keep,
@@ -456,6 +457,8 @@ class Gate:
                         now = monotonic()
                         self.store.sent(command.claim_id, now)
                         self.ledger.sent(command.claim_id, now)
+            case Arrived():
+                self.delivered(command.claim_id, monotonic())
             case Release():
                 self.store.release(command.claim_id, monotonic())
                 self.ledger.released(command.claim_id)

@@ -16,7 +16,7 @@ from callgate.numbers import read_dialled
 from callgate.policy.claim import GRANTED, Claim, Members, Part, Verdict
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
 from callgate.proxy.attempts import TIMER_C, Attempts
-from callgate.proxy.commands import Alert, Journal, Record, Release, Renew
+from callgate.proxy.commands import Alert, Arrived, Journal, Record, Release, Renew
 from callgate.proxy.context import Phase
 from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow
@@ -267,6 +267,8 @@ class Call(Attempts):
             self.core.forwards.opened(self)
         if self.direction == OUTBOUND:
             self.core.observer.leaves(self, now)
+        elif self.key.windows_in:
+            self.core.out.append(Arrived(claim_id))
         self.attempt(claim_id, now)
 
     def _counted(self, claim_id: int, verdict: Verdict, now: float) -> None:
@@ -362,13 +364,13 @@ class Call(Attempts):
         self.from_line = request.lines[request.at[FROM]]
         self.to_line = b"To: " + response.value(TO)
         self.request = self.routes = self.dialled = self.best = None
-        self.renew(now)
         longest = self.longest
+        self.renew(NEVER if longest is None else longest + SPARE, now)
         first = self.core.directory.probing.earliest
         self._wake(now + min(NO_ACK, longest or NO_ACK, first))
 
-    def renew(self, now: float) -> None:
-        self.core.out.append(Renew(self.leg, self.lease))
+    def renew(self, lease: float, now: float) -> None:
+        self.core.out.append(Renew(self.leg, lease))
         if self.core.recordings.of:
             self.core.recordings.renew(self, now)
 

@@ -398,8 +398,8 @@ class Core:
         call.record.reason = why
         call.copies.release(call)
         call.parts = ()  # a restart must not count it again
-        call.keep(now)
         self.recordings.ended(call)
+        call.keep(now)
 
     def end_early(self, call: Call, why: str, now: float) -> bool:
         """End a call, up or not. False where it is ending already."""

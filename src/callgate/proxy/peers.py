@@ -224,6 +224,7 @@ class Key:
         "trusted",
         "unrecorded",
         "watching",
+        "windows_in",
         "words",
     )
 
@@ -286,6 +287,9 @@ class Key:
         self.recorders = recorders
         self.more_out = more_out
         self.more_in = more_in
+        self.windows_in = any(not isinstance(part, Members) for part in inbound) or any(
+            one.more.at_once is None for one in more_in
+        )
         self.lines = tuple(part for part in outbound if not isinstance(part, Window))
         self.attempt = attempt
         self.routes: Numbers[Route] | None = None
