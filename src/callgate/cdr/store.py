@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, delete, select, text
+from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -19,6 +20,9 @@ from callgate.cdr.schema import cdr, migrate
 PRUNED = 500
 """Records deleted in one transaction."""
 ASK_SECONDS = 5.0
+FIRST = ("id", "call_id", "key", "direction", "invite_at")
+ADDED = ("attempts", "waited_seconds")
+"""Of a call that was challenged and sent again with credentials: what the first has, and what they have together."""
 
 
 class Store:
@@ -68,7 +72,7 @@ class Store:
         return self._connection
 
     def insert(self, rows: Sequence[Row]) -> None:
-        """One transaction. A record that is there already stays as it is."""
+        """One transaction. A record twice is one record."""
         values = [tuple(row.values()) for row in rows] if self.file is not None else list(rows)
         with self.connection.begin():
             self.connection.exec_driver_sql(self._insert, values)
@@ -119,9 +123,20 @@ class Store:
 
 
 def _insert(connection: Connection) -> str:
-    """The statement, made once: with that the driver takes rows as they are, at half the price."""
+    """The statement, made once: with that the driver takes rows as they are, at half the price.
+
+    One that is there stays as it is, unless the new one ended later: that is the re-send, with credentials, of a call
+    that was challenged, and both are one record.
+    """
     insert = sqlite.insert(cdr) if connection.dialect.name == "sqlite" else postgresql.insert(cdr)
-    statement = insert.on_conflict_do_nothing(index_elements=[cdr.c.id])
+    later = insert.excluded
+    both: dict[str, Any] = {name: later[name] for name in NAMES if name not in FIRST}
+    both["sent_at"] = func.coalesce(cdr.c.sent_at, later.sent_at)
+    for name in ADDED:
+        both[name] = cdr.c[name] + later[name]
+    statement = insert.on_conflict_do_update(
+        index_elements=[cdr.c.id], set_=both, where=later.end_at > cdr.c.end_at
+    )
     return str(statement.compile(dialect=connection.dialect, column_keys=NAMES))
 
 

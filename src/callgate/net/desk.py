@@ -190,7 +190,7 @@ class Desk:
                 lines[name] = lines.get(name, 0) + weight
         return {
             "call_id": call.call_id.decode("utf-8", "replace"),
-            "id": f"{call.leg:016x}",
+            "id": f"{call.record.id:016x}",
             "key": call.key.id,
             "direction": "inbound" if call.direction == INBOUND else "outbound",
             "state": state,
