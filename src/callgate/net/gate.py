@@ -49,9 +49,10 @@ from callgate.proxy.commands import (
     Withdraw,
 )
 from callgate.proxy.core import Core
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import UNKNOWN, Flow, Listener, Trouble
 from callgate.proxy.meters import Meters
-from callgate.proxy.peers import Directory, Key
+from callgate.proxy.peers import Key
 from callgate.proxy.places import Place
 from callgate.proxy.token import Signer
 from callgate.store.memory import MemoryStore

@@ -33,6 +33,7 @@ from callgate.proxy.context import Context, Phase
 from callgate.proxy.counts import Counts
 from callgate.proxy.cseq import Shifts
 from callgate.proxy.dialog import Stage
+from callgate.proxy.directory import Directory
 from callgate.proxy.dispatch import Dispatch
 from callgate.proxy.emergency import Emergency
 from callgate.proxy.flow import UNKNOWN, Flow, Listener, Trouble
@@ -47,12 +48,13 @@ from callgate.proxy.hangup import HangUp
 from callgate.proxy.holding import Holds
 from callgate.proxy.inside import Inside
 from callgate.proxy.journal import Rows
+from callgate.proxy.lanes import Asker
 from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
 from callgate.proxy.observer import Observer
 from callgate.proxy.outside import Outside
-from callgate.proxy.pacing import Asker, Pacing
-from callgate.proxy.peers import Directory, Key, Trunk
+from callgate.proxy.pacing import Pacing
+from callgate.proxy.peers import Key, Trunk
 from callgate.proxy.places import Random
 from callgate.proxy.recordings import Recordings
 from callgate.proxy.registrar import Registrar

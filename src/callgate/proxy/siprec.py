@@ -16,9 +16,10 @@ from callgate.policy.claim import Verdict
 from callgate.proxy.answer import DRAINING, NOT_SECURE, reply
 from callgate.proxy.call import Call
 from callgate.proxy.context import Phase
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Trust
 from callgate.proxy.notices import SESSION
-from callgate.proxy.peers import Directory, Network, Trunk
+from callgate.proxy.peers import Network, Trunk
 from callgate.proxy.recordings import Recording, Recordings, Waiter
 from callgate.proxy.targets import Target
 from callgate.sip.errors import Malformed
