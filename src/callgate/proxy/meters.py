@@ -105,6 +105,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "transactions_active": Metric("gauge", "SIP transactions in memory.", ("side",)),
     "dialogs_active": Metric("gauge", "Dialogs in memory."),
     "connections_active": Metric("gauge", "Open connections.", ("transport",)),
+    # copies for Homer
+    "hep_sent_total": Metric("counter", "Copies of messages that were sent to Homer (HEP3)."),
+    "hep_lost_total": Metric("counter", "Copies of messages that were not sent, by reason.", ("reason",)),
     # the gate itself
     "store_no_answer_total": Metric("counter", "Claims that the store did not answer in time (rule store)."),
     "loop_lag_seconds": Metric("gauge", "How late the gate's loop woke at its last heartbeat."),
