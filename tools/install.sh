@@ -4,8 +4,8 @@
 # Environment: PYTHON (default python3), VENV (default .venv); pip reads its own settings as always.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-python=${PYTHON:-python3} venv=${VENV:-.venv} extras=fast
-[ "${1:-}" = dev ] && extras=fast,dev
+python=${PYTHON:-python3} venv=${VENV:-.venv} extras=fast,postgresql
+[ "${1:-}" = dev ] && extras=fast,postgresql,dev
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "install: $*"; exit 1; }
@@ -58,13 +58,19 @@ fi
 
 pip_install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
 
-# uvloop only as a ready wheel: a machine without one runs on asyncio, slower but right.
-if ! pip_install --only-binary uvloop --editable ".[$extras]"; then
+# What the program can do without, as ready wheels only: uvloop (it runs on asyncio, slower) and psycopg's own libpq.
+have() { pip_install --only-binary uvloop,psycopg-binary --editable ".${1:+[$1]}"; }
+without() { printf ',%s,' "$extras" | sed "s/,$1,/,/; s/^,//; s/,$//"; }
+if ! have "$extras"; then
     say "install: trying again without uvloop"
-    rest=${extras#fast}
-    rest=${rest#,}
-    pip_install --editable ".${rest:+[$rest]}" || die "pip could not install the program and what it needs (see above)"
+    if ! have "$(without fast)"; then
+        say "install: trying again without psycopg"
+        have "$(extras=$(without fast) && without postgresql)" ||
+            die "pip could not install the program and what it needs (see above)"
+    fi
     "$venv/bin/python" -c 'import uvloop' 2>/dev/null ||
         say "install: WARNING: uvloop can't be installed here; the gate will run on plain asyncio, slower"
+    "$venv/bin/python" -c 'import psycopg' 2>/dev/null ||
+        say "install: WARNING: psycopg can't be installed here; call records can go to SQLite only"
 fi
 printf '%s\n%s\n' "$want" "$extras" >"$stamp"

@@ -7,6 +7,7 @@ PATH=$PATH:/usr/sbin:/sbin
 missing=() packages=()
 look() {
     missing=() packages=()
+    for folder in /usr/lib/postgresql/*/bin; do PATH=$PATH:$folder; done # where Debian keeps a server's programs
     while read -r program package; do
         case $program in '' | '#'*) continue ;; esac
         command -v "$program" >/dev/null || { missing+=("$program"); packages+=("$package"); }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
+from datetime import datetime
 from pathlib import Path
 
 from tests.e2e.gate import DEADLINE, Address, free_port, hostport, spawn, until
@@ -15,9 +17,9 @@ TRANSPORTS = {"udp": "u1", "tcp": "t1"}
 
 class Sipp:
     """One SIPp process at `host` (and a free port). With `to` it calls `number` there, without it answers.
-    `hold`: milliseconds of each `<pause/>`. `login`: user and password that it answers a challenge with (MD5 is all
-    that it can). One that answers repeats an answer after 4 s only, not 0.5: SIPp takes the second ACK, which a slow
-    machine would bring on, for an error."""
+    `hold`: milliseconds of each `<pause/>`. `login`: user and password that it answers a challenge with (MD5 is
+    all that it can). `traced`: its messages are kept, for `heard`. One that answers repeats an answer after 4 s
+    only, not 0.5: SIPp takes the second ACK, which a slow machine would bring on, for an error."""
 
     def __init__(
         self,
@@ -34,6 +36,7 @@ class Sipp:
         seconds: int = 15,
         port: int = 0,
         login: tuple[str, str] | None = None,
+        traced: bool = False,
     ) -> None:
         self.name = scenario
         self.address: Address = (host, port or free_port(host))
@@ -43,12 +46,15 @@ class Sipp:
         self._stats = Path(f"{beginning}.csv")
         self._errors = Path(f"{beginning}.errors")
         self._output = Path(f"{beginning}.out")
+        self._messages = Path(f"{beginning}.messages")
         command = ["sipp", hostport(to)] if to is not None else ["sipp"]
         command += ["-sf", str(SCENARIOS / f"{scenario}.xml"), "-t", TRANSPORTS[transport]]
         command += ["-i", host, "-p", str(self.address[1]), "-bind_local", "-nostdin"]
         command += ["-m", str(calls), "-r", str(rate), "-l", "1000", "-d", str(hold)]
         command += ["-timeout", str(seconds), "-timeout_error", "-recv_timeout", str(seconds * 1000)]
         command += ["-trace_stat", "-stf", str(self._stats), "-trace_err", "-error_file", str(self._errors)]
+        if traced:
+            command += ["-trace_msg", "-message_file", str(self._messages)]
         if login is not None:
             command += ["-au", login[0], "-ap", login[1]]
         if number:
@@ -105,6 +111,22 @@ class Sipp:
             for name, value in last.items()
             if name.endswith("(C)") and value.isdigit()
         }
+
+    def heard(self, status: str, method: str) -> dict[str, float]:
+        """Call-ID → when, in seconds since 1970, the last such answer to such a request came; only where `traced`."""
+        found = {}
+        for part in self._messages.read_text("utf-8", "replace").split("-" * 47 + " ")[1:]:
+            head, _, message = part.partition("\n\n")
+            if (
+                "message received" in head
+                and message.startswith(status)
+                and f" {method}\n" in message.replace("\r", "")
+            ):
+                call = re.search(r"^Call-ID: (\S+)", message, re.MULTILINE)
+                assert call is not None, part
+                at = datetime.fromisoformat(head.partition("\n")[0].replace("\t", " ")[:26])
+                found[call[1]] = at.timestamp()
+        return found
 
     def said(self) -> str:
         """Its errors and the end of its screen."""

@@ -20,13 +20,16 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_demo_keeps_the_contract_and_uses_it() -> None:
-    done = demo("--seconds", "6")
+    done = demo("--seconds", "8")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\nbreaches: 0\n" in done.stdout
     found = re.search(r"\npassed: (\d+) of (\d+) allowed \((\d+\.\d) %\)\n", done.stdout)
     assert found is not None, done.stdout
-    # Six seconds at three calls per second, and the inbound ones beside them.
+    # Eight seconds at three calls per second, and the inbound ones beside them.
     assert int(found[1]) >= 0.97 * int(found[2]) > 18
+    assert re.search(r"\nwaited for their turn: [1-9]", done.stdout)
+    assert re.search(r"\nforwarded to telephone numbers \(302\): \d+ of [1-9]", done.stdout)
+    assert re.search(r"\nkilled with -9 while [1-9]\d* calls were up; .* lost: 0\n", done.stdout)
     assert "\nfullest second at the carrier: 3 calls\n" in done.stdout
     for rule in ("V1", "I1", "K-X1", "K-X1+EMG", "K-X2", "K-X3"):
         assert re.search(rf"\n +\d+  {re.escape(rule)} ", done.stdout), f"{rule} refused nothing"

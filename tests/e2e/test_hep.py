@@ -11,10 +11,13 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import yaml
 from tests.e2e.gate import Gate, hostport, until
 from tests.e2e.net import DID, NUMBER, UNLIMITED, Net
 from tests.e2e.sipp import Sipp
 from tests.net.hep_reader import read
+
+PASSWORD = "correct horse battery"
 
 
 class Homer:
@@ -36,6 +39,8 @@ class Homer:
         return f"udp://{hostport(self.socket.getsockname())}"
 
     def close(self) -> None:
+        if not self._thread.is_alive():
+            return
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
             end.sendto(b"", self.socket.getsockname())
         self._thread.join()
@@ -139,3 +144,50 @@ def test_homer_gets_each_message_once_with_where_it_was(net: Net, transport: str
     assert Counter(row["what"] for row in rows) == copies
     nobody = explain(gate, "nobody@nowhere", "--sip")
     assert (nobody.returncode, nobody.stdout) == (1, "")
+
+
+def test_no_password_is_in_a_copy_and_a_homer_that_dies_ends_no_call(net: Net) -> None:
+    homer = net.add(Homer(net.host(5)))
+    carrier = net.add(Sipp(net.folder, "uas-answers", net.host(3), calls=2)).start()
+    gate = gate_with(
+        net,
+        (net.host(2), 5070),
+        carrier,
+        digest={"algorithms": ["MD5"]},
+        hep={"server": homer.server, "capture_id": 1},
+    )
+    config = yaml.safe_load(gate.file.read_text())
+    config["keys"]["acme"] |= {"digest": [{"username": "bob", "password": PASSWORD}], "require": ["digest"]}
+    gate.file.write_text(yaml.safe_dump(config))
+    gate.run()
+
+    def call() -> None:
+        phone = Sipp(
+            net.folder,
+            "uac-shows-a-password",
+            net.host(2),
+            transport="tcp",
+            to=gate.address,
+            number=NUMBER,
+            login=("bob", PASSWORD),
+        )
+        net.add(phone).start().done()
+
+    call()
+    shown = until(
+        lambda: [copy for copy in homer.got if b"uthorization:" in copy["payload"]],
+        "a copy of the INVITE with its password",
+    )
+    assert {copy["protocol"] for copy in shown} == {socket.IPPROTO_TCP}
+    until(lambda: any(copy["payload"].startswith(b"BYE") for copy in homer.got), "the BYE")
+    for copy in homer.got:
+        assert b"response=" not in copy["payload"]
+        assert PASSWORD.encode() not in copy["payload"]
+        if copy in shown:
+            assert b"Proxy-Authorization: redacted by=callgate\r\n" in copy["payload"]
+    homer.close()
+    call()
+    carrier.done()
+    gate.line("hep server away")
+    gate.settle("calls_active", 0.0)
+    assert not gate.lines("internal error")

@@ -53,6 +53,34 @@ def test_a_window_of_a_minute(ladder: Ladder) -> None:
     assert {r.rule for r in world.records if r.outcome == "refused"} == {"X1"}
 
 
+@pytest.mark.parametrize("per", ["key", "did", "caller"])
+def test_a_window_of_calls_in(ladder: Ladder, per: str) -> None:
+    """The carrier has counted them when they come: what they took comes back after the window, not at their end."""
+    world = ladder(more=(More("X1", per=per, direction="inbound", calls=2, window_seconds=60.0),))  # type: ignore[arg-type]
+    for n in range(2):
+        world.talks(world.carrier, call=f"c{n}")
+        world.hangs_up(world.carrier, call=f"c{n}")
+        world.after(10)
+    world.carrier.sends("INVITE", call="over")
+    world.carrier.gets("100", call="over")
+    world.carrier.gets("486", call="over")
+    world.carrier.sends("ACK", call="over")
+    world.until(world.started + 60.3)
+    world.talks(world.carrier, call="free")
+    world.hangs_up(world.carrier, call="free")
+
+
+def test_different_callers_in_an_hour(ladder: Ladder) -> None:
+    world = ladder(more=(More("X1", direction="inbound", numbers=1, window_seconds=3600.0),))
+    for n in range(2):
+        world.talks(world.carrier, call=f"c{n}")
+        world.hangs_up(world.carrier, call=f"c{n}")
+    world.carrier.sends("INVITE", call="other", change={"from": "<sip:0901@198.51.100.1>;tag=o"})
+    world.carrier.gets("100", call="other")
+    world.carrier.gets("486", call="other")
+    world.carrier.sends("ACK", call="other")
+
+
 def test_each_caller_by_itself(ladder: Ladder) -> None:
     world = ladder(more=(More("X1", per="caller", calls=1, window_seconds=60.0),))
     out(world, "a", caller="1001")

@@ -300,7 +300,7 @@ def _never_acknowledged(world: World) -> None:
 def _released(world: World) -> None:
     world.talks(headers=X_RECORD, body=ON)
     call = next(iter(world.core.by_call_id.values()))
-    world.core.free_lines(call, "released")
+    world.core.free_lines(call, "released", world.now)
     world.carries_out()
     world.settle()
     assert world.used("recordings") == 0

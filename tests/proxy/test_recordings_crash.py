@@ -138,6 +138,17 @@ def test_one_beyond_the_limit_is_told_of_again(world: World) -> None:
     assert alerts(world)[-1] == ("critical", True)
 
 
+def test_one_that_was_released_by_hand(world: World) -> None:
+    """It holds nothing, before a crash and after it."""
+    world.talks(call="cs", headers=X_RECORD)
+    world.core.free_lines(next(world.core.live()), "released", world.now)
+    world.carries_out()
+    world.crashes()
+    world.settle()
+    assert world.used("recordings") == 0
+    world.hangs_up(call="cs")
+
+
 def test_two_crashes(world: World) -> None:
     """What is taken up is written down again."""
     world.talks(call="cs", headers=X_RECORD)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from callgate.sim import view
-from callgate.sim.board import Board, Refused, Summary, look, summarise
+from callgate.sim.board import Board, Crash, Refused, Summary, look, summarise
 from callgate.sim.call import Call
 from callgate.sim.carrier import Carrier
 from callgate.sim.meter import SECOND, Breach, Contract
@@ -88,6 +88,31 @@ def test_a_call_without_an_answer_fails() -> None:
 def test_nothing_allowed_shows_nothing() -> None:
     end = summarise(Pbx(), Carrier(), seconds=2.0, gated=True)
     assert (end.allowed, end.share, end.ok) == (0, 0.0, False)
+
+
+def test_a_gate_that_was_killed() -> None:
+    """What was offered while there was none is not asked of it; a call that nobody could hang up is."""
+    pbx, carrier = played()
+    up = [Call(True, b"up-%d" % i, b"sip:1@h", b"<sip:2@h>;tag=1", b"", b"", ("", 0)) for i in (1, 1, 2)]
+    crash = Crash(SECOND, up, back_at=10 * SECOND)
+    end = summarise(pbx, carrier, seconds=2.0, gated=True, crash=crash)
+    assert (end.allowed, end.ok) == (3 + 2, True)  # of 0, 0.2 and 0.4 s
+    assert "killed with -9 while 2 calls were up; they went on 9.0 s later, lost: 0" in view.summary(end)
+    up[0].bye_code, up[2].bye_code = 200, 481
+    assert (crash.lost, end.ok) == (1, False)
+    assert view.verdict(end) == "exit 1: calls were lost when the gate was killed"
+
+
+def test_who_waits_and_what_is_forwarded() -> None:
+    pbx, carrier = played()
+    carrier.came = {b"call-%d" % i: i * SECOND // 5 + (i == 3) * SECOND for i in range(6)}
+    carrier.taken.add(b"made by the gate")
+    pbx.deflected = {b"in-0": SECOND, b"in-1": 2 * SECOND}
+    end = summarise(pbx, carrier, seconds=2.0, gated=True)
+    assert (end.waited, end.longest, end.forwarded, end.forwards) == (1, 1.0, 1, 2)
+    assert end.passed == 6 + 1 + 2
+    assert "waited for their turn: 1 calls, 1.0 s at most" in view.summary(end)
+    assert "forwarded to telephone numbers (302): 1 of 2" in view.summary(end)
 
 
 @pytest.mark.parametrize(("passed", "ok"), [(97, True), (96, False), (100, True), (103, True)])
@@ -170,7 +195,7 @@ def test_look_counts_what_the_agents_hold() -> None:
     carrier.opinion.began = SECOND
     carrier.opinion.saw_call(SECOND, "0312345678", "")
     board = look(pbx, carrier, now=2 * SECOND - 1, elapsed=1.0, seconds=2.0, phase="overload", gated=True)
-    assert (board.offered, board.passed, board.pending) == (11, 6, 1)
+    assert (board.offered, board.passed, board.waiting) == (11, 6, 1)
     assert (board.inbound_offered, board.inbound_passed) == (4, 2)
     assert (board.window, board.worst, board.history) == (1, 1, [1, 1])
     assert (board.breaches, board.first) == (0, None)

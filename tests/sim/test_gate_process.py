@@ -86,7 +86,14 @@ async def test_the_config_names_both_sides_and_the_limits(tmp_path: Path) -> Non
     assert config["listen"] == [f"udp://127.0.0.1:{process.address[1]}"]
     assert config["trunks"]["carrier"]["gateways"] == ["sip:127.0.0.1:5080"]
     assert config["keys"]["demo"]["pbx"] == "sip:127.0.0.1:5070"
-    assert config["keys"]["demo"]["limits"] == {"outbound_cps": 3, "inbound_calls": 8, "recordings": 1}
+    assert config["keys"]["demo"]["limits"] == {
+        "outbound_cps": 3,
+        "on_rate_exceeded": "queue",
+        "queue_seconds": 1.5,
+        "inbound_calls": 8,
+        "forwarded_calls": 4,
+        "recordings": 1,
+    }
     assert GateProcess.command(process)[:4] == [sys.executable, "-m", "callgate", "run"]
 
 

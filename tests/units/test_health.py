@@ -11,7 +11,7 @@ from callgate.proxy.health import Health, Rules, Standing, retry_after, says_cps
 from callgate.sip.message import Message, parse
 
 RULES = Rules(interval=30.0, down_after=3, up_after=2, retry_after_max=300.0)
-USUAL, LAST, SHUT = Standing
+USUAL, LAST, SHUT = Standing.USUAL, Standing.LAST, Standing.SHUT
 
 
 @pytest.fixture

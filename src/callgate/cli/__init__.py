@@ -18,14 +18,25 @@ import callgate
 if TYPE_CHECKING:
     from callgate.config import Config
 
-COMMANDS = ("run", "check", "dial", "explain", "demo", "status", "reload", "calls", "keys", "audit")
+COMMANDS = (
+    "run",
+    "check",
+    "dial",
+    "explain",
+    "demo",
+    "status",
+    "reload",
+    "calls",
+    "keys",
+    "audit",
+    "cdr",
+    "erase",
+)
 """Each is a module of this package with a `register(app)`."""
 
 NOT_YET: dict[str, int | None] = {
     "events": 5,
     "outbox": 5,
-    "cdr": 5,
-    "erase": 5,
     "top": 5,
     "sla": None,
     "statement": None,

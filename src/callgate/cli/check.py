@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -172,6 +174,7 @@ def report(config: Config) -> Iterator[str]:
     yield f"listen     {', '.join(listeners)}"
     yield f"ops        {f'http://{config.ops}' if config.ops else 'none'}"
     yield f"state_dir  {config.state_dir or 'none: nothing is kept'}"
+    yield f"records    {_records(config)}"
     for name, trunk in config.trunks.items():
         profile = config.profiles[name]
         yield ""
@@ -214,6 +217,21 @@ def report(config: Config) -> Iterator[str]:
         yield ""
     for text in found:
         yield f"warning: {text}"
+
+
+def _records(config: Config) -> str:
+    """Where call records go, and where they wait."""
+    url = config.database_url
+    if url.startswith("sqlite:"):
+        where = f"SQLite {url.removeprefix('sqlite:///')}"
+    else:
+        parts = urlsplit(url)
+        place = parts.netloc.rpartition("@")[2] or "this machine"
+        where = f"PostgreSQL {parts.path.removeprefix('/') or 'the default database'} on {place}"
+    days = config.records.keep_days
+    kept = "for ever" if days is None else f"for {days:g} days"
+    waits = "in memory only" if config.state_dir is None else f"in {config.state_dir}"
+    return f"{where}, kept {kept}; while that is away they wait {waits}"
 
 
 def _emergency(trunk: Trunk, name: str) -> str:
@@ -373,6 +391,8 @@ def warnings(config: Config) -> Iterator[str]:
                 f"listen {one.uri}: without `advertise` the gate calls itself by the address that this "
                 "machine reaches the first gateway from"
             )
+    if config.database_url.startswith("postgresql:") and not find_spec("psycopg"):
+        yield "`database` is PostgreSQL, and psycopg is not installed: pip install 'psycopg[binary]'"
     if config.ops is None:
         yield "`ops` is null: no /metrics, /healthz and /readyz"
     yield from tls_warnings(config)

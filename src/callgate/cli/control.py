@@ -60,6 +60,21 @@ def _connected(path: Path) -> Iterator[socket.socket]:
         yield connection
 
 
+def gate_runs(state_dir: Path) -> bool:
+    """Whether a gate serves the control socket of that folder."""
+    from callgate.net.socket_path import FILE, address
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            with address(state_dir / FILE) as where:
+                connection.connect(where)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError as error:
+            fail(f"{state_dir / FILE} can't be reached: {error.strerror or error}")
+    return True
+
+
 def ask(config: Path, op: str, **arguments: Any) -> Iterator[Row]:
     """The rows of a running gate's answer, and its last line. Exits where there is no gate, or it refuses."""
     from callgate.net.socket_path import FILE

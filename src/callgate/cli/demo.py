@@ -1,4 +1,5 @@
-"""`callgate demo`: a carrier that suspends, a PBX that offers far too much, and the gate between them."""
+"""`callgate demo`: a carrier that suspends, a PBX that offers far too much, and the gate between them, which is killed
+with -9 in the middle."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from rich.console import Console
 from rich.live import Live
 
 from callgate.sim import plan, view
-from callgate.sim.board import Board, Summary, look, summarise
+from callgate.sim.board import Board, Crash, Summary, look, summarise
+from callgate.sim.call import Phase
 from callgate.sim.carrier import Carrier
 from callgate.sim.gate import FIRST_WINDOW, GateFailed, GateProcess
 from callgate.sim.meter import Contract
@@ -32,6 +34,8 @@ NUMBER = "+815012345678"
 SEED = 20260401
 SECONDS = 15.0
 SECONDS_WITHOUT = 5.0
+LONG_ENOUGH = 8.0
+"""A load of so many seconds is long enough for the gate to be killed in the middle."""
 ENDING = 6.0
 """Seconds that calls get to end in after the load."""
 
@@ -55,7 +59,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """A built-in carrier and PBX on loopback, a throttled load through the real gate, a live view.
 
-        Needs no config. Exit 1 at a breach of the contract, or if too few of the allowed calls passed.
+        In the middle of eight seconds or more the gate is killed with -9 and started again. Needs no config. Exit 1 at
+        a breach of the contract, if too few of the allowed calls passed, or if a call was lost.
         """
         length = seconds if seconds is not None else SECONDS_WITHOUT if without_gate else SECONDS
         raise typer.Exit(run(length, gated=not without_gate, console=Console()))
@@ -100,8 +105,8 @@ async def _play(seconds: float, gated: bool, console: Console) -> Summary:
                 await gate.ready()
                 _say(console, "it is ready; for its first second it gives no call a token, so the load waits")
                 await asyncio.sleep(FIRST_WINDOW)
-            await _load(pbx, carrier, gate, seconds, console)
-            return summarise(pbx, carrier, seconds=seconds, gated=gated)
+            crash = await _load(pbx, carrier, gate, seconds, console)
+            return summarise(pbx, carrier, seconds=seconds, gated=gated, crash=crash)
         finally:
             pbx.close()
             carrier.close()
@@ -111,38 +116,62 @@ async def _play(seconds: float, gated: bool, console: Console) -> Summary:
 
 async def _load(
     pbx: Pbx, carrier: Carrier, gate: GateProcess | None, seconds: float, console: Console
-) -> None:
+) -> Crash | None:
     """Offer the load, then let every call end; draw all the while."""
-    rate = float(TIMES * CONTRACT.calls_per_second)
-    pbx.offer(plan.outbound(SEED, seconds, rate), gate.address if gate else carrier.address)
-    carrier.bring(plan.inbound(SEED, seconds, INBOUND_RATE), NUMBER, gate.address if gate else pbx.address)
-    began = time.monotonic()
+    killing = gate is not None and seconds >= LONG_ENOUGH
+    parts = [seconds / 2, seconds / 2] if killing else [seconds]
+    crash: Crash | None = None
+    done = 0.0
     with _screen(console) as screen:
-        ending = False
-        while True:
-            elapsed = time.monotonic() - began
-            if elapsed >= seconds and not ending:
-                ending = True
-                pbx.hang_up_all()
-                carrier.hang_up_all()
-            over = ending and not pbx.calls and not carrier.calls
-            phase = "over" if over else "hanging up" if ending else "overload"
-            screen.show(
-                look(
-                    pbx,
-                    carrier,
-                    now=time.time_ns(),
-                    elapsed=elapsed,
-                    seconds=seconds,
-                    phase=phase,
-                    gated=gate is not None,
-                )
+
+        def show(phase: str, since: float) -> None:
+            elapsed = min(done + time.monotonic() - since, seconds)
+            now, gated = time.time_ns(), gate is not None
+            board = look(pbx, carrier, now=now, elapsed=elapsed, seconds=seconds, phase=phase, gated=gated)
+            screen.show(board)
+
+        for n, part in enumerate(parts):
+            if n and gate is not None:
+                up = [
+                    call for call in (*pbx.calls.values(), *carrier.calls.values()) if call.phase is Phase.UP
+                ]
+                crash = Crash(time.monotonic_ns(), up)
+                gate.kill()
+                screen.say(f"        kill -9: {crash.calls} calls were up; the gate is started again")
+                gate.start()
+                coming = asyncio.create_task(_comes_back(gate))
+                while not coming.done():
+                    show("killed with -9", time.monotonic())
+                    await asyncio.sleep(screen.every)
+                coming.result()
+                crash.back_at = time.monotonic_ns()
+            pbx.offer(
+                plan.outbound(SEED + n, part, float(TIMES * CONTRACT.calls_per_second)),
+                gate.address if gate else carrier.address,
             )
-            if over or elapsed > seconds + ENDING:
-                return
-            if gate is not None:
-                gate.check()
-            await asyncio.sleep(min(screen.every, max(0.01, seconds - elapsed)) if not ending else 0.1)
+            carrier.bring(
+                plan.inbound(SEED + n, part, INBOUND_RATE), NUMBER, gate.address if gate else pbx.address
+            )
+            began = time.monotonic()
+            while (left := part - (time.monotonic() - began)) > 0:
+                show("overload", began)
+                if gate is not None:
+                    gate.check()
+                await asyncio.sleep(min(screen.every, max(0.01, left)))
+            done += part
+        pbx.hang_up_all()
+        carrier.hang_up_all()
+        began = time.monotonic()
+        while (pbx.calls or carrier.calls) and time.monotonic() - began < ENDING:
+            show("hanging up", began)
+            await asyncio.sleep(0.1)
+        show("over", began)
+    return crash
+
+
+async def _comes_back(gate: GateProcess) -> None:
+    await gate.ready()
+    await asyncio.sleep(FIRST_WINDOW)
 
 
 class _Screen:
@@ -161,6 +190,11 @@ class _Screen:
         elif board.phase == "over" or board.elapsed - self._said >= 1.0:
             self._said = board.elapsed
             _say(self._console, view.line(board))
+
+    def say(self, text: str) -> None:
+        """A line between the others; the picture needs none."""
+        if self._live is None:
+            _say(self._console, text)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The config: its schema, reading it, and every fault in it with a line and a remedy."""
 
 from callgate.config.faults import ConfigError, Fault
-from callgate.config.load import dial_rules, effective_limits, load_config, mode_of, state_dir_of
+from callgate.config.load import dial_rules, effective_limits, load_config, mode_of, places_of, state_dir_of
 from callgate.config.profiles import load_profile
 from callgate.config.schema import Config, Key, KeyNumber, Listener, Log, Trunk
 from callgate.config.values import HostPort, IPNetwork, ListenUri, Numbers, SipPeer
@@ -25,5 +25,6 @@ __all__ = [
     "load_config",
     "load_profile",
     "mode_of",
+    "places_of",
     "state_dir_of",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from callgate.config import identities, source
 from callgate.config.crosscheck import findings
@@ -123,17 +124,47 @@ def load_config(path: str | Path, rest: Rest | None = None, before: Config | Non
 def state_dir_of(path: str | Path) -> Path | None:
     """`state_dir` of a config, whatever else stands there: who operates a running gate need not have its secrets, and
     the file may be half-way to its next version. Raises ConfigError where that much can't be read."""
-    path = Path(path)
+    return _part(Path(path), "state_dir")[0].state_dir
+
+
+class Places(NamedTuple):
+    """Where call records are: the URL of the database, `state_dir`; the keys of the config; how long the journal keeps
+    what `explain` tells."""
+
+    database: str
+    state_dir: Path | None
+    keys: frozenset[str]
+    keep_hours: float
+
+
+def places_of(path: str | Path) -> Places:
+    """The same for the records of a config."""
+    config, data = _part(Path(path), "state_dir", "database", "journal")
+    keys = data.get("keys")
+    return Places(
+        config.database_url,
+        config.state_dir,
+        frozenset(keys if isinstance(keys, dict) else ()),
+        config.journal.keep_hours,
+    )
+
+
+def _part(path: Path, *names: str) -> tuple[Config, source.Mapping]:
+    """A config with only these keys of the file, and all that stands there."""
     faults: list[Fault] = []
     data = source.read(path, faults)
     if not data and faults:
         raise ConfigError(faults)
-    wanted = {"state_dir": data["state_dir"]} if "state_dir" in data else {}
+    wanted = source.Mapping()
+    for name in names:
+        if name in data:
+            wanted[name], wanted.lines[name] = data[name], data.lines[name]
     faults = []
     config, _ = validate(Config, wanted, str(path), path.absolute().parent, faults)
     if config is None or faults:
-        raise ConfigError(faults or [Fault(str(path), None, "state_dir", "can't be used")])
-    return config.state_dir
+        raise ConfigError(faults or [Fault(str(path), None, " ".join(names), "can't be used")])
+    config._path = path
+    return config, data
 
 
 def mode_of(config: Config, key: Key) -> Mode:

@@ -49,6 +49,7 @@ from callgate.config.values import (
     SomeSeconds,
     Text,
     TimeOfDay,
+    check_database,
 )
 from callgate.policy.dial import Lists
 from callgate.policy.more import More
@@ -205,6 +206,10 @@ class Hep(Section):
 class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     full_numbers: bool = False
+
+
+class Records(Section):
+    keep_days: Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)] | None = None
 
 
 class Credentials(Section):
@@ -438,6 +443,7 @@ class Config(Section):
     hep: Hep | None = None
     mode: Mode = "enforce"
     log: Log = _section(Log)
+    records: Records = _section(Records)
     trunks: dict[Id, Trunk] = Field(default_factory=dict)
     keys: dict[Id, Key] = Field(default_factory=dict)
 
@@ -449,8 +455,7 @@ class Config(Section):
     @field_validator("database")
     @classmethod
     def _known_database(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("sqlite:///", "postgresql://")):
-            raise ValueError("must be `sqlite:///FILE` or `postgresql://…`")
+        check_database(value.get_secret_value())
         return value
 
     @field_validator("store")
@@ -465,6 +470,13 @@ class Config(Section):
     def path(self) -> Path:
         """The file that this was read from."""
         return self._path
+
+    @property
+    def database_url(self) -> str:
+        """Where records go, the file of an SQLite database by its whole path."""
+        url = self.database.get_secret_value()
+        scheme, _, file = url.partition(":///")
+        return f"{scheme}:///{self._path.absolute().parent / file}" if scheme == "sqlite" else url
 
     @property
     def profiles(self) -> Mapping[str, Profile]:

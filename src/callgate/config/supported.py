@@ -31,7 +31,6 @@ class Row(NamedTuple):
 
 
 NOT_YET: tuple[Row, ...] = (
-    Row("database", 5, "a database other than the default"),
     Row("store", 4, "a store other than `memory`"),
     Row("admin", 5, "`admin`"),
     Row("webhooks", 5, "`webhooks`"),

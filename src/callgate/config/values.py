@@ -404,6 +404,35 @@ def parse_entry(value: object) -> str:
     return as_text(value, "+4479")
 
 
+def check_database(text: str) -> None:
+    """Raises ValueError where that is no database for records. Says nothing of what stands in it: it may be secret."""
+    scheme, mark, rest = text.partition("://")
+    if not mark or scheme not in ("sqlite", "postgresql"):
+        raise ValueError("must be `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`")
+    if scheme == "sqlite":
+        file = rest.removeprefix("/")
+        if not rest.startswith("/") or not file or file.endswith("/") or "\0" in file:
+            raise ValueError(
+                "must name a file: `sqlite:///callgate.db` beside the config, `sqlite:////var/lib/…`"
+            )
+        if file == ":memory:" or "?" in file or file.startswith("file:"):
+            raise ValueError("must be the plain path of a file, without `:memory:`, `file:` or `?`")
+        return
+    from sqlalchemy.engine import make_url  # only where somebody needs it
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        url = make_url(text)
+        fit = url.port is None or 0 < url.port < 65536
+    except (SQLAlchemyError, ValueError):
+        fit = False
+    if not fit:
+        raise ValueError(
+            "can't be read as `postgresql://USER:PASSWORD@HOST:PORT/NAME`; write `@`, `/`, `:` and `%` in a"
+            " password as %40, %2F, %3A and %25"
+        )
+
+
 ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 MAX_SECRET_BYTES = 65536
 

@@ -14,10 +14,13 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 import callgate
+from callgate.cdr.erase import selection_of
+from callgate.net.erasure import NotErased, journal
 from callgate.net.gate import Gate
+from callgate.net.keeping import Keeping
 from callgate.net.log import utc
 from callgate.net.reload import Reload
-from callgate.net.trail import Trail
+from callgate.net.trail import Trail, Written
 from callgate.policy.claim import Members, Window
 from callgate.proxy.call import Call
 from callgate.proxy.context import Phase
@@ -96,11 +99,12 @@ def _check_text(name: str, value: str) -> None:
 class Desk:
     """Answers the operations for one gate."""
 
-    def __init__(self, gate: Gate, reload: Reload, trail: Trail) -> None:
+    def __init__(self, gate: Gate, reload: Reload, trail: Trail, keeping: Keeping) -> None:
         self._gate = gate
         self._core = gate.core
         self._reload = reload
         self._trail = trail
+        self._keeping = keeping
         self._started = monotonic()
 
     # -- the gate ------------------------------------------------------------------------------------------
@@ -238,6 +242,25 @@ class Desk:
         row = self._key_row(present, monotonic()) if present is not None else {"key": key, "state": "unknown"}
         return row | {"was": found.words, "warnings": warnings}
 
+    # -- records -------------------------------------------------------------------------------------------
+
+    async def records_erase(self, arguments: Row, who: str) -> Answer:
+        written: list[Written] = []
+
+        def note(what: str, target: str, **fields: Any) -> None:
+            written.append(self._trail.note(what, target, **fields))
+
+        try:
+            selection = selection_of(arguments.get("number"), arguments.get("key"), arguments.get("before"))
+        except ValueError as error:
+            raise Unfit("usage", str(error)) from None
+        others = [journal(self._gate.config.journal.keep_hours)] if self._gate.config.state_dir else []
+        try:
+            done = await self._keeping.erase(selection, note, who, others)
+        except NotErased as error:
+            raise Unfit("failed", f"not all is erased: {error}") from None
+        return done | {"warnings": [f"erased, but {fault}" for fault in await _faults(*written)]}
+
     def _key(self, key_id: str) -> Key:
         key = self._gate.directory.keys.get(key_id)
         if key is None:
@@ -331,6 +354,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             "calls": Argument(choices=("keep", "release")),
         },
         changes=True,
+    ),
+    "records.erase": Operation(
+        Desk.records_erase, {"number": Argument(), "key": Argument(), "before": Argument()}, changes=True
     ),
     "keys.resume": Operation(Desk.keys_resume, {"key": KEY}, changes=True),
 }

@@ -36,6 +36,7 @@ from callgate.policy.claim import Claim
 from callgate.proxy.adopt import adopt
 from callgate.proxy.commands import (
     Alert,
+    Arrived,
     Hangup,
     Journal,
     Keep,
@@ -49,9 +50,10 @@ from callgate.proxy.commands import (
     Withdraw,
 )
 from callgate.proxy.core import Core
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import UNKNOWN, Flow, Listener, Trouble
 from callgate.proxy.meters import Meters
-from callgate.proxy.peers import Directory, Key
+from callgate.proxy.peers import Key
 from callgate.proxy.places import Place
 from callgate.proxy.token import Signer
 from callgate.store.memory import MemoryStore
@@ -462,6 +464,8 @@ class Gate:
                         now = monotonic()
                         self.store.sent(command.claim_id, now)
                         self.ledger.sent(command.claim_id, now)
+            case Arrived():
+                self.delivered(command.claim_id, monotonic())
             case Release():
                 self.store.release(command.claim_id, monotonic())
                 self.ledger.released(command.claim_id)

@@ -1,7 +1,8 @@
-"""What is said about calls and alerts: one log line each (records in a database come later)."""
+"""What is said about calls and alerts: one log line each. A call's record goes on to whoever keeps it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from callgate.net.log import Log, utc
@@ -35,18 +36,24 @@ ADVICE = {
     "K3": "turn ACR and LCR (automatic carrier choice) off in the PBX: calls must be dialled without 00XY",
     "V9": "`callgate keys resume KEY` ends it before its time",
     "suspensions": "see to the disk and the rights of `state_dir`; then suspend the key once more",
+    "database": "see to the database (`database` in the config); it is tried again every few seconds, and "
+    "nothing is lost while `state_dir` has room",
+    "disk": "see to the disk and the rights of `state_dir`, or to the database: a restart now would cost these records",
+    "records-lost": "see to the database and to the disk of `state_dir`",
+    "records-aside": "look at records.damaged and records.refused there",
     "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
 }
 """What to do about an alert, by rule."""
 
 
 class RecordLog:
-    """`utc_offset` turns the gate's monotonic times into UTC."""
+    """`utc_offset` turns the gate's monotonic times into UTC. `keep(record, utc_offset)` gets every record."""
 
     def __init__(self, log: Log, meters: Meters) -> None:
         self._log = log
         self._meters = meters
         self.utc_offset = 0.0
+        self.keep: Callable[[CallRecord, float], None] | None = None
 
     def call(self, record: CallRecord) -> None:
         """The line of a call that has ended: the fields of its record that are known."""
@@ -84,6 +91,8 @@ class RecordLog:
         if record.reason:
             fields["reason"] = record.reason
         self._log.info("call", **fields)
+        if self.keep is not None:
+            self.keep(record, self.utc_offset)
 
     def note(self, note: Note) -> None:
         """A line about something that has changed."""

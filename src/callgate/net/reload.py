@@ -20,11 +20,11 @@ from callgate.net.log import Log
 from callgate.net.tls import Contexts
 from callgate.net.wiring import contexts_of, directory_of, same_key, same_trunk
 from callgate.policy.numberlist import Table
-from callgate.proxy.peers import Directory
+from callgate.proxy.directory import Directory
 
 RESTART: Final = (
     *("listen", "ops", "database", "store", "state_dir", "secret"),
-    *("streams", "strangers", "dns", "log", "admin", "webhooks", "hep"),
+    *("streams", "strangers", "dns", "log", "records", "admin", "webhooks", "hep"),
 )
 """What is bound, opened or started once."""
 TLS_FILES: Final = ("certificate", "private_key", "ca", "verify_client")

@@ -18,6 +18,7 @@ from callgate.net import log as logging
 from callgate.net.control import Control, Taken
 from callgate.net.desk import Desk
 from callgate.net.gate import CLOCK_SECONDS, Gate
+from callgate.net.keeping import Keeping
 from callgate.net.ops_child import OpsChild
 from callgate.net.reload import Reload
 from callgate.net.shared import Shared
@@ -71,6 +72,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
         listeners = listeners_of(config)
         directory = directory_of(config, listeners)
         gate = Gate(config, directory, _secret(config), meters, log, contexts_of(config), trail)
+        keeping = Keeping(config, gate)  # before the start: what a crash has ended is recorded then
         gate.start()
     except ConfigError as error:
         for fault in error.faults:
@@ -83,16 +85,17 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
         return 1
     begun = {"version": callgate.__version__, "config": str(config.path), "keys": sorted(config.keys)}
     trail.note("start", after=begun)
+    keeping.start()
     shared.listeners(gate.listeners)
     meters.set("build_info", callgate.__version__, sys.version.split()[0], value=1.0)
     meters.set("start_time_seconds", value=time.time())
     stop = asyncio.Event()
     reload = Reload(gate, config, log, trail.note)
-    control = await _control(config, Desk(gate, reload, trail), log)
+    control = await _control(config, Desk(gate, reload, trail, keeping), log)
     signals = _Signals(stop, reload)
     threading.Thread(target=_warm, name="numbers", daemon=True).start()
-    beat = asyncio.create_task(_beat(gate, shared, meters), name="beat")
-    ops = _ops(config, shared, gate, meters, log)
+    beat = asyncio.create_task(_beat(gate, keeping, shared, meters), name="beat")
+    ops = _ops(config, shared, keeping.kind, meters, log)
     try:
         await gate.look_up_names()
         if ops is not None and not await ops.start():
@@ -116,6 +119,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
             await control.close()
         await gate.close_names()
         gate.close()
+        await keeping.close()
         if ops is not None:
             await ops.stop()
     trail.note("stop", after={"calls_abandoned": gate.live_calls})
@@ -194,7 +198,7 @@ class _Signals:
         self._stop.set()
 
 
-async def _beat(gate: Gate, shared: Shared, meters: Meters) -> None:
+async def _beat(gate: Gate, keeping: Keeping, shared: Shared, meters: Meters) -> None:
     """The loop's pulse: /healthz lives by it, gauges are read at it, and its delay is the loop's lag."""
     due = monotonic()
     clock_at = due
@@ -208,6 +212,7 @@ async def _beat(gate: Gate, shared: Shared, meters: Meters) -> None:
         due = max(due, now - BEAT)
         shared.beat(now)
         gate.refresh(now)
+        keeping.look()
         if now >= clock_at:
             clock_at = now + CLOCK_SECONDS
             gate.set_clock()
@@ -216,12 +221,12 @@ async def _beat(gate: Gate, shared: Shared, meters: Meters) -> None:
                 gate.tidy()
 
 
-def _ops(config: Config, shared: Shared, gate: Gate, meters: Meters, log: logging.Log) -> OpsChild | None:
+def _ops(config: Config, shared: Shared, database: str, meters: Meters, log: logging.Log) -> OpsChild | None:
     if config.ops is None:
         return None
     shared.beat(monotonic())
     address: HostPort = config.ops
-    ops = OpsChild(f"http://{address}", shared.fds)
+    ops = OpsChild(f"http://{address}", shared.fds, database=database)
 
     def changed(event: str, fields: dict[str, Any]) -> None:
         level = log.info if event == "ops ready" else log.warning

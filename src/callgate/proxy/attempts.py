@@ -16,11 +16,11 @@ from callgate.proxy.dialog import Stage, hear
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.health import retry_after, says_cps_limit
 from callgate.proxy.journal import rings
+from callgate.proxy.lanes import LEASE
 from callgate.proxy.login import CHALLENGED, Passage
 from callgate.proxy.notices import may_say
-from callgate.proxy.pacing import LEASE
 from callgate.proxy.targets import Target
-from callgate.proxy.token import AWAY, INBOUND, OUTBOUND, Token
+from callgate.proxy.token import AWAY, INBOUND, OUTBOUND, RECORDER, Token
 from callgate.proxy.transactions import AnyClient, AnyServer, InviteClientTransaction
 from callgate.proxy.vitals import Vitals, session_seconds
 from callgate.sip.message import Message
@@ -99,6 +99,9 @@ class Attempts(Context):
             near, far = flow, self.caller.flow
         record.attempts += 0 if again or by_datagram else 1
         record.sent_at = record.sent_at or now
+        place = RECORDER if self.is_session else 0
+        if target.gateway is not None:
+            place = target.gateway.index + (AWAY if self.away else 0)
         text = core.signer.make(
             Token(
                 self.direction,
@@ -106,7 +109,7 @@ class Attempts(Context):
                 self.leg,
                 near.listener.index,
                 far.listener.index,
-                self.place_of(target),
+                place,
                 near.host,
                 near.port,
                 raised,
@@ -143,12 +146,6 @@ class Attempts(Context):
         self.tell(now, "credentials" if again else "tries", target.name)
         core.counts.sent(b"INVITE")
         core.layer.send(client, now)
-
-    def place_of(self, target: Target) -> int:
-        """What a token says of where an attempt goes."""
-        if target.gateway is None:
-            return 0
-        return target.gateway.index + (AWAY if self.away else 0)
 
     def _begin_step(self, now: float) -> None:
         """The present group may be a step of a number's route, where it may ring for some time only."""
@@ -222,7 +219,7 @@ class Attempts(Context):
                 self.record.ringing_at = now
                 self.tell(now, "rings", response.code)
             if response.code > 100 and now - self.record.invite_at > LEASE / 3:
-                self.renew(now)
+                self.renew(LEASE, now)
         if response.code > 100:
             self._well(client)
         if response.code > 100 and self.server is not None and self.phase is Phase.TRYING:

@@ -16,18 +16,19 @@ from callgate.numbers import read_dialled
 from callgate.policy.claim import GRANTED, Claim, Members, Part, Verdict
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
 from callgate.proxy.attempts import TIMER_C, Attempts
-from callgate.proxy.commands import Alert, Journal, Record, Release, Renew
+from callgate.proxy.commands import Alert, Arrived, Journal, Record, Release, Renew
 from callgate.proxy.context import Phase
 from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow
-from callgate.proxy.journal import over, queued, trying, up
+from callgate.proxy.journal import over, trying, up
+from callgate.proxy.lanes import ASK_SECONDS, LEASE, Parts
 from callgate.proxy.meters import DIRECTIONS, FORWARDED
 from callgate.proxy.notices import may_say
-from callgate.proxy.pacing import ASK_SECONDS, LEASE, Host, Parts, Rank, Ticket
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
 from callgate.proxy.token import INBOUND, OUTBOUND
 from callgate.proxy.transactions import AnyServer, InviteClientTransaction
+from callgate.proxy.turn import Turn
 from callgate.proxy.vitals import look
 from callgate.sip.message import FROM, TO, Message, header_value
 from callgate.sip.transaction import LIFE, NEVER
@@ -42,66 +43,6 @@ LINGER = 40.0
 """Seconds an ended call is remembered, for what comes late."""
 SPARE = 60.0
 """Seconds that a lease outlasts the longest call, so that the call's own end comes first."""
-
-
-class Turn(Ticket):
-    """A call that may have to wait for a token of the rate."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, call: Call, now: float) -> None:
-        seconds = call.key.queue_seconds
-        super().__init__(call.key, Rank.CALL, now, NEVER if seconds is None else now + seconds)
-        self.call = call
-
-    def parts(self, now: float) -> Parts:
-        call = self.call
-        call.parts = call.claims(now, self.key)
-        return call.parts
-
-    def next_claim(self, host: Host) -> int:
-        return self.call.leg
-
-    def told(self, verdict: Verdict, now: float) -> None:
-        call = self.call
-        call.turn = None
-        if self.delayed:
-            call.record.waited = now - self.since
-            call.tell(now, "leaves", call.record.waited)
-        call.on_verdict(call.leg, verdict, now)
-
-    def waits(self, verdict: Verdict | None, now: float) -> None:
-        call = self.call
-        if verdict is not None:
-            call.breach_avoided(call.why(verdict), now)
-            call.tell(now, "waits", verdict.rule, verdict.value, verdict.limit)
-        else:
-            call.tell(now, "waits")
-        if call.core.journals:
-            call.core.out.append(Journal(queued(call, now)))
-
-    def caller_gone(self, now: float) -> None:
-        self.leaves("the caller's connection is closed", now)
-
-    def leaves(self, why: str, now: float) -> None:
-        """Its caller is gone."""
-        call = self.call
-        call.cancelled = True
-        call.record.reason = why
-        call.answer(487, [], now)
-
-    def drained(self, now: float) -> None:
-        self.call.turn = None
-        self.call.refuse(DRAINING, now)
-
-    @property
-    def gone(self) -> bool:
-        return self.call.phase is not Phase.ASKING or self.call.server is None
-
-    @property
-    def connection(self) -> int:
-        server = self.call.server
-        return server.flow.connection if server is not None else 0
 
 
 class Call(Attempts):
@@ -267,6 +208,8 @@ class Call(Attempts):
             self.core.forwards.opened(self)
         if self.direction == OUTBOUND:
             self.core.observer.leaves(self, now)
+        elif self.key.windows_in:
+            self.core.out.append(Arrived(claim_id))
         self.attempt(claim_id, now)
 
     def _counted(self, claim_id: int, verdict: Verdict, now: float) -> None:
@@ -362,13 +305,13 @@ class Call(Attempts):
         self.from_line = request.lines[request.at[FROM]]
         self.to_line = b"To: " + response.value(TO)
         self.request = self.routes = self.dialled = self.best = None
-        self.renew(now)
         longest = self.longest
+        self.renew(NEVER if longest is None else longest + SPARE, now)
         first = self.core.directory.probing.earliest
         self._wake(now + min(NO_ACK, longest or NO_ACK, first))
 
-    def renew(self, now: float) -> None:
-        self.core.out.append(Renew(self.leg, self.lease))
+    def renew(self, lease: float, now: float) -> None:
+        self.core.out.append(Renew(self.leg, lease))
         if self.core.recordings.of:
             self.core.recordings.renew(self, now)
 

@@ -47,6 +47,16 @@ class Withdraw:
         self.claim_id = claim_id
 
 
+class Arrived:
+    """A call in has been granted, and whoever sent it has counted it already: what it took of windows counts from
+    now."""
+
+    __slots__ = ("claim_id",)
+
+    def __init__(self, claim_id: int) -> None:
+        self.claim_id = claim_id
+
+
 class Renew:
     """The call lives: its claim's lease ends `lease` seconds from now (`Store.renew`)."""
 
@@ -186,6 +196,7 @@ Command = (
     Send
     | Claim
     | Withdraw
+    | Arrived
     | Release
     | Renew
     | Journal

@@ -201,8 +201,8 @@ class Context:
         """What is known of the life of its dialogs has changed."""
         raise NotImplementedError
 
-    def renew(self, now: float) -> None:
-        """It lives, and holds what it holds."""
+    def renew(self, lease: float, now: float) -> None:
+        """It lives, and holds what it holds for so many seconds from now."""
         raise NotImplementedError
 
     def says_recorded(self, response: Message, now: float) -> None:

@@ -32,6 +32,7 @@ from callgate.proxy.context import Context, Phase
 from callgate.proxy.counts import Counts
 from callgate.proxy.cseq import Shifts
 from callgate.proxy.dialog import Stage
+from callgate.proxy.directory import Directory
 from callgate.proxy.dispatch import Dispatch
 from callgate.proxy.emergency import Emergency
 from callgate.proxy.flow import UNKNOWN, Flow, Listener, Trouble
@@ -46,12 +47,13 @@ from callgate.proxy.hangup import HangUp
 from callgate.proxy.holding import Holds
 from callgate.proxy.inside import Inside
 from callgate.proxy.journal import Rows
+from callgate.proxy.lanes import Asker
 from callgate.proxy.late import LateAnswers
 from callgate.proxy.meters import Meters
 from callgate.proxy.observer import Observer
 from callgate.proxy.outside import Outside
-from callgate.proxy.pacing import Asker, Pacing
-from callgate.proxy.peers import Directory, Key, Trunk
+from callgate.proxy.pacing import Pacing
+from callgate.proxy.peers import Key, Trunk
 from callgate.proxy.places import Random
 from callgate.proxy.recordings import Recordings
 from callgate.proxy.registrar import Registrar
@@ -398,8 +400,8 @@ class Core:
         call.record.reason = why
         call.copies.release(call)
         call.parts = ()  # a restart must not count it again
-        call.keep(now)
         self.recordings.ended(call)
+        call.keep(now)
 
     def end_early(self, call: Call, why: str, now: float) -> bool:
         """End a call, up or not. False where it is ending already."""

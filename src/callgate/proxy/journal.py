@@ -159,7 +159,7 @@ def _attempt_row(client: InviteClientTransaction) -> Row:
         flow_row(target.flow),
         -1 if target.gateway is None else target.gateway.index,
         _target(target),
-        int(client.state),
+        client.state is PROCEEDING,
         client.end_at,
         -1 if client.passage is None else client.passage.raised,
     )

@@ -108,6 +108,13 @@ METRICS: Final[Mapping[str, Metric]] = {
     # copies for Homer
     "hep_sent_total": Metric("counter", "Copies of messages that were sent to Homer (HEP3)."),
     "hep_lost_total": Metric("counter", "Copies of messages that were not sent, by reason.", ("reason",)),
+    # call records
+    "records_lost_total": Metric(
+        "counter", "Call records lost: neither database nor state_dir could be written, and memory was full."
+    ),
+    "records_held": Metric("gauge", "Call records in memory that are not written yet."),
+    "records_spill_bytes": Metric("gauge", "Call records that wait in state_dir for the database, in bytes."),
+    "database_up": Metric("gauge", "1 while the database of call records can be written."),
     # the gate itself
     "store_no_answer_total": Metric("counter", "Claims that the store did not answer in time (rule store)."),
     "loop_lag_seconds": Metric("gauge", "How late the gate's loop woke at its last heartbeat."),

@@ -19,13 +19,17 @@ SESSION: Final = "siprec"
 """How a leg says that its call is recorded: a side of it by `a=record`, its PBX by the wish or the header, or it is the
 recording session itself."""
 HEADER_NAME: Final = b"x-record"
+X_: Final = (b"X-", b"x-")
 Sayer = tuple[int, str]
 """(leg, how it says so)."""
 
 
 def may_say(message: Message) -> bool:
     """Whether it is worth reading what a message says about recording."""
-    return b"a=record" in message.body or bool(message.marked and message.noted(HEADER_NAME))
+    if b"a=record" in message.body:
+        return True
+    # The marked ones are P-Asserted-Identity most often.
+    return bool(message.marked) and any(message.lines[i][:2] in X_ for i in message.marked)
 
 
 def words(call: Call, by_caller: bool, message: Message) -> tuple[frozenset[str], frozenset[str]]:

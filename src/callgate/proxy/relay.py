@@ -14,9 +14,9 @@ from callgate.proxy.dialog import Side
 from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.forward import Routes, response_out
+from callgate.proxy.lanes import ASK_SECONDS, LEASE
 from callgate.proxy.login import CHALLENGED, WARNING, Passage, refusal
 from callgate.proxy.notices import may_say
-from callgate.proxy.pacing import ASK_SECONDS, LEASE
 from callgate.proxy.peers import Key
 from callgate.proxy.transactions import (
     NOBODY,

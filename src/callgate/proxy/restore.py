@@ -22,8 +22,8 @@ from callgate.proxy.flow import INNER, Flow, Listener, Trust
 from callgate.proxy.forward import Routes, max_forwards
 from callgate.proxy.hangup import AHEAD
 from callgate.proxy.journal import OVER, QUEUED, RECORD, RINGS, TRYING, UP, Row, gone, record_of, unpack
+from callgate.proxy.lanes import LEASE
 from callgate.proxy.login import Passage
-from callgate.proxy.pacing import LEASE
 from callgate.proxy.peers import Key, Step
 from callgate.proxy.record import CallRecord
 from callgate.proxy.siprec import Session
@@ -232,14 +232,14 @@ class Restorer:
         call.goes_on_trying(at + self._shift, now)
 
     def _attempt(self, call: Call, row: Row, ringing: Sequence[bytes], now: float) -> None:
-        branch, data, flow, to, gateway, target, state, end_at, raised = row
+        branch, data, flow, to, gateway, target, proceeding, end_at, raised = row
         client = InviteClientTransaction(self._core.layer, branch, data, self._flow(flow), call, now)
         client.target = self._target(call, self._flow(to), gateway, target)
         if raised > 0 and call.shift is not None and call.request is not None and call.routes is not None:
             account = call.trunk.account
             if account is not None:
                 client.passage = Passage(account, call.shift, call.request, call.routes, raised=raised)
-        if branch in ringing or state == State.PROCEEDING:
+        if branch in ringing or proceeding:
             client.on(Event.PROVISIONAL, now)
         else:
             client.end_at = min(end_at + self._shift, now + LIFE) if end_at != NEVER else now + LIFE

@@ -16,12 +16,12 @@ from callgate.policy.claim import Verdict
 from callgate.proxy.answer import DRAINING, NOT_SECURE, reply
 from callgate.proxy.call import Call
 from callgate.proxy.context import Phase
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Trust
 from callgate.proxy.notices import SESSION
-from callgate.proxy.peers import Directory, Network, Trunk
+from callgate.proxy.peers import Network, Trunk
 from callgate.proxy.recordings import Recording, Recordings, Waiter
 from callgate.proxy.targets import Target
-from callgate.proxy.token import RECORDER
 from callgate.sip.errors import Malformed
 from callgate.sip.message import Message
 from callgate.sip.siprec import is_recording_session, names_in
@@ -102,9 +102,6 @@ class Session(Call):
         self.free = True
         record = self.record
         record.trunk, record.gateway, record.number_class = NAME, recorder.name, "siprec"
-
-    def place_of(self, target: Target) -> int:
-        return RECORDER
 
     def ask(self, now: float) -> None:
         """Ask for the licence, unless its call has one."""

@@ -132,12 +132,13 @@ class Agent(Node):
         self._answer(call, 200)
         self.on_up(call)
 
-    def reject(self, call: Call, code: int) -> None:
-        """A final answer of 300 or more, repeated until its ACK comes (RFC 3261 §17.2.1)."""
+    def reject(self, call: Call, code: int, contact: bytes = b"") -> None:
+        """A final answer of 300 or more, repeated until its ACK comes (RFC 3261 §17.2.1). `contact`: where a 302 sends
+        the caller."""
         if call.phase not in (Phase.CALLING, Phase.RINGING):
             return
         call.code = code
-        self._answer(call, code)
+        self._answer(call, code, contact=contact)
         self._ended(call)
 
     # --- what comes in ----------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ class Agent(Node):
 
     # --- answers that go out ----------------------------------------------------------------------------
 
-    def _answer(self, call: Call, code: int, server: Server | None = None) -> None:
+    def _answer(self, call: Call, code: int, server: Server | None = None, *, contact: bytes = b"") -> None:
         """Answer a call's INVITE, or the re-INVITE that `server` holds."""
         if server is None:
             assert call.invite is not None, "only an incoming call is answered"
@@ -257,7 +258,7 @@ class Agent(Node):
             if server is None:
                 return  # rang for longer than a transaction is kept
         if code >= 300:
-            self._final(server, code, call.local_tag)
+            self._final(server, code, call.local_tag, contact)
             return
         data = self._compose(
             server, code, call.local_tag, contact=self._contact(), body=wire.SDP if code == 200 else b""
@@ -270,9 +271,9 @@ class Agent(Node):
             lambda: self._give(server, data), self.t1, capped=True, gave_up=lambda: self._no_ack(call)
         )
 
-    def _final(self, server: Server, code: int, tag: bytes) -> None:
+    def _final(self, server: Server, code: int, tag: bytes, contact: bytes = b"") -> None:
         """A refusal: of an INVITE it is repeated until the ACK, of anything else sent once."""
-        data = self._compose(server, code, tag or self._tag())
+        data = self._compose(server, code, tag or self._tag(), contact)
         if server.request.method == b"INVITE":
             server.repeat = Repeat(lambda: self._give(server, data), self.t1, capped=True)
         else:
@@ -313,7 +314,7 @@ class Agent(Node):
             client.repeat.stop()
             del self._clients[message.via.branch, message.method]
             if message.method == b"BYE":
-                self._ended(client.call)
+                self._hung_up(client.call, message.code)
 
     def _progress(self, client: Client, message: Message) -> None:
         call = client.call
@@ -385,7 +386,14 @@ class Agent(Node):
         call.cseq += 1
         branch = self._branch()
         bye = self._request(b"BYE", call, branch)
-        self._ask(b"BYE", branch, call, lambda: self._send_inside(call, bye), lambda: self._ended(call))
+        self._ask(
+            b"BYE", branch, call, lambda: self._send_inside(call, bye), lambda: self._hung_up(call, 408)
+        )
+
+    def _hung_up(self, call: Call, code: int) -> None:
+        if call.phase is not Phase.ENDED:  # else the other side's BYE has crossed ours
+            call.bye_code = code
+        self._ended(call)
 
     def _cancel(self, call: Call) -> None:
         """RFC 3261 §9.1: the INVITE's branch, Request-URI and CSeq number."""

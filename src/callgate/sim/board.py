@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from callgate.sim.call import Call
 from callgate.sim.carrier import Carrier
 from callgate.sim.meter import SECOND, Breach, Contract, exact_window
 from callgate.sim.pbx import Pbx
@@ -27,6 +28,26 @@ class Refused:
 
 
 @dataclass(slots=True)
+class Crash:
+    """The gate was killed in the middle. Times: nanoseconds, monotonic."""
+
+    at: int
+    up: list[Call]
+    """The sides of the calls that were up."""
+    back_at: int = 0
+    """It gives out tokens again; 0 before."""
+
+    @property
+    def calls(self) -> int:
+        return len({call.call_id for call in self.up})
+
+    @property
+    def lost(self) -> int:
+        """Calls that nobody could hang up any more."""
+        return len({call.call_id for call in self.up if call.bye_code not in (0, 200)})
+
+
+@dataclass(slots=True)
 class Board:
     """Everything that the live view shows."""
 
@@ -39,8 +60,14 @@ class Board:
     """Outbound calls placed, forbidden ones among them."""
     passed: int = 0
     """Of those: taken on by the carrier."""
-    pending: int = 0
-    """Outbound calls without a final answer yet."""
+    waiting: int = 0
+    """Outbound calls that have neither left nor been refused."""
+    waited: int = 0
+    """Those that have waited for their turn, and for how long at most, seconds."""
+    longest: float = 0.0
+    forwards: int = 0
+    """Inbound calls that the PBX has sent on to a telephone number, and those that reached the carrier again."""
+    forwarded: int = 0
     inbound_offered: int = 0
     inbound_passed: int = 0
     refused: list[Refused] = field(default_factory=list)
@@ -56,6 +83,21 @@ class Board:
     """The most that a window of one second held which ended in each half second."""
     breaches: int = 0
     first: Breach | None = None
+
+
+WAITED = SECOND // 20
+"""A call that takes longer than this has waited for its turn, nanoseconds."""
+
+
+def waits(pbx: Pbx, carrier: Carrier) -> list[int]:
+    """How long each call that has waited for its turn did so, nanoseconds."""
+    took = [carrier.came[told.call_id] - told.sent_at for told in pbx.told if told.call_id in carrier.came]
+    return [wait for wait in took if wait > WAITED]
+
+
+def forwarded(pbx: Pbx, carrier: Carrier) -> int:
+    """Calls that the carrier has taken and that the PBX has not placed: the gate forwards what it sends on."""
+    return len(carrier.taken) - sum(told.call_id in carrier.taken for told in pbx.told)
 
 
 def refusals(pbx: Pbx, carrier: Carrier) -> list[Refused]:
@@ -79,6 +121,8 @@ def look(
 ) -> Board:
     """The board of this moment. `now`: nanoseconds of the wall clock, which the carrier's stamps are in."""
     opinion = carrier.opinion
+    waited = waits(pbx, carrier)
+    onward = forwarded(pbx, carrier)
     return Board(
         elapsed=elapsed,
         seconds=seconds,
@@ -86,8 +130,12 @@ def look(
         gated=gated,
         contract=opinion.contract,
         offered=len(pbx.told),
-        passed=len(carrier.taken),
-        pending=sum(not told.code for told in pbx.told),
+        passed=len(carrier.taken) - onward,
+        waiting=sum(not told.code and told.call_id not in carrier.came for told in pbx.told),
+        waited=len(waited),
+        longest=max(waited, default=0) / SECOND,
+        forwards=len(pbx.deflected),
+        forwarded=onward,
         inbound_offered=carrier.brought,
         inbound_passed=len(pbx.received),
         refused=refusals(pbx, carrier),
@@ -112,10 +160,10 @@ class Summary:
     forbidden: int
     inbound_offered: int
     passed: int
-    """Allowed calls that arrived on the other side, both directions."""
+    """Allowed calls that arrived on the other side, both directions, and forwards."""
     allowed: int
     """What an exact window of 1 s + 30 ms passes of the same outbound offers, but for those that no licence was left
-    to record, and the inbound calls that came while fewer than the limit were up."""
+    to record, and of the forwards; and the inbound calls that came while fewer than the limit were up."""
     refused: tuple[Refused, ...]
     breaches: int
     first: Breach | None
@@ -123,6 +171,11 @@ class Summary:
     unanswered: int
     suspended_answers: int
     faults: tuple[str, ...] = ()
+    waited: int = 0
+    longest: float = 0.0
+    forwards: int = 0
+    forwarded: int = 0
+    crash: Crash | None = None
 
     @property
     def share(self) -> float:
@@ -131,25 +184,29 @@ class Summary:
 
     @property
     def ok(self) -> bool:
-        return not self.breaches and self.share >= ENOUGH and not self.unanswered
+        lost = self.crash.lost if self.crash is not None else 0
+        return not self.breaches and self.share >= ENOUGH and not self.unanswered and not lost
 
 
-def summarise(pbx: Pbx, carrier: Carrier, *, seconds: float, gated: bool) -> Summary:
+def summarise(
+    pbx: Pbx, carrier: Carrier, *, seconds: float, gated: bool, crash: Crash | None = None
+) -> Summary:
     """Add up a demo that is over."""
     opinion = carrier.opinion
     ordinary = [told for told in pbx.told if not told.offer.forbidden]
     out = sum(told.call_id in carrier.taken for told in ordinary)
     inbound = sum(call.call_id in pbx.received for call in carrier.inbound)
     limit = opinion.contract.calls_per_second
+    onward, waited = forwarded(pbx, carrier), waits(pbx, carrier)
+    asked = sorted([*(told.sent_at for told in ordinary if told.rule != "I1"), *pbx.deflected.values()])
     return Summary(
         gated=gated,
         seconds=seconds,
         offered=len(ordinary),
         forbidden=len(pbx.told) - len(ordinary),
         inbound_offered=carrier.brought,
-        passed=out + inbound,
-        allowed=exact_window((told.sent_at for told in ordinary if told.rule != "I1"), limit)
-        + carrier.allowed,
+        passed=out + onward + inbound,
+        allowed=exact_window([at for at in asked if not _down(crash, at)], limit) + carrier.allowed,
         refused=tuple(refusals(pbx, carrier)),
         breaches=opinion.count,
         first=opinion.breaches[0] if opinion.breaches else None,
@@ -157,4 +214,14 @@ def summarise(pbx: Pbx, carrier: Carrier, *, seconds: float, gated: bool) -> Sum
         unanswered=sum(told.code in (0, 408) for told in pbx.told),
         suspended_answers=carrier.refused,
         faults=tuple(pbx.traffic.faults + carrier.traffic.faults),
+        waited=len(waited),
+        longest=max(waited, default=0) / SECOND,
+        forwards=len(pbx.deflected),
+        forwarded=onward,
+        crash=crash,
     )
+
+
+def _down(crash: Crash | None, at: int) -> bool:
+    """Whether there was no gate at that moment, or none that gave out tokens."""
+    return crash is not None and crash.at - SECOND // 2 <= at and (not crash.back_at or at < crash.back_at)

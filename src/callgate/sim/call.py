@@ -84,6 +84,8 @@ class Call:
     """The final answer to the INVITE, 0 before it; 408 is made up here when none came."""
     final: Message | None = None
     """That answer as it came (outgoing calls)."""
+    bye_code: int = 0
+    """What this side's BYE was answered with, 0 before; 408 is made up here when nothing came."""
     rang: bool = False
     invite: Message | None = None
     """The INVITE as it came (incoming calls)."""

@@ -35,6 +35,8 @@ class Carrier(Agent):
         """Every Call-ID that has arrived, with the user part of its Request-URI."""
         self.taken: set[bytes] = set()
         """Call-IDs of those that were taken on, not refused by a suspension."""
+        self.came: dict[bytes, int] = {}
+        """When they arrived: nanoseconds, monotonic, as `Told.sent_at`."""
         self.refused = 0
         """Requests answered with 403 because the account is suspended."""
         self.brought = 0
@@ -49,6 +51,7 @@ class Carrier(Agent):
     def screen(self, request: Message, at: int) -> int:
         if request.method == b"INVITE" and request.call_id not in self.seen:
             self.opinion.began = self.opinion.began or at
+            self.came[request.call_id] = time.monotonic_ns()
             user = self.seen[request.call_id] = _user(request.uri)
             number = user.decode("utf-8", "replace")
             self.opinion.saw_call(at, number, broken_rule(number))
@@ -72,6 +75,7 @@ class Carrier(Agent):
         busy, delay = draw.random() < 0.12, draw.uniform(0.1, 0.5)
         self.later(call, 0.02, self.ring)
         self.later(call, delay, self._busy if busy else self.answer)
+        self.later(call, delay + draw.uniform(5.0, 8.0), self.hang_up)
 
     def _busy(self, call: Call) -> None:
         self.reject(call, 486)

@@ -40,7 +40,10 @@ keys:
     trunk: carrier
     limits:
       outbound_cps: {cps}
+      on_rate_exceeded: queue
+      queue_seconds: 1.5
       inbound_calls: {inbound}
+      forwarded_calls: 4
       recordings: 1
 """
 
@@ -120,6 +123,12 @@ class GateProcess:
         code = self._process.poll() if self._process is not None else None
         if self._process is None or code is not None:
             raise GateFailed(f"the gate ended by itself with code {code}", self.log())
+
+    def kill(self) -> None:
+        """End it with SIGKILL, in the middle of whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     async def stop(self, within: float = 8.0) -> int | None:
         """End it with SIGTERM, with SIGKILL after `within` seconds; its exit code, None if it never ran."""

@@ -32,8 +32,12 @@ class Told:
     limit: str = ""
 
 
+DEFLECTED = 0.2
+"""The share of inbound calls that are sent on to a telephone number."""
+
+
 class Pbx(Agent):
-    """`quick` answers inbound calls at once and rejects none (for tests that need no ringing)."""
+    """`quick` answers inbound calls at once, rejects none and sends none on (for tests that need no ringing)."""
 
     def __init__(
         self, *, seed: int = 0, quick: bool = False, number: str = "05012345678", t1: float = T1
@@ -47,6 +51,8 @@ class Pbx(Agent):
         """One entry per offer sent, in order."""
         self.received: set[bytes] = set()
         """Call-IDs of the inbound calls that came."""
+        self.deflected: dict[bytes, int] = {}
+        """Those that it has sent on to a telephone number with a 302, and when: nanoseconds, monotonic."""
         self._of_call: dict[bytes, Told] = {}
 
     def offer(self, plan: Sequence[Offer], peer: Address) -> None:
@@ -76,12 +82,21 @@ class Pbx(Agent):
             return
         draw = random.Random(f"answer {self.seed} {call.call_id.decode('utf-8', 'replace')}")
         busy, delay = draw.random() < 0.1, draw.uniform(0.1, 0.4)
+        if draw.random() < DEFLECTED:
+            self.later(call, 0.05, self._deflect)
+            return
         self.later(call, 0.02, self.ring)
         self.later(call, delay, self._busy if busy else self.answer)
         self.later(call, delay + draw.uniform(3.0, 7.0), self.hang_up)
 
     def _busy(self, call: Call) -> None:
         self.reject(call, 486)
+
+    def _deflect(self, call: Call) -> None:
+        """Nobody is at home: to the mobile phone (RFC 3261 §21.3.3)."""
+        self.deflected[call.call_id] = time.monotonic_ns()
+        number = b"0904%07d" % (len(self.deflected) % 10_000_000)
+        self.reject(call, 302, b"<sip:%b@%b>" % (number, wire.host_port(self.address)))
 
     def on_up(self, call: Call) -> None:
         told = self._of_call.get(call.call_id)

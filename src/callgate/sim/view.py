@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from callgate.sim.board import ENOUGH, Board, Refused, Summary
+from callgate.sim.meter import SECOND
 
 WHAT = {
     "V1": "outbound calls in one second",
@@ -67,6 +68,8 @@ def _traffic(board: Board) -> RenderableType:
         str(board.inbound_passed),
         f"{board.inbound_up}/{board.contract.inbound_calls}",
     )
+    head.add_row("forwarded", str(board.forwards), str(board.forwarded), "")
+    turn = f"{board.waiting} wait for their turn; {board.waited} have waited, {board.longest:.1f} s at most"
     rules = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     for name in ("refused", "rule", "last", "answer", "what"):
         rules.add_column(name, justify="right" if name in ("refused", "last") else "left", no_wrap=True)
@@ -74,7 +77,7 @@ def _traffic(board: Board) -> RenderableType:
         rules.add_row(str(row.count), row.rule, _against(row), str(row.code), WHAT.get(row.rule, ""))
     if board.suspended_answers:
         rules.add_row(str(board.suspended_answers), "-", "", "403", "Account suspended (the carrier)")
-    return Group(head, Text(), rules)
+    return Group(head, Text(turn if board.gated else ""), Text(), rules)
 
 
 def _carrier(board: Board) -> RenderableType:
@@ -101,6 +104,7 @@ def line(board: Board) -> str:
     return (
         f"{board.elapsed:4.0f} s  {board.phase}: offered {board.offered} passed {board.passed}"
         f" | inbound {board.inbound_offered} passed {board.inbound_passed}"
+        f" | forwarded {board.forwarded} of {board.forwards} | waiting {board.waiting}"
         f" | refused {refused} | up {board.outbound_up} out, {board.inbound_up} in"
         f" | fullest second {board.worst}/{limit} | carrier: {opinion(board)}"
     )
@@ -119,6 +123,15 @@ def summary(end: Summary) -> list[str]:
         f"passed: {end.passed} of {end.allowed} allowed ({100 * end.share:.1f} %)",
         f"fullest second at the carrier: {end.worst} calls",
     ]
+    if end.gated:
+        out.append(f"waited for their turn: {end.waited} calls, {end.longest:.1f} s at most")
+        out.append(f"forwarded to telephone numbers (302): {end.forwarded} of {end.forwards}")
+    if end.crash is not None:
+        away = (end.crash.back_at - end.crash.at) / SECOND
+        out.append(
+            f"killed with -9 while {end.crash.calls} calls were up; they went on {away:.1f} s later,"
+            f" lost: {end.crash.lost}"
+        )
     if end.refused:
         out.append("never let through:")
         out += [
@@ -146,6 +159,8 @@ def verdict(end: Summary) -> str:
         return "exit 1: the contract was broken"
     if end.share < ENOUGH:
         return f"exit 1: less than {100 * ENOUGH:.0f} % of the allowed calls passed"
+    if end.crash is not None and end.crash.lost:
+        return "exit 1: calls were lost when the gate was killed"
     if end.unanswered:
         return "exit 1: some calls got no answer"
     return "exit 0: the contract was kept, and used"

@@ -83,7 +83,7 @@ def response(
     if to.via.rport:
         vias[0] = _stamped(vias[0], source)
     lines += vias
-    if contact:
+    if contact and code < 300:
         lines += [to.lines[place] for place in to.places(RECORD_ROUTE)]
     lines.append(to.lines[to.at[FROM]])
     line = to.lines[to.at[TO]]

@@ -1,0 +1,92 @@
+"""Call records on their way into the database, seen from the gate: what is handed over, what is counted, and what is
+said when it goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
+
+from callgate.cdr.database import shown
+from callgate.cdr.erase import Selection
+from callgate.cdr.writer import State, Writer
+from callgate.config import Config
+from callgate.net.erasure import Holder, Note, erase
+from callgate.net.gate import Gate
+from callgate.proxy.commands import Alert
+from callgate.proxy.meters import DATABASE_UP
+
+
+class Keeping:
+    """`writer` takes every record from now on. `look`: call it a few times a second."""
+
+    def __init__(self, config: Config, gate: Gate) -> None:
+        self.kind = config.database_url.partition(":")[0]
+        self._where = shown(config.database_url)
+        self._state_dir = config.state_dir
+        self._gate = gate
+        self._lost = self._aside = 0
+        self.writer = Writer(config.database_url, config.state_dir, keep_days=config.records.keep_days)
+        gate.records.keep = self.writer.put
+
+    def start(self) -> None:
+        """What was handed over, and what an earlier run has left, goes into the database from now on."""
+        self.writer.start()
+        self._count(self.writer.state)
+
+    def look(self) -> None:
+        """Bring metrics and alerts up to date."""
+        state = self.writer.state
+        self._count(state)
+        alerts = self._gate.core.alerts
+        database = Alert("database", "warning", "", self._database_words(state))
+        if state.fault:
+            alerts.stands(database)
+        elif state.well:
+            alerts.over(database)
+        disk = Alert("disk", "critical", "", f"call records are in memory only: {state.spill_fault}")
+        if state.spill_fault and state.held:
+            alerts.stands(disk)
+        elif not state.spill_fault:
+            alerts.over(disk)
+        self._losses(state)
+        self._gate.turn_ends()
+
+    async def erase(
+        self, selection: Selection, note: Note, who: str, others: Iterable[Holder] = ()
+    ) -> dict[str, Any]:
+        """Erase what was asked for (`net.erasure`). The loop goes on meanwhile."""
+        return await asyncio.to_thread(erase, selection, self.writer.erase, note, who, others)
+
+    async def close(self) -> None:
+        """Keep what is left."""
+        state = await asyncio.to_thread(self.writer.close)
+        self._count(state)
+        if state.lost > self._lost or state.waiting:
+            lost = state.lost - self._lost
+            self._gate.log.warning("records not in the database", lost=lost, spill_bytes=state.waiting)
+
+    def _count(self, state: State) -> None:
+        meters = self._gate.meters
+        meters.set("records_lost_total", value=float(state.lost))
+        meters.set("records_held", value=float(state.held))
+        meters.set("records_spill_bytes", value=float(state.waiting))
+        up = 0.0 if state.fault else 1.0
+        meters.set("database_up", value=up)
+        meters.values[DATABASE_UP] = up
+
+    def _losses(self, state: State) -> None:
+        core, now = self._gate.core, monotonic()
+        if state.lost > self._lost:
+            self._lost = state.lost
+            text = "call records are lost: neither the database nor `state_dir` can be written, and memory is full"
+            core.alert(Alert("records-lost", "critical", "", text, value=state.lost), now)
+        if state.aside > self._aside:
+            self._aside = state.aside
+            text = f"call records that can't be read, or that the database refuses, are put aside in {self._state_dir}"
+            core.alert(Alert("records-aside", "warning", "", text, value=state.aside), now)
+
+    def _database_words(self, state: State) -> str:
+        where = "in memory" if self._state_dir is None else f"in {self._state_dir}"
+        return f"call records can't be written to {self._where}: {state.fault}; they wait {where}"
