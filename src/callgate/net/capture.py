@@ -20,9 +20,9 @@ from callgate.config.schema import Hep
 from callgate.net.hep import Address, Server, TooLong, packet
 from callgate.net.log import Log, mask_number, utc
 from callgate.net.redact import Redaction
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.meters import Meters
-from callgate.proxy.directory import Directory
 
 QUEUE_BYTES: Final = 8 << 20
 """What may wait for the thread: octets of messages, and OVERHEAD for each."""
@@ -134,11 +134,10 @@ class Capture:
 
     def _drain(self) -> None:
         offset = time.time() - monotonic()
-        self._learn_headers()
-        queue = self._queue
-        while queue:
-            entry = queue.popleft()
+        for _ in range(len(self._queue)):
+            entry = self._queue.popleft()
             try:
+                self._learn_headers()  # each time: a reload may come between two messages
                 self._take(entry, offset)
             except Exception as error:  # a bug of ours: the other messages are still worth their copies
                 self._values[self._faulty] += 1.0
