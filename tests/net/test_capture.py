@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,8 @@ from callgate.config import HostPort
 from callgate.config.schema import Hep
 from callgate.net import capture as module
 from callgate.net.capture import OVERHEAD, Capture
+from callgate.net.desk import OPERATIONS, Desk, Unfit
+from callgate.net.gate import Gate
 from callgate.net.shield import Shield
 from callgate.net.udp import UdpSocket
 from callgate.policy.dial import DialRules
@@ -213,3 +216,10 @@ async def test_a_udp_listener_shows_what_came_and_what_the_kernel_took() -> None
         ]
     finally:
         bound.close()
+
+
+async def test_where_tracing_is_off_the_desk_says_so() -> None:
+    desk = Desk.__new__(Desk)
+    desk._gate = cast(Gate, SimpleNamespace(capture=None))
+    with pytest.raises(Unfit, match="tracing is off, set `hep` in its config"):
+        await OPERATIONS["sip"].handle(desk, {"call": "a@b"}, "somebody")
