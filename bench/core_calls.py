@@ -25,10 +25,11 @@ from callgate.policy.profile import NumberRules
 from callgate.proxy import commands
 from callgate.proxy.commands import Release, Send
 from callgate.proxy.core import Core
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.journal import RECORD
 from callgate.proxy.meters import Meters
-from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
+from callgate.proxy.peers import Gateway, Key, Numbers, Trunk
 from callgate.proxy.token import Signer
 from callgate.sip.uri import parse_uri
 from callgate.store.journal import Journal

@@ -276,6 +276,26 @@ async def test_what_was_never_made_up(url: str, server: Receiver) -> None:
     assert [letter["seq"] for letter in listed(url)] == [1]
 
 
+async def test_sent_again_with_credentials(url: str, server: Receiver) -> None:
+    """It is one record, told when it was challenged and when it has ended; in one batch, once."""
+    to = told(server)
+    store = store_of(url, to)
+    challenged = row(final_code=401, answer_at=None, end_at=100.5, attempts=1)
+    whole = row() | {"id": challenged["id"]}
+    store.insert([challenged])
+    store.insert([whole])
+    store.insert([whole, challenged])
+    async with courier(url, to):
+        await until(lambda: listed(url) == [])
+    first, second = [one.event["data"] for one in server.got]
+    assert (first["final_code"], second["final_code"]) == (401, 200)
+    assert (first["id"], second["attempts"]) == (second["id"], 2)
+    assert server.got[0].id != server.got[1].id
+    both = row(final_code=407, answer_at=None, end_at=100.5)
+    store.insert([both, row(key="other") | {"id": both["id"]}])
+    assert [(one["seq"], one["id"]) for one in listed(url)] == [(3, f"cdr_{both['id']}")]
+
+
 async def test_receivers_get_what_they_want(url: str, server: Receiver) -> None:
     all_of_it = told(server)
     missed = all_of_it._replace(name="missed", events=("call.missed",))

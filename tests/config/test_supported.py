@@ -13,7 +13,6 @@ from callgate.config.supported import NOT_YET
 ASKS: dict[str, dict[str, str]] = {
     "a store other than `memory`": {"top": 'store: "redis://:hunter2@cache"'},
     "`admin`": {"top": "admin: {tokens: [{name: a, role: view, token: hunter2}]}"},
-    "`hep`": {"top": 'hep: {server: "udp://127.0.0.1:9061", capture_id: 1}'},
 }
 
 

@@ -26,8 +26,8 @@ from tests.torture import wire
 from tests.torture.rack import Rack
 from tests.torture.wire import Octets
 
+from callgate.proxy.directory import Probing
 from callgate.proxy.health import Rules
-from callgate.proxy.peers import Probing
 from callgate.proxy.places import Place
 from callgate.proxy.registration import Wanted
 from callgate.sip import message, scanner

@@ -83,7 +83,10 @@ class DnsServer:
         with connection:
             connection.settimeout(30)
             head = connection.recv(2)
-            data = connection.recv(int.from_bytes(head, "big"))
+            size = int.from_bytes(head, "big")
+            data = connection.recv(size)
+            if len(head) < 2 or len(data) < size:
+                return  # whoever asked has gone
             self.by_tcp += 1
             for answer in self._answers(data, udp=False):
                 framed = len(answer).to_bytes(2, "big") + answer

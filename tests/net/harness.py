@@ -21,8 +21,9 @@ from callgate.net.streams import Entry, Limits, StreamListener
 from callgate.net.tls import Contexts
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Listener, Trouble, Trust
-from callgate.proxy.peers import Directory, Key, Numbers, Trunk
+from callgate.proxy.peers import Key, Numbers, Trunk
 from callgate.proxy.wheel import Wheel
 
 HOST = "127.0.0.1"

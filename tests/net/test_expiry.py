@@ -19,10 +19,11 @@ from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
 from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Listener, Trust
 from callgate.proxy.health import Rules
 from callgate.proxy.meters import Meters
-from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
+from callgate.proxy.peers import Gateway, Key, Numbers, Trunk
 from callgate.proxy.places import Place
 from callgate.proxy.token import Signer
 from callgate.sip.uri import parse_uri

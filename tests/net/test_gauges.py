@@ -7,9 +7,10 @@ from callgate.policy.claim import Claim, Members
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
 from callgate.proxy.core import Core
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Listener
 from callgate.proxy.meters import Meters
-from callgate.proxy.peers import Directory, Key, Numbers, Trunk
+from callgate.proxy.peers import Key, Numbers, Trunk
 from callgate.proxy.token import Signer
 from callgate.store.memory import MemoryStore
 

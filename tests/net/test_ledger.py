@@ -121,6 +121,16 @@ def test_what_was_sent_is_known_after_a_crash(tmp_path: Path, starts: Starts, wa
     assert three.used(MINUTE) == 4 + 3 + 1 + 3
 
 
+def test_the_copies_of_one_invite_are_one_call(tmp_path: Path, starts: Starts) -> None:
+    one = starts()
+    claim = Claim(one.core.next_id(), (MINUTE,), monotonic() + 1.0, 60.0)
+    one.ledger.granted(claim, one.store.claim(claim, monotonic()), monotonic())
+    for _ in range(3):
+        one.ledger.sent(claim.id, monotonic())
+    written(tmp_path, 3)
+    assert starts().used(MINUTE) == 1 + 3
+
+
 def test_the_redial_gap(tmp_path: Path, starts: Starts) -> None:
     one = starts()
     one.sends(REDIAL)

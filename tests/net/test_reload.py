@@ -12,7 +12,8 @@ from callgate.config import Config, load_config
 from callgate.net.reload import Reload
 from callgate.net.wiring import directory_of, listeners_of
 from callgate.numbers import read_uri
-from callgate.proxy.peers import Directory, Key
+from callgate.proxy.directory import Directory
+from callgate.proxy.peers import Key
 
 CONFIG = """\
 state_dir: null

@@ -12,8 +12,9 @@ from callgate.net import shield as module
 from callgate.net.shield import BURST_SECONDS, Allowance, Shield
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Listener
-from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
+from callgate.proxy.peers import Gateway, Key, Numbers, Trunk
 from callgate.sip.uri import parse_uri
 
 UDP = Listener(0, b"UDP", "192.0.2.100", 5060)

@@ -16,8 +16,9 @@ from callgate.net.shield import Shield
 from callgate.net.udp import UdpSocket
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Listener
-from callgate.proxy.peers import Directory, Key, Numbers, Trunk
+from callgate.proxy.peers import Key, Numbers, Trunk
 
 GATE, KNOWN, STRANGER = "127.0.0.1", "127.0.0.2", "127.0.66.6"
 

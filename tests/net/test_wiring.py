@@ -12,7 +12,8 @@ from callgate.config import Numbers, load_config
 from callgate.net.wiring import caller_ids_of, directory_of, listeners_of, names_of, ways_of
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
-from callgate.proxy.peers import Directory, Gateway, Key, Trunk
+from callgate.proxy.directory import Directory
+from callgate.proxy.peers import Gateway, Key, Trunk
 
 CONFIG = """\
 listen: ["udp://127.0.0.1:5060"]

@@ -15,7 +15,8 @@ from tests.proxy.ladder import DID, World
 from tests.proxy.text import Text
 
 from callgate.proxy.access import Access, User
-from callgate.proxy.peers import Directory, Key, Numbers
+from callgate.proxy.directory import Directory
+from callgate.proxy.peers import Key, Numbers
 from callgate.sip.digest import ALGORITHMS, SHA_256, Algorithm, ha1
 
 REALM = "callgate"

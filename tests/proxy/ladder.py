@@ -51,13 +51,14 @@ from callgate.proxy.commands import (
     Withdraw,
 )
 from callgate.proxy.core import Core
+from callgate.proxy.directory import Directory, Probing
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.health import NO_OPTIONS, Rules
 from callgate.proxy.journal import LASTS, OVER
 from callgate.proxy.journal import Row as JournalRow
 from callgate.proxy.login import Account
 from callgate.proxy.meters import Meters
-from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Route, Trunk
+from callgate.proxy.peers import Gateway, Key, Numbers, Route, Trunk
 from callgate.proxy.places import Place
 from callgate.proxy.record import CallRecord
 from callgate.proxy.registration import Wanted

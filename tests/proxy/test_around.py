@@ -11,8 +11,8 @@ from tests.proxy.ladder import World
 from callgate.proxy import vitals
 from callgate.proxy.around import REASON
 from callgate.proxy.dialog import Stage
+from callgate.proxy.directory import Probing
 from callgate.proxy.hangup import AHEAD
-from callgate.proxy.peers import Probing
 
 NONE = {"record-route": None}
 PROBING = Probing(interval=300.0)

@@ -10,8 +10,8 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.test_limits import ends
 
+from callgate.proxy.directory import Probing
 from callgate.proxy.login import Account
-from callgate.proxy.peers import Probing
 
 PROBES = Probing(interval=300.0, misses=3, gap=10.0)
 

@@ -7,7 +7,7 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import DID, World
 from tests.proxy.test_forwards import PBX_THEN_PHONE, TO_PHONE, Forwarded, by_302, calls_in
 
-from callgate.proxy.peers import Probing
+from callgate.proxy.directory import Probing
 
 PROBES = Probing(interval=300.0, misses=3, gap=10.0)
 

@@ -19,7 +19,7 @@ from tests.proxy.ladder import World
 from tests.proxy.stores import ANSWERING
 from tests.proxy.text import Text
 
-from callgate.proxy.peers import Probing
+from callgate.proxy.directory import Probing
 
 PROBES = Probing(interval=60.0, misses=3, gap=10.0)
 NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)

@@ -10,7 +10,8 @@ from tests.proxy.ladder import DID, World
 from tests.proxy.text import Text
 
 from callgate.policy.schedule import Schedule
-from callgate.proxy.peers import Numbers, Probing, Step
+from callgate.proxy.directory import Probing
+from callgate.proxy.peers import Numbers, Step
 from callgate.proxy.sites import Site
 
 TO_PHONE = (Step(onward=b"tel:0312345678"),)

@@ -8,7 +8,8 @@ from tests.proxy.ladder import DID, World
 from tests.proxy.phones import Phone, phone
 from tests.proxy.text import Text
 
-from callgate.proxy.peers import Directory, Numbers
+from callgate.proxy.directory import Directory
+from callgate.proxy.peers import Numbers
 
 OTHER_DID = "+815012345679"
 

@@ -14,11 +14,12 @@ from callgate.net.wiring import parts_of
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import Limits
 from callgate.proxy.adopt import adopt
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow
 from callgate.proxy.health import Rules
 from callgate.proxy.login import Account
 from callgate.proxy.meters import ABSENT
-from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Trunk
+from callgate.proxy.peers import Gateway, Key, Numbers, Trunk
 from callgate.proxy.registration import Wanted
 from callgate.sip.uri import parse_uri
 

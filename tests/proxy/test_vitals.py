@@ -11,7 +11,7 @@ from tests.proxy.ladder import World
 from tests.proxy.text import Text, uri_of
 
 from callgate.proxy import vitals
-from callgate.proxy.peers import Probing
+from callgate.proxy.directory import Probing
 
 PROBING = Probing(interval=300.0, misses=3, gap=10.0)
 GRACE = 32.0

@@ -12,7 +12,7 @@ from tests.proxy.agent import Agent
 from tests.proxy.ladder import World
 from tests.proxy.stores import ANSWERING, Kind
 
-from callgate.proxy.peers import Probing
+from callgate.proxy.directory import Probing
 
 STEP = 0.25
 ALIVE = ("200", "500", "405", "486", "503", "401")

@@ -270,6 +270,27 @@ def test_a_crash_while_the_file_is_made_anew(tmp_path: Path) -> None:
     assert legs(kept(tmp_path)) == [2]
 
 
+def test_long_windows_count_once_while_two_files_stand(tmp_path: Path) -> None:
+    """A new file holds all that counts of those before it as soon as it is whole; before that, they have it."""
+    folder = tmp_path / module.FOLDER
+    folder.mkdir()
+    one, two, three = (("W", n, float(n), (("W", "acme/minute", 60.0, "V2"),)) for n in (1, 2, 3))
+    old = HEAD + b"".join(frame(n, r) for n, r in enumerate([("start", 0, *START), one, two], 1))
+    new = HEAD + b"".join(frame(n, r) for n, r in enumerate([("start", 0, *START), one, two], 4))
+    (folder / "calls-00000001").write_bytes(old)
+    for more, legs_sent in (
+        (b"", [1, 2]),
+        (frame(7, ("whole", 0)), [1, 2]),
+        (frame(7, ("whole", 0)) + frame(8, three), [1, 2, 3]),
+    ):
+        (folder / "calls-00000002").write_bytes(new + more)
+        assert [row[1] for row in kept(tmp_path).sent] == legs_sent
+    spoiled = bytearray(new + frame(7, ("whole", 0)) + frame(8, three))
+    spoiled[len(new) + 12] ^= 0x41
+    (folder / "calls-00000002").write_bytes(spoiled)
+    assert {row[1] for row in kept(tmp_path).sent} == {1, 2, 3}, "rather twice than not at all"
+
+
 def test_rows_that_are_none(tmp_path: Path) -> None:
     """Values of other types than ours, behind a right checksum."""
     strange: list[tuple[object, ...]] = [

@@ -67,13 +67,15 @@ def name_of(url: str) -> str:
     return f"{urlsplit(url).hostname or 'unknown'}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 
 
-def events_of(row: Row) -> Iterable[Event]:
-    """What is told of a call that has ended."""
+def events_of(row: Row, *, again: bool = False) -> Iterable[Event]:
+    """What is told of a call that has ended. `again`: of one that was told when it was challenged, and that was sent
+    again with credentials."""
     at, began = row["end_at"] or row["invite_at"], row["invite_at"]
-    yield Event(CDR, f"cdr_{row['id']}", row["key"], at, row, began)
+    name = f"{row['id']}_{''.join(filter(str.isdigit, at))}" if again else row["id"]
+    yield Event(CDR, f"cdr_{name}", row["key"], at, row, began)
     if is_missed(row):
         data = {name: row[name] for name in MISSED_FIELDS}
-        yield Event(MISSED, f"missed_{row['id']}", row["key"], at, data, began)
+        yield Event(MISSED, f"missed_{name}", row["key"], at, data, began)
 
 
 def is_missed(row: Row) -> bool:

@@ -70,7 +70,8 @@ def put(connection: Connection, to: Sequence[Receiver], events: Iterable[Event])
                 )
             )
         )
-    connection.execute(insert(outbox), rows)
+    add = sqlite.insert(outbox) if connection.dialect.name == "sqlite" else postgresql.insert(outbox)
+    connection.execute(add.on_conflict_do_nothing(index_elements=["receiver", "id"]), rows)
 
 
 def _bump(connection: Connection, receiver: str, key: str, count: int) -> int:

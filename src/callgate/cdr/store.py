@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, delete, select, text
+from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -22,6 +23,9 @@ from callgate.cdr.schema import outbox as letters
 PRUNED = 500
 """Records deleted in one transaction."""
 ASK_SECONDS = 5.0
+FIRST = ("id", "call_id", "key", "direction", "invite_at")
+ADDED = ("attempts", "waited_seconds")
+"""Of a call that was challenged and sent again with credentials: what the first has, and what they have together."""
 
 
 class Store:
@@ -72,12 +76,13 @@ class Store:
         return self._connection
 
     def insert(self, rows: Sequence[Row]) -> None:
-        """One transaction, with the events of what is new. A record that is there already stays as it is."""
+        """One transaction, with the events of what is new. A record twice is one record."""
         values = [tuple(row.values()) for row in rows] if self.file is not None else list(rows)
         with self.connection.begin():
-            new = self._new(rows) if self._receivers else ()
+            known = self._known(rows) if self._receivers else {}
             self.connection.exec_driver_sql(self._insert, values)
-            outbox.put(self.connection, self._receivers, [event for row in new for event in events_of(row)])
+            if self._receivers:
+                outbox.put(self.connection, self._receivers, self._events(rows, known))
         self._used_at = time.monotonic()
 
     def tell(self, events: Sequence[Event]) -> None:
@@ -91,12 +96,26 @@ class Store:
         with self.connection.begin():
             return outbox.replay(self.connection, choice)
 
-    def _new(self, rows: Sequence[Row]) -> Iterable[Row]:
-        """Those that are not in the database: what a crash has left in the spill may be."""
-        by_id = {row["id"]: row for row in reversed(rows)}
-        for known in self.connection.execute(select(cdr.c.id).where(cdr.c.id.in_(by_id))).scalars():
-            del by_id[known]
-        return reversed(by_id.values())
+    def _known(self, rows: Sequence[Row]) -> dict[str, str]:
+        """Id → end of those that are in the database."""
+        there = select(cdr.c.id, cdr.c.end_at).where(cdr.c.id.in_({row["id"] for row in rows}))
+        return {ident: end or "" for ident, end in self.connection.execute(there)}
+
+    def _events(self, rows: Sequence[Row], known: Mapping[str, str]) -> Iterator[Event]:
+        """What is told of these, which are in the database now: nothing of what was there already, as what a crash has
+        left in the spill may be. A re-send with credentials is told as the record that it has become."""
+        last = {row["id"]: row for row in rows}
+        twice = known.keys() | {row["id"] for row in rows if last[row["id"]] is not row}
+        whole: dict[str, Row] = {}
+        if twice:
+            there = select(cdr).where(cdr.c.id.in_(twice))
+            whole = {one["id"]: dict(one) for one in self.connection.execute(there).mappings()}
+        for ident, row in last.items():
+            before = known.get(ident)
+            if before is None:
+                yield from events_of(whole.get(ident, row))
+            elif (row["end_at"] or "") > before:
+                yield from events_of(whole[ident], again=True)
 
     def prune(self, keep_days: float) -> bool:
         """Delete some of the records of calls older than that. True where there may be more."""
@@ -150,9 +169,20 @@ class Store:
 
 
 def _insert(connection: Connection) -> str:
-    """The statement, made once: with that the driver takes rows as they are, at half the price."""
+    """The statement, made once: with that the driver takes rows as they are, at half the price.
+
+    One that is there stays as it is, unless the new one ended later: that is the re-send, with credentials, of a call
+    that was challenged, and both are one record.
+    """
     insert = sqlite.insert(cdr) if connection.dialect.name == "sqlite" else postgresql.insert(cdr)
-    statement = insert.on_conflict_do_nothing(index_elements=[cdr.c.id])
+    later = insert.excluded
+    both: dict[str, Any] = {name: later[name] for name in NAMES if name not in FIRST}
+    both["sent_at"] = func.coalesce(cdr.c.sent_at, later.sent_at)
+    for name in ADDED:
+        both[name] = cdr.c[name] + later[name]
+    statement = insert.on_conflict_do_update(
+        index_elements=[cdr.c.id], set_=both, where=later.end_at > cdr.c.end_at
+    )
     return str(statement.compile(dialect=connection.dialect, column_keys=NAMES))
 
 

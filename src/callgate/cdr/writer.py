@@ -113,6 +113,7 @@ class Writer:
         self._spill_fault = ""
         self._spill_again = 0.0
         self._working_since = float("inf")
+        self._refused_ids: deque[str] = deque(maxlen=1000)
         self._written = self._lost = self._aside = 0
         self._prune_at = time.monotonic() + PRUNE_FIRST
         self._closing = self._ended = False
@@ -359,6 +360,8 @@ class Writer:
                 self._held -= there - len(batch.rows)
                 if not batch.rows:
                     self._batches.popleft()
+            if not self._held:
+                self._spill_fault = ""  # nobody needs it any more
             return bool(self._batches or self._waiting())
 
     def _move_spilled(self, spill: Spill) -> bool:
@@ -397,6 +400,9 @@ class Writer:
                 self._refused(row)
 
     def _refused(self, row: Row) -> None:
+        if row["id"] in self._refused_ids:
+            return  # it has come out of the spill once more
+        self._refused_ids.append(row["id"])
         if self._spill is None:
             self._lost += 1
             return

@@ -30,6 +30,7 @@ from callgate.config.values import (
     EmergencyRoute,
     Entry,
     FilePath,
+    HepServer,
     Host,
     HostPort,
     Id,
@@ -197,8 +198,9 @@ class Webhook(Section):
 
 
 class Hep(Section):
-    server: Text
+    server: HepServer
     capture_id: Annotated[int, Field(ge=0, le=4_294_967_295)]
+    password: Secret | None = None
 
 
 class Log(Section):

@@ -176,6 +176,14 @@ class Desk:
         note = self._trail.note("reconcile", after=row, who=who)
         return row | {"warnings": await _faults(note)}
 
+    async def sip(self, arguments: Row, who: str) -> Answer:
+        """The messages of a call, as they were on the wire."""
+        gate = self._gate
+        if gate.capture is None:
+            raise Unfit("failed", "the gate keeps no messages: tracing is off, set `hep` in its config")
+        found = gate.capture.of_call(arguments["call"], full_numbers=gate.config.log.full_numbers)
+        return iter(await asyncio.to_thread(list, found))
+
     def _call_row(self, call: Call) -> Row:
         record = call.record
         state, since = "asking", record.invite_at
@@ -192,7 +200,7 @@ class Desk:
                 lines[name] = lines.get(name, 0) + weight
         return {
             "call_id": call.call_id.decode("utf-8", "replace"),
-            "id": f"{call.leg:016x}",
+            "id": f"{call.record.id:016x}",
             "key": call.key.id,
             "direction": "inbound" if call.direction == INBOUND else "outbound",
             "state": state,
@@ -360,6 +368,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "calls.list": Operation(Desk.calls_list, {"key": Argument()}),
     "calls.release": Operation(Desk.calls_release, {"call": CALL, "hangup": Argument(bool)}, changes=True),
     "calls.reconcile": Operation(Desk.calls_reconcile, changes=True),
+    "sip": Operation(Desk.sip, {"call": CALL}),
     "keys.list": Operation(Desk.keys_list),
     "keys.suspend": Operation(
         Desk.keys_suspend,

@@ -13,6 +13,7 @@ from typing import Any
 
 from callgate.config import Config, SipPeer
 from callgate.config.values import DNS_PORT
+from callgate.net.capture import Capture
 from callgate.net.dns import Resolver
 from callgate.net.doors import Doors, files_allowed
 from callgate.net.expiry import Expiry
@@ -49,9 +50,10 @@ from callgate.proxy.commands import (
     Withdraw,
 )
 from callgate.proxy.core import Core
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import UNKNOWN, Flow, Listener, Trouble
 from callgate.proxy.meters import Meters
-from callgate.proxy.peers import Directory, Key
+from callgate.proxy.peers import Key
 from callgate.proxy.places import Place
 from callgate.proxy.token import Signer
 from callgate.store.memory import MemoryStore
@@ -114,6 +116,7 @@ class Gate:
             self._bound_at,
             self.turn_ends,
         )
+        self.capture = Capture.of(config.hep, meters, log, lambda: self.directory)
         self._in_use: set[int] = set()
         self._in_use_at = float("-inf")
         self._sockets: list[UdpSocket | StreamListener] = []
@@ -148,6 +151,8 @@ class Gate:
         except OSError:
             self.close()
             raise
+        if self.capture is not None:
+            self.capture.start(self._sockets)
         self.set_clock()
         if self.suspensions is not None:
             self.core.suspensions.restore(self.suspensions.load(), monotonic())
@@ -278,6 +283,8 @@ class Gate:
         for bound in self._sockets:
             bound.close()
         self._sockets.clear()
+        if self.capture is not None:
+            self.capture.close()
         self._expiry.close()
         if self._registrations is not None:
             self._registrations.close()

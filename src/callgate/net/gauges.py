@@ -6,8 +6,9 @@ from callgate.policy.claim import Members, Window
 from callgate.policy.congestion import Congestion
 from callgate.policy.ledger import Store
 from callgate.proxy.core import Core
+from callgate.proxy.directory import Directory
 from callgate.proxy.meters import ABSENT, LIMIT_GAUGES, Meters
-from callgate.proxy.peers import Directory, Key
+from callgate.proxy.peers import Key
 
 AT_ONCE = 200
 """Keys refreshed in one go, so that many keys do not hold up a call."""

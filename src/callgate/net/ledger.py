@@ -124,10 +124,17 @@ class Ledger:
         """Take the tokens of long windows again, and those that the last moments may have taken besides. The rows, with
         times of today."""
         rows: list[Row] = []
+        latest: dict[int, Row] = {}  # of the copies of one INVITE
         for kind, claim, at, parts in kept.sent:
             then = min(at + shift, now)
-            if any(then + part[2] > now for part in parts):
-                rows.append((kind, claim, then, parts))
+            if not any(then + part[2] > now for part in parts):
+                continue
+            row = (kind, claim, then, parts)
+            if not claim:
+                rows.append(row)
+            elif claim not in latest or then > latest[claim][2]:
+                latest[claim] = row
+        rows += latest.values()
         rows.sort(key=lambda row: float(row[2]))
         crash = min(kept.last + shift, now)
         if crash > float("-inf"):

@@ -20,7 +20,7 @@ from callgate.net.log import Log
 from callgate.net.tls import Contexts
 from callgate.net.wiring import contexts_of, directory_of, same_key, same_trunk
 from callgate.policy.numberlist import Table
-from callgate.proxy.peers import Directory
+from callgate.proxy.directory import Directory
 
 RESTART: Final = (
     *("listen", "ops", "database", "store", "state_dir", "secret"),

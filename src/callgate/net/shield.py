@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow
-from callgate.proxy.peers import Directory
 
 SOURCES: Final = 16_384
 """Addresses remembered in one generation. There are two: what is in neither begins with all its burst again, and what

@@ -36,10 +36,11 @@ from callgate.policy.schedule import A_DAY, DAYS, Schedule
 from callgate.policy.watch import Watching
 from callgate.proxy.access import Access, User
 from callgate.proxy.bindings import Room
+from callgate.proxy.directory import Directory, Probing
 from callgate.proxy.flow import Flow, Listener, Trust
 from callgate.proxy.health import Rules
 from callgate.proxy.login import Account
-from callgate.proxy.peers import Directory, Gateway, Key, Numbers, Probing, Route, Step, Trunk, host_port
+from callgate.proxy.peers import Gateway, Key, Numbers, Route, Step, Trunk, host_port
 from callgate.proxy.registration import Wanted
 from callgate.proxy.siprec import Recorders
 from callgate.proxy.sites import Site

@@ -11,8 +11,9 @@ from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from callgate.proxy.commands import Alert
+from callgate.proxy.directory import Directory
 from callgate.proxy.meters import LIMIT_GAUGES
-from callgate.proxy.peers import Directory, Key, Trunk
+from callgate.proxy.peers import Key, Trunk
 
 if TYPE_CHECKING:
     from callgate.proxy.core import Core

@@ -16,9 +16,9 @@ from callgate.proxy.dialog import Stage, hear
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.health import retry_after, says_cps_limit
 from callgate.proxy.journal import rings
+from callgate.proxy.lanes import LEASE
 from callgate.proxy.login import CHALLENGED, Passage
 from callgate.proxy.notices import may_say
-from callgate.proxy.pacing import LEASE
 from callgate.proxy.targets import Target
 from callgate.proxy.token import AWAY, INBOUND, OUTBOUND, RECORDER, Token
 from callgate.proxy.transactions import AnyClient, AnyServer, InviteClientTransaction

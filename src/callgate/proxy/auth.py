@@ -17,10 +17,11 @@ from callgate.numbers import EMERGENCY, read_uri
 from callgate.proxy.access import AUTHORIZATION, PROXY_AUTHORIZATION, Access, User
 from callgate.proxy.answer import reply
 from callgate.proxy.commands import Alert, Send
+from callgate.proxy.directory import chosen
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import SCHEMES, checked, reply_flow
 from callgate.proxy.nonce import Nonces
-from callgate.proxy.peers import Key, Peer, chosen
+from callgate.proxy.peers import Key, Peer
 from callgate.proxy.strangers import Allowance, Strangers
 from callgate.proxy.throttle import Place, Proven, Throttle
 from callgate.sip.digest import MD5, Credentials, challenge_value, parse_credentials, verify

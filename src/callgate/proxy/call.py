@@ -20,14 +20,15 @@ from callgate.proxy.commands import Alert, Arrived, Journal, Record, Release, Re
 from callgate.proxy.context import Phase
 from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow
-from callgate.proxy.journal import over, queued, trying, up
+from callgate.proxy.journal import over, trying, up
+from callgate.proxy.lanes import ASK_SECONDS, LEASE, Parts
 from callgate.proxy.meters import DIRECTIONS, FORWARDED
 from callgate.proxy.notices import may_say
-from callgate.proxy.pacing import ASK_SECONDS, LEASE, Host, Parts, Rank, Ticket
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
 from callgate.proxy.token import INBOUND, OUTBOUND
 from callgate.proxy.transactions import AnyServer, InviteClientTransaction
+from callgate.proxy.turn import Turn
 from callgate.proxy.vitals import look
 from callgate.sip.message import FROM, TO, Message, header_value
 from callgate.sip.transaction import LIFE, NEVER
@@ -42,66 +43,6 @@ LINGER = 40.0
 """Seconds an ended call is remembered, for what comes late."""
 SPARE = 60.0
 """Seconds that a lease outlasts the longest call, so that the call's own end comes first."""
-
-
-class Turn(Ticket):
-    """A call that may have to wait for a token of the rate."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, call: Call, now: float) -> None:
-        seconds = call.key.queue_seconds
-        super().__init__(call.key, Rank.CALL, now, NEVER if seconds is None else now + seconds)
-        self.call = call
-
-    def parts(self, now: float) -> Parts:
-        call = self.call
-        call.parts = call.claims(now, self.key)
-        return call.parts
-
-    def next_claim(self, host: Host) -> int:
-        return self.call.leg
-
-    def told(self, verdict: Verdict, now: float) -> None:
-        call = self.call
-        call.turn = None
-        if self.delayed:
-            call.record.waited = now - self.since
-            call.tell(now, "leaves", call.record.waited)
-        call.on_verdict(call.leg, verdict, now)
-
-    def waits(self, verdict: Verdict | None, now: float) -> None:
-        call = self.call
-        if verdict is not None:
-            call.breach_avoided(call.why(verdict), now)
-            call.tell(now, "waits", verdict.rule, verdict.value, verdict.limit)
-        else:
-            call.tell(now, "waits")
-        if call.core.journals:
-            call.core.out.append(Journal(queued(call, now)))
-
-    def caller_gone(self, now: float) -> None:
-        self.leaves("the caller's connection is closed", now)
-
-    def leaves(self, why: str, now: float) -> None:
-        """Its caller is gone."""
-        call = self.call
-        call.cancelled = True
-        call.record.reason = why
-        call.answer(487, [], now)
-
-    def drained(self, now: float) -> None:
-        self.call.turn = None
-        self.call.refuse(DRAINING, now)
-
-    @property
-    def gone(self) -> bool:
-        return self.call.phase is not Phase.ASKING or self.call.server is None
-
-    @property
-    def connection(self) -> int:
-        server = self.call.server
-        return server.flow.connection if server is not None else 0
 
 
 class Call(Attempts):
@@ -156,6 +97,7 @@ class Call(Attempts):
         if core.draining and not (self.direction == INBOUND and self.free):
             self.refuse(DRAINING, now)
             return
+        core.counts.sent(b"INVITE", 100)
         core.layer.respond(server, 100, reply(request, 100), now)
         if may_say(request) and core.recordings.begins(self, request, now):
             return  # it has its licence first, or none
@@ -219,6 +161,7 @@ class Call(Attempts):
         server, request, core, key = self.server, self.request, self.core, self.key
         assert server is not None and request is not None
         self.emergency = True
+        core.counts.sent(b"INVITE", 100)
         core.layer.respond(server, 100, reply(request, 100), now)
         if self.away:
             self.free = True  # another trunk: it takes nothing of this contract

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from callgate.policy.claim import Claim, Verdict
 from callgate.policy.ledger import MARGIN
 from callgate.proxy.commands import Release, Withdraw
-from callgate.proxy.pacing import ASK_SECONDS, LEASE, Parts, Rank, Ticket
+from callgate.proxy.lanes import ASK_SECONDS, LEASE, Parts, Rank, Ticket
 from callgate.proxy.transactions import AnyClient, InviteClientTransaction
 from callgate.sip.transaction import NEVER, State
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import isnan
 
 from callgate.proxy.commands import Alert
+from callgate.proxy.directory import Directory
 from callgate.proxy.meters import ABSENT, DIRECTIONS, Meters
-from callgate.proxy.peers import Directory, Gateway, Key, Trunk
+from callgate.proxy.peers import Gateway, Key, Trunk
 from callgate.proxy.record import CallRecord
 
 KNOWN_METHODS = frozenset(

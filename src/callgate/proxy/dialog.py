@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow
-from callgate.proxy.peers import Directory, Peer
+from callgate.proxy.peers import Peer
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
 from callgate.sip.message import CONTACT, RECORD_ROUTE, Message, header_value

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
+from callgate.proxy.directory import Directory
 from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow
-from callgate.proxy.peers import Directory
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
 from callgate.sip.message import (

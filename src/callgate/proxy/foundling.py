@@ -18,7 +18,7 @@ from callgate.proxy.dialog import Stage
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, reply_flow
 from callgate.proxy.hangup import AHEAD
-from callgate.proxy.pacing import LEASE
+from callgate.proxy.lanes import LEASE
 from callgate.proxy.peers import Key
 from callgate.proxy.restore import PROBED_WITHIN, SOON, count, stub
 from callgate.proxy.targets import Target

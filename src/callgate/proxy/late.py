@@ -16,7 +16,7 @@ from callgate.proxy.commands import Release, Send
 from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.hangup import AHEAD, Bye, own_request
-from callgate.proxy.pacing import ASK_SECONDS
+from callgate.proxy.lanes import ASK_SECONDS
 from callgate.proxy.peers import Key, Peer, Trunk
 from callgate.proxy.token import AWAY, OUTBOUND
 from callgate.proxy.transactions import AnyClient, InviteClientTransaction

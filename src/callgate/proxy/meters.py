@@ -105,6 +105,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "transactions_active": Metric("gauge", "SIP transactions in memory.", ("side",)),
     "dialogs_active": Metric("gauge", "Dialogs in memory."),
     "connections_active": Metric("gauge", "Open connections.", ("transport",)),
+    # copies for Homer
+    "hep_sent_total": Metric("counter", "Copies of messages that were sent to Homer (HEP3)."),
+    "hep_lost_total": Metric("counter", "Copies of messages that were not sent, by reason.", ("reason",)),
     # call records
     "records_lost_total": Metric(
         "counter", "Call records lost: neither database nor state_dir could be written, and memory was full."

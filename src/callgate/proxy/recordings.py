@@ -17,8 +17,8 @@ from callgate.policy.claim import GRANTED, Claim, Verdict
 from callgate.proxy.answer import Refusal
 from callgate.proxy.commands import Alert, Release, Renew
 from callgate.proxy.context import Phase
+from callgate.proxy.lanes import ASK_SECONDS
 from callgate.proxy.notices import CALLER, WISH, Sayer, may_say, words
-from callgate.proxy.pacing import ASK_SECONDS
 from callgate.proxy.token import OUTBOUND
 from callgate.sip.message import CONTENT_LENGTH, Message
 from callgate.sip.sdp import without_recordpref

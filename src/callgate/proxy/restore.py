@@ -22,8 +22,8 @@ from callgate.proxy.flow import INNER, Flow, Listener, Trust
 from callgate.proxy.forward import Routes, max_forwards
 from callgate.proxy.hangup import AHEAD
 from callgate.proxy.journal import OVER, QUEUED, RECORD, RINGS, TRYING, UP, Row, gone, record_of, unpack
+from callgate.proxy.lanes import LEASE
 from callgate.proxy.login import Passage
-from callgate.proxy.pacing import LEASE
 from callgate.proxy.peers import Key, Step
 from callgate.proxy.record import CallRecord
 from callgate.proxy.siprec import Session

@@ -16,9 +16,10 @@ from callgate.policy.claim import Verdict
 from callgate.proxy.answer import DRAINING, NOT_SECURE, reply
 from callgate.proxy.call import Call
 from callgate.proxy.context import Phase
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Trust
 from callgate.proxy.notices import SESSION
-from callgate.proxy.peers import Directory, Network, Trunk
+from callgate.proxy.peers import Network, Trunk
 from callgate.proxy.recordings import Recording, Recordings, Waiter
 from callgate.proxy.targets import Target
 from callgate.sip.errors import Malformed
@@ -116,6 +117,7 @@ class Session(Call):
         ):
             self.refuse(NOT_SECURE, now)
             return
+        core.counts.sent(b"INVITE", 100)
         core.layer.respond(server, 100, reply(request, 100), now)
         core.recordings.session(self, names_in(request), Licence(self, frozenset((SESSION,))), now)
 

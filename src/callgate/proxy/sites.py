@@ -11,7 +11,8 @@ from callgate.proxy.places import Place, Random, in_order
 from callgate.proxy.targets import Groups, Target
 
 if TYPE_CHECKING:
-    from callgate.proxy.peers import Directory, Gateway
+    from callgate.proxy.directory import Directory
+    from callgate.proxy.peers import Gateway
 
 
 class Site:

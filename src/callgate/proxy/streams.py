@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from callgate.proxy.commands import Send
+from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow
-from callgate.proxy.peers import Directory
 
 ACKS_MAX = 256
 """Large ACKs on their way over a stream; the oldest is forgotten first."""

@@ -15,9 +15,9 @@ from random import uniform
 from typing import TYPE_CHECKING, Final
 
 from callgate.proxy.dialog import Side, Stage
+from callgate.proxy.directory import Probing
 from callgate.proxy.flow import Trouble
 from callgate.proxy.hangup import HangUp, is_trunk, last_number, to_end
-from callgate.proxy.peers import Probing
 from callgate.proxy.transactions import AnyClient
 from callgate.sip.message import SESSION_EXPIRES, Message, header_value
 from callgate.sip.transaction import LIFE, NEVER

@@ -75,6 +75,8 @@ def read_calls(folder: Path) -> tuple[Kept, int, int]:
             troubles.append(f"{path.name} can't be read ({error.strerror})")
             damage.places += 1
             continue
+        here: dict[int, Row] = {}
+        whole, places = False, damage.places
         for serial, kind, leg, *rest in _numbered(data, damage):
             highest = max(highest, serial)
             if kind == START:
@@ -84,11 +86,14 @@ def read_calls(folder: Path) -> tuple[Kept, int, int]:
             if kind == STOP:
                 stopped = serial
                 continue
-            if kind == WHOLE or not rest or not isinstance(rest[0], float):
+            if kind == WHOLE:
+                whole = True
+                continue
+            if not rest or not isinstance(rest[0], float):
                 continue
             last = max(last, rest[0])
             if kind == SENT:
-                sent[serial] = (kind, leg, *rest)
+                here[serial] = (kind, leg, *rest)
             elif kind == OVER:
                 over[leg] = max(over.get(leg, 0), serial)
             elif serial > serials.get(leg, 0):
@@ -97,6 +102,11 @@ def read_calls(folder: Path) -> tuple[Kept, int, int]:
                 else:
                     best[leg] = [(kind, leg, *rest)]
                 serials[leg] = serial
+        if whole:
+            sent = here  # all that counts of the files before it was taken over, under serials of its own
+        elif not sent or damage.places > places:
+            sent |= here
+        # else it was left half-way: the file before it has it all
     order = sorted((leg for leg in best if serials[leg] > over.get(leg, 0)), key=serials.__getitem__)
     calls = [row for leg in order for row in best[leg] if best[leg][0][0] not in ADDS]
     if damage:
