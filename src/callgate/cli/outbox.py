@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("state", "receiver", "key", "seq", "type", "id", "queued", "why")
 STATES = ("pending", "dead", "disabled")
+IDS = 10
+"""In one request to the gate."""
 To = Annotated[str | None, typer.Option("--receiver", metavar="NAME", help="As `outbox list` names it.")]
 Of = Annotated[str | None, typer.Option("--key", help="Events of this key only.")]
 
@@ -67,7 +70,7 @@ def register(app: typer.Typer) -> None:
             fail("say what: ids, --receiver, --key, or --all", 2)
         places = places_or_exit(config)
         if places.state_dir is not None and gate_runs(places.state_dir):
-            answer = do(config, "outbox.replay", ids=" ".join(ids or ()) or None, receiver=receiver, key=key)
+            answer = _by_gate(config, ids or [], receiver, key)
         else:
             with readable(places):
                 answer = _alone(places, receiver, key, tuple(ids or ()))
@@ -109,6 +112,15 @@ def _line(row: Row) -> tuple[object, ...]:
         *(row["state"], row["receiver"], row["key"], row["seq"], row["type"], row["id"]),
         *(second(row["queued_at"]), row["fault"]),
     )
+
+
+def _by_gate(config: Path, ids: list[str], receiver: str | None, key: str | None) -> dict[str, Any]:
+    whole: dict[str, Any] = {"replayed": 0, "enabled": [], "warnings": []}
+    for at in range(0, len(ids) or 1, IDS):
+        some = " ".join(ids[at : at + IDS]) or None
+        answer = do(config, "outbox.replay", ids=some, receiver=receiver, key=key)
+        whole = {name: value + answer[name] for name, value in whole.items()}
+    return whole
 
 
 def _alone(places: Places, receiver: str | None, key: str | None, ids: tuple[str, ...]) -> dict[str, Any]:

@@ -45,7 +45,9 @@ ADVICE = {
     "webhook-off": "take it out of `webhooks`, or switch it on again: `callgate outbox replay --receiver`",
     "webhook-dead": "`callgate outbox list` shows them, `callgate outbox replay` sends them once more",
     "events-lost": "see to the database: events other than records wait in memory only",
-    "near-limit": "ask the carrier for more before it is reached",
+    "restarted": "where nobody has restarted it, read the log before the start",
+    "ops": "look at what it said (`ops ended` in the log)",
+    "loop-lag": "see what else takes this machine's processors, or give the gate a larger one",
     "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
 }
 """What to do about an alert, by rule."""
