@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy import Connection, text
 
 from callgate.cdr import outbox
-from callgate.cdr.database import engine_of, sqlite_path, words
+from callgate.cdr.database import engine_of, identity, sqlite_path, words
 from callgate.cdr.events import Receiver, stamp_of
 from callgate.cdr.outbox import Letter
 from callgate.cdr.post import AT_ONCE, GONE, Post
@@ -56,13 +56,16 @@ class Book:
         self._url = url
         self._file = sqlite_path(url)
         self._lock_fd = -1
+        self._identity: tuple[int, int] | None = None
         self._read: Connection | None = None
         self._write: Connection | None = None
 
     def open(self) -> None:
         """Nothing where it is open. Raises what the database raises, SchemaError, and Taken."""
         if self._write is not None:
-            return
+            if self._file is None or identity(self._file) == self._identity:
+                return
+            self.close()  # the file was moved away, and the gate has begun a new one
         if self._file is not None:
             self._take_file(self._file)
         read = engine_of(self._url, write=False).connect()
@@ -74,6 +77,7 @@ class Book:
             read.close()
             raise
         self._read, self._write = read, write
+        self._identity = identity(self._file) if self._file is not None else None
         if self._file is None:
             with write.begin():
                 got = write.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}).scalar()
