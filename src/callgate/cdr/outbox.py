@@ -13,7 +13,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from callgate.cdr.erase import Selection
@@ -70,19 +82,30 @@ def put(connection: Connection, to: Sequence[Receiver], events: Iterable[Event])
                 )
             )
         )
-    add = sqlite.insert(outbox) if connection.dialect.name == "sqlite" else postgresql.insert(outbox)
-    connection.execute(add.on_conflict_do_nothing(index_elements=["receiver", "id"]), rows)
+    connection.execute(_ADD[connection.dialect.name], rows)
 
 
 def _bump(connection: Connection, receiver: str, key: str, count: int) -> int:
     """Take so many numbers; the last of them."""
-    add = sqlite.insert(lanes) if connection.dialect.name == "sqlite" else postgresql.insert(lanes)
-    statement = add.values(receiver=receiver, key=key, seq=count, version=1)
-    statement = statement.on_conflict_do_update(
-        index_elements=[lanes.c.receiver, lanes.c.key],
-        set_={"seq": lanes.c.seq + statement.excluded.seq, "version": lanes.c.version + 1},
+    found = connection.execute(
+        _BUMP[connection.dialect.name], {"receiver": receiver, "key": key, "seq": count, "version": 1}
     )
-    return int(connection.execute(statement.returning(lanes.c.seq)).scalar_one())
+    return int(found.scalar_one())
+
+
+def _bumping(add: Any) -> Executable:
+    return add.on_conflict_do_update(  # type: ignore[no-any-return]
+        index_elements=[lanes.c.receiver, lanes.c.key],
+        set_={"seq": lanes.c.seq + add.excluded.seq, "version": lanes.c.version + 1},
+    ).returning(lanes.c.seq)
+
+
+# Made once: making them takes longer than what the database does.
+_BUMP: Final = {"sqlite": _bumping(sqlite.insert(lanes)), "postgresql": _bumping(postgresql.insert(lanes))}
+_ADD: Final[dict[str, Executable]] = {
+    "sqlite": sqlite.insert(outbox).on_conflict_do_nothing(index_elements=["receiver", "id"]),
+    "postgresql": postgresql.insert(outbox).on_conflict_do_nothing(index_elements=["receiver", "id"]),
+}
 
 
 def all_lanes(connection: Connection) -> list[Lane]:

@@ -21,7 +21,7 @@ def faults(config: Config) -> Iterator[tuple[Loc, str]]:
             yield ("webhooks", n, *place), text
         first = seen.setdefault(one.url.get_secret_value(), n)
         if first != n:
-            yield ("webhooks", n, "url"), f"the same URL as webhooks.{first}; give one `events` for both"
+            yield ("webhooks", n, "url"), f"the same URL as webhooks[{first}]; give one `events` for both"
 
 
 def _alone(one: Webhook, config: Config) -> Iterator[tuple[Loc, str]]:
