@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,10 +23,15 @@ PROMETHEUS = DEPLOY / "prometheus"
         "promtool check config prometheus.yml",
         "promtool test rules tests/alerts.yml",
         "amtool check-config ../alertmanager/alertmanager.yml",
+        "check-jsonschema --builtin-schema vendor.compose-spec ../compose/compose.yaml",
+        "kubernetes-validate --strict ../kubernetes/callgate.yaml",
     ],
 )
 def test_its_own_tool_is_content(command: str) -> None:
-    done = subprocess.run(command.split(), cwd=PROMETHEUS, capture_output=True, text=True)
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"])
+    done = subprocess.run(
+        command.split(), cwd=PROMETHEUS, env=os.environ | {"PATH": places}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
