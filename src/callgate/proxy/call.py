@@ -278,6 +278,7 @@ class Call(Attempts):
             f"breach avoided: {refusal.text} would have been {refusal.value}/{refusal.limit}",
             refusal.value,
             refusal.limit,
+            details={"kind": "breach_avoided"},
         )
         self.core.alert(alert, now)
 
