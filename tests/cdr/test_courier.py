@@ -199,6 +199,7 @@ async def test_given_up(url: str, server: Receiver) -> None:
         store.insert([second])
         await until(lambda: len(server.taken) == 1)
         assert server.taken[0].seq == ("acme", 2)
+        await until(lambda: len(listed(url)) == 1)
         (dead,) = listed(url)
         assert (dead["state"], dead["id"], dead["fault"]) == ("dead", f"cdr_{first['id']}", "answered 500")
         assert replay(url, Choice(ids=(dead["id"],))) == (1, ())
