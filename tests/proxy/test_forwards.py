@@ -17,6 +17,7 @@ from callgate.proxy.sites import Site
 TO_PHONE = (Step(onward=b"tel:0312345678"),)
 PBX_THEN_PHONE = (Step(ring_seconds=20.0), Step(onward=b"tel:0312345678"))
 BY_302 = ("Contact: <tel:0312345678>",)
+PROBES = Probing(interval=300.0, misses=3, gap=10.0)
 
 
 @pytest.fixture
@@ -580,4 +581,69 @@ def test_a_302_with_rubbish(forwarding: World, contact: str) -> None:
     world.pbx.gets("ACK")
     world.settle()
     world.carrier.takes_refusals()
+    world.holds_nothing()
+
+
+# -- several calls with one Call-ID ----------------------------------------------------------------------------
+
+
+def test_a_pbx_that_keeps_the_call_id_answers_302_after_its_own_attempt(ladder: Ladder) -> None:
+    """It is a proxy: it tried to forward the call itself, and was refused. That call's end is not the forward's."""
+    world = ladder(forwarded_calls=5, lines=10, probing=PROBES)
+    carrier, pbx = world.carrier, world.pbx
+    carrier.sends("INVITE", call="near")
+    carrier.gets("100", call="near")
+    pbx.gets("INVITE", call="near")
+    tried(world, "near")
+    pbx.sends("302", call="near", headers=BY_302)
+    pbx.gets("ACK", call="near")
+    carrier.current = world.labels["near"]
+    call = Forwarded(world)
+    call.is_answered()
+    world.after(100)
+    for sender, receiver in (("near", "far"), ("far", "near")):
+        carrier.sends("INFO", call=sender)
+        carrier.gets("INFO", call=receiver)
+        carrier.sends("200 INFO", call=receiver)
+        carrier.gets("200 INFO", call=sender)
+    world.holds(inbound=1, forwarded=1)
+    carrier.sends("BYE", call="near")
+    carrier.gets("200 BYE", call="near")
+    carrier.gets("BYE", call="far")
+    carrier.sends("200 BYE", call="far")
+    world.holds_nothing()
+
+
+def tried(world: World, call: str) -> None:
+    """The PBX sends an INVITE with the Call-ID of a call in, to a number that is forbidden."""
+    pbx, call_id = world.pbx, world.labels[call]
+    kept = {"call-id": call_id}
+    leg = pbx.legs[call_id]
+    pbx.sends("INVITE", call="tried", to="0990123456", change=kept)
+    pbx.gets("403", call=call)
+    pbx.sends("ACK", call="tried")
+    pbx.legs[call_id] = leg
+
+
+@pytest.mark.parametrize("up", [False, True], ids=["before its answer", "while it is up"])
+def test_the_same_call_by_two_ways(routed: World, up: bool) -> None:
+    """A proxy of the carrier has forked it: one phone rings, and the second copy gets 482 (RFC 3261 §8.2.2.2)."""
+    world, carrier = routed, routed.carrier
+    invite = carrier.sends("INVITE", call="near")
+    carrier.gets("100", call="near")
+    call = Forwarded(world)
+    if up:
+        call.is_answered()
+    copy = invite.data.replace(b"branch=z9hG4bK-", b"branch=z9hG4bK-x")
+    carrier.transmits(copy)
+    carrier.gets("100", call="near")
+    carrier.gets("482", call="near")
+    carrier.transmits(copy.replace(b"INVITE sip:", b"ACK sip:").replace(b"1 INVITE", b"1 ACK"))
+    if not up:
+        call.is_answered()
+    world.after(60)
+    carrier.sends("BYE", call="near")
+    carrier.gets("200 BYE", call="near")
+    carrier.gets("BYE", call="far")
+    carrier.sends("200 BYE", call="far")
     world.holds_nothing()

@@ -7,11 +7,16 @@ CSeq and RAck pass as they are. Timers there are none: copies come from the ends
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from callgate.bridge.compose import answer_to, conversation, record_routes, written
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
 from callgate.sip.message import CONTACT, CSEQ, FROM, RECORD_ROUTE, TO, Message
 from callgate.sip.uri import parse_uri
+
+if TYPE_CHECKING:
+    from callgate.proxy.call import Call
 
 OPEN_MOST = 32
 """Requests of one forward that may wait for an answer at once; the oldest is given up for another."""
@@ -82,23 +87,27 @@ class Waiting:
 
 
 class Forward:
-    """`invite` is the INVITE of the call in as the endpoint got it; `far_invite` the one that it sent, while that has
-    no final answer; `contact` is the endpoint's own. `answered`: there has
-    been a 2xx; `over`: nothing more passes."""
+    """`near` is the call in, `far` the call out once the proxy has it: a Call-ID may be that of other calls too.
+    `invite` is the INVITE of the call in as the endpoint got it; `far_invite` the one that it sent, while that has no
+    final answer; `contact` is the endpoint's own. `answered`: there has been a 2xx; `over`: nothing more passes."""
 
     __slots__ = (
         "answered",
         "contact",
+        "far",
         "far_call_id",
         "far_invite",
         "invite",
+        "near",
         "near_call_id",
         "over",
         "pairs",
         "waiting",
     )
 
-    def __init__(self, invite: Message, far_call_id: bytes, contact: bytes) -> None:
+    def __init__(self, near: Call, invite: Message, far_call_id: bytes, contact: bytes) -> None:
+        self.near = near
+        self.far: Call | None = None
         self.invite = invite
         self.near_call_id = invite.call_id
         self.far_call_id = far_call_id

@@ -3,10 +3,13 @@ the call in (`proxy.journal`), made again from that."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from callgate.bridge.forward import End, Forward, Pair
 from callgate.sip.message import parse
+
+if TYPE_CHECKING:
+    from callgate.proxy.call import Call
 
 Row = tuple[Any, ...]
 BROKEN: Final = "the gate was started anew, and knows only one side of this forward"
@@ -29,10 +32,10 @@ def _end(end: End) -> Row:
     return end.local, end.remote, end.tag, tuple(end.routes), end.target
 
 
-def recalled(row: Row) -> Forward:
-    """What `row_of` was told. Raises ValueError or Malformed for what is none."""
+def recalled(row: Row, near: Call) -> Forward:
+    """What `row_of` was told, with the call in. Raises ValueError or Malformed for what is none."""
     far_call_id, contact, answered, invite, far_invite, pairs = row
-    forward = Forward(parse(invite), far_call_id, contact)
+    forward = Forward(near, parse(invite), far_call_id, contact)
     forward.answered = answered
     forward.far_invite = None if far_invite is None else parse(far_invite)
     forward.pairs = [Pair(_made(forward.near_call_id, near), _made(far_call_id, far)) for near, far in pairs]

@@ -332,7 +332,7 @@ class Restorer:
         elif away and call.key.trunk.emergency is not None:
             call.trunk = call.key.trunk.emergency
         if joint is not None:
-            self._core.bridge.recall(joint)
+            self._core.bridge.recall(joint, call)
         if hold is not None:
             self._core.holds.recall(call, hold[0] + self._shift, hold[1])
         self._recorded = recorded
