@@ -647,3 +647,66 @@ def test_the_same_call_by_two_ways(routed: World, up: bool) -> None:
     carrier.gets("BYE", call="far")
     carrier.sends("200 BYE", call="far")
     world.holds_nothing()
+
+
+@pytest.mark.parametrize("headers", [("X-Inbound-Call-ID: {call_id}",), ()], ids=["says so", "says nothing"])
+def test_forwards_of_a_pbx_that_keeps_the_call_id(ladder: Ladder, headers: tuple[str, ...]) -> None:
+    """One after the other, and two at once: each is a forward, though several calls have the Call-ID."""
+    world = ladder(forwarded_calls=1, lines=10, probing=PROBES)
+    carrier, pbx = world.carrier, world.pbx
+    world.talks(carrier, call="in")
+    call_id = world.labels["in"]
+    talk = pbx.legs[call_id], carrier.legs[call_id]
+
+    def goes_out(call: str) -> None:
+        kept = {"call-id": call_id}
+        pbx.sends("INVITE", call=call, headers=[h.format(call_id=call_id) for h in headers], change=kept)
+        pbx.gets("100", call="in")
+
+    def is_busy() -> None:
+        carrier.sends("486", call="in")
+        carrier.gets("ACK", call="in")
+        pbx.gets("486", call="in")
+        pbx.sends("ACK", call="in")
+        world.holds(inbound=1)
+
+    for call in ("one", "two"):
+        goes_out(call)
+        carrier.gets("INVITE", call="in")
+        world.holds(inbound=1, forwarded=1)
+        is_busy()
+    goes_out("three")
+    carrier.gets("INVITE", call="in")
+    three = pbx.legs[call_id]
+    goes_out("four")
+    assert "rule=V4" in pbx.gets("503", call="in").get("x-callgate-verdict")
+    pbx.sends("ACK", call="in")
+    world.holds(inbound=1, forwarded=1)
+    pbx.legs[call_id] = three
+    is_busy()
+    assert [r.direction for r in world.records] == ["forwarded"] * 4
+    world.after(100)
+    assert world.core.find_call(call_id) is not None  # the call in, as the operator names it
+    pbx.legs[call_id], carrier.legs[call_id] = talk
+    world.hangs_up(carrier, call="in")
+
+
+def test_a_call_in_that_is_adopted_can_be_named(forwarding: World) -> None:
+    """Of a call in only its dialog was known after a crash."""
+    world = forwarding
+    world.talks(world.carrier, call="in")
+    world.crashes(lost=10)
+    world.after(1.1)  # the tokens of the second before are unknown
+    world.carrier.sends("INFO", call="in")
+    world.pbx.gets("INFO", call="in")
+    world.pbx.sends("200 INFO", call="in")
+    world.carrier.gets("200 INFO", call="in")
+    world.pbx.sends("INVITE", call="out", headers=[f"X-Inbound-Call-ID: {world.labels['in']}"])
+    world.pbx.gets("100", call="out")
+    world.carrier.gets("INVITE", call="out")
+    world.holds(inbound=1, forwarded=1)
+    world.carrier.sends("486", call="out")
+    world.carrier.gets("ACK", call="out")
+    world.pbx.gets("486", call="out")
+    world.pbx.sends("ACK", call="out")
+    world.hangs_up(world.carrier, call="in")

@@ -436,6 +436,9 @@ class Core:
             self.by_token.pop(text, None)
         if self.by_call_id.get(call.call_id) is call:
             del self.by_call_id[call.call_id]
+            other = self.forwards.named(call.call_id, call.key)
+            if other is not None:  # a PBX that is a proxy has kept its Call-ID
+                self.by_call_id[call.call_id] = other
         self.bridge.forget(call)
 
     def trunk_uri(self, dialled: Uri, hostport: bytes, trunk: Trunk) -> bytes:

@@ -28,7 +28,7 @@ from callgate.proxy.peers import Key, Step
 from callgate.proxy.record import CallRecord
 from callgate.proxy.siprec import Session
 from callgate.proxy.targets import Groups, Target
-from callgate.proxy.token import OUTBOUND
+from callgate.proxy.token import INBOUND, OUTBOUND
 from callgate.proxy.transactions import (
     NOBODY,
     InviteClientTransaction,
@@ -352,7 +352,7 @@ class Restorer:
         if before is None or before.leg < call.leg:
             core.by_call_id[call.call_id] = call
         call.tell(now, "restart")
-        if call.did:
+        if call.direction == INBOUND:
             core.forwards.opened(call)
         count(call, lease)
         if self._recorded is not None:
