@@ -516,6 +516,27 @@ def test_a_forward_of_a_forked_call_out(routed: World) -> None:
     routed.holds_nothing()
 
 
+def test_a_forward_whose_far_side_forks_for_ever(routed: World) -> None:
+    """What is remembered and written down of callees has a bound; whoever answers is among them."""
+    calls_in(routed)
+    carrier = routed.carrier
+    for n in range(100):
+        carrier.sends("183", call="far", tag=f"fork-{n}")
+        carrier.gets("183", call="near")
+    assert max(len(repr(row)) for _, row in routed.journal) < 20_000
+    carrier.sends("200", call="far", tag="fork-99")
+    carrier.gets("200", call="near")
+    carrier.sends("ACK", call="near")
+    carrier.gets("ACK", call="far")
+    routed.crashes()
+    routed.holds(inbound=1, forwarded=1)
+    carrier.sends("BYE", call="near")
+    carrier.gets("200 BYE", call="near")
+    carrier.gets("BYE", call="far")
+    carrier.sends("200 BYE", call="far")
+    routed.holds_nothing()
+
+
 def test_the_far_side_loses_the_acks(routed: World) -> None:
     """Copies of the answer come from the far end and get the ACK of the near one: no timer is between them."""
     call = calls_in(routed)

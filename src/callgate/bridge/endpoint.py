@@ -356,9 +356,9 @@ class Endpoint:
             return
         if response.code < 300:
             own_tag = self._branch(b"to", forward.far_call_id, response.to_tag)
-            known = len(forward.pairs)
+            known = forward.pairs[-1:]
             self._say(forward.provisional_or_success(response, own_tag), key, now)
-            if len(forward.pairs) != known:
+            if forward.pairs[-1:] != known:
                 forward.near.keep(now)
             return
         self._say(ack(invite.wire(), response), key, now)

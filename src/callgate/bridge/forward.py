@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.bridge.compose import answer_to, conversation, record_routes, written
+from callgate.proxy.dialog import FORKS
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
 from callgate.sip.message import CONTACT, CSEQ, FROM, RECORD_ROUTE, TO, Message
@@ -66,13 +67,15 @@ class End:
 
 
 class Pair:
-    """Two dialogs that are one: of the caller, and of one callee (a call out may be forked)."""
+    """Two dialogs that are one: of the caller, and of one callee (a call out may be forked). `answered`: there has been
+    its 2xx."""
 
-    __slots__ = ("far", "near")
+    __slots__ = ("answered", "far", "near")
 
-    def __init__(self, near: End, far: End) -> None:
+    def __init__(self, near: End, far: End, *, answered: bool = False) -> None:
         self.near = near
         self.far = far
+        self.answered = answered
 
 
 class Waiting:
@@ -131,13 +134,16 @@ class Forward:
         to_tag = _own_tag(pair.near) if pair is not None else b""
         if response.code >= 200:
             self.answered = True
+            if pair is not None:
+                pair.answered = True
         lines = answer_to(self.invite, response.code, _phrase(response), to_tag)
         lines += record_routes(self.invite)
         lines.append(b"Contact: " + self.contact)
         return written(lines[0], [*lines[1:], *conversation(response)], response.body)
 
     def _meet(self, response: Message, own_tag: bytes) -> Pair:
-        """A callee that has not been heard before."""
+        """A callee that has not been heard before. No more of them are remembered than of any call (`dialog.hear`):
+        whoever has answered stays."""
         invite, far_invite = self.invite, self.far_invite
         assert far_invite is not None
         near = End(invite.call_id, invite.value(TO) + b";tag=" + own_tag, invite.value(FROM), invite.from_tag)
@@ -146,6 +152,9 @@ class Forward:
         far = End(self.far_call_id, far_invite.value(FROM), response.value(TO), response.to_tag)
         far.routes = list(reversed(response.values(RECORD_ROUTE)))
         pair = Pair(near, far)
+        if len(self.pairs) >= FORKS:
+            answered = [other for other in self.pairs if other.answered]
+            self.pairs = answered[-FORKS:] if answered else self.pairs[1:]
         self.pairs.append(pair)
         return pair
 

@@ -16,7 +16,7 @@ BROKEN: Final = "the gate was started anew, and knows only one side of this forw
 
 
 def row_of(forward: Forward) -> Row:
-    """(Call-ID of the call out, Contact, answered, the two INVITEs, pairs of ends)."""
+    """(Call-ID of the call out, Contact, answered, the two INVITEs, pairs of ends and whether answered)."""
     far = forward.far_invite
     return (
         forward.far_call_id,
@@ -24,7 +24,7 @@ def row_of(forward: Forward) -> Row:
         forward.answered,
         forward.invite.wire(),
         None if far is None else far.wire(),
-        tuple([(_end(pair.near), _end(pair.far)) for pair in forward.pairs]),
+        tuple([(_end(pair.near), _end(pair.far), pair.answered) for pair in forward.pairs]),
     )
 
 
@@ -38,7 +38,10 @@ def recalled(row: Row, near: Call) -> Forward:
     forward = Forward(near, parse(invite), far_call_id, contact)
     forward.answered = answered
     forward.far_invite = None if far_invite is None else parse(far_invite)
-    forward.pairs = [Pair(_made(forward.near_call_id, near), _made(far_call_id, far)) for near, far in pairs]
+    forward.pairs = [
+        Pair(_made(forward.near_call_id, near), _made(far_call_id, far), answered=up)
+        for near, far, up in pairs
+    ]
     return forward
 
 
