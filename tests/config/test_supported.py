@@ -13,7 +13,6 @@ from callgate.config.supported import NOT_YET
 ASKS: dict[str, dict[str, str]] = {
     "a store other than `memory`": {"top": 'store: "redis://:hunter2@cache"'},
     "`admin`": {"top": "admin: {tokens: [{name: a, role: view, token: hunter2}]}"},
-    "`webhooks`": {"top": 'webhooks: [{url: "https://example.jp/hunter2", secret: hunter2}]'},
 }
 
 

@@ -190,7 +190,7 @@ class Webhook(Section):
     url: Secret
     secret: Secret
     events: tuple[Text, ...] = _list("cdr", "call.missed", "alert")
-    keys: tuple[Id, ...] = _list()
+    keys: tuple[Id, ...] = _list()  # none: all
     allow_private: bool = False
     timeout_seconds: SomeSeconds = 5
     retry_max_seconds: SomeSeconds = 30

@@ -33,7 +33,6 @@ class Row(NamedTuple):
 NOT_YET: tuple[Row, ...] = (
     Row("store", 4, "a store other than `memory`"),
     Row("admin", 5, "`admin`"),
-    Row("webhooks", 5, "`webhooks`"),
 )
 
 Found = tuple[tuple[str | int, ...], Any, Any]

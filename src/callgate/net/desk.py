@@ -14,7 +14,9 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 import callgate
+from callgate.cdr.database import words
 from callgate.cdr.erase import selection_of
+from callgate.cdr.outbox import Choice, UnknownLetter
 from callgate.net.erasure import NotErased, journal
 from callgate.net.gate import Gate
 from callgate.net.keeping import Keeping
@@ -261,6 +263,29 @@ class Desk:
             raise Unfit("failed", f"not all is erased: {error}") from None
         return done | {"warnings": [f"erased, but {fault}" for fault in await _faults(*written)]}
 
+    # -- events ------------------------------------------------------------------------------------------
+
+    async def outbox_replay(self, arguments: Row, who: str) -> Answer:
+        ids = tuple(arguments.get("ids", "").split())
+        choice = Choice(arguments.get("receiver"), arguments.get("key"), ids)
+        try:
+            done = await self._keeping.replay(choice)
+        except UnknownLetter as error:
+            raise Unfit("unknown", str(error)) from None
+        except Exception as error:
+            raise Unfit("failed", f"nothing is replayed: {words(error)}") from None
+        row = done.row()
+        target = choice.receiver or choice.key or ""
+        note = self._trail.note("outbox replay", target, after=row | {"ids": list(ids)}, who=who)
+        return row | {"warnings": await _faults(note)}
+
+    async def outbox_test(self, arguments: Row, who: str) -> Answer:
+        count = self._keeping.outbox.test(who)
+        if not count:
+            raise Unfit("failed", "no receiver in `webhooks` gets alerts of all keys")
+        note = self._trail.note("outbox test", after={"receivers": count}, who=who)
+        return {"receivers": count, "warnings": await _faults(note)}
+
     def _key(self, key_id: str) -> Key:
         key = self._gate.directory.keys.get(key_id)
         if key is None:
@@ -358,6 +383,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "records.erase": Operation(
         Desk.records_erase, {"number": Argument(), "key": Argument(), "before": Argument()}, changes=True
     ),
+    "outbox.replay": Operation(
+        Desk.outbox_replay, {"ids": Argument(), "receiver": Argument(), "key": Argument()}, changes=True
+    ),
+    "outbox.test": Operation(Desk.outbox_test, changes=True),
     "keys.resume": Operation(Desk.keys_resume, {"key": KEY}, changes=True),
 }
 """Every operation there is, by name."""
