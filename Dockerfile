@@ -13,7 +13,7 @@ COPY src ./src
 RUN python -m venv /opt/callgate && /opt/callgate/bin/pip install --no-cache-dir ".[fast,postgresql]"
 
 FROM python:3.11-slim-bookworm
-RUN useradd --system --home-dir /var/lib/callgate --create-home --shell /usr/sbin/nologin callgate
+RUN useradd --system --uid 999 --user-group --home-dir /var/lib/callgate --create-home --shell /usr/sbin/nologin callgate
 COPY --from=build /opt/callgate /opt/callgate
 COPY config/callgate.yaml /etc/callgate/callgate.yaml
 RUN sed -i 's#"./state"#"/var/lib/callgate"#; s#sqlite:///#sqlite:////var/lib/callgate/#' /etc/callgate/callgate.yaml

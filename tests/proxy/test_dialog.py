@@ -8,6 +8,8 @@ from tests.proxy.agent import Agent
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 
+from callgate.proxy.places import Place
+
 
 def both(world: World, first: str) -> tuple[Agent, Agent]:
     return (world.pbx, world.carrier) if first == "pbx" else (world.carrier, world.pbx)
@@ -110,6 +112,69 @@ def test_a_reinvite_moves_the_target(world: World, caller: str, sender: str) -> 
     world.holds(**up)
     assert world.store.asked == asked
     world.hangs_up(other)
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["198.51.100.1:5080", "198.51.100.1", "198.51.100.2:5080", "203.0.113.1:5080"],
+    ids=["where it comes from", "another port", "another gateway", "the emergency route"],
+)
+@pytest.mark.parametrize("caller", ["pbx", "carrier"])
+@pytest.mark.parametrize("method", ["UPDATE", "INVITE"])
+def test_a_pbx_leads_to_no_gateway(ladder: Ladder, where: str, caller: str, method: str) -> None:
+    """Its Contact names one: the carrier's own requests must not come back to the carrier, as calls without token."""
+    world = ladder(gateways=2, emergency="route")
+    if method == "UPDATE":
+        world.talks(both(world, caller)[0])
+    world.pbx.contact = f"<sip:0990123456@{where}>"
+    if method == "UPDATE":
+        asks(world.pbx, world.carrier, "UPDATE")
+    else:
+        world.talks(both(world, caller)[0])
+    reinvites(world.carrier, world.pbx)
+    world.pbx.sends("200 re-INVITE")
+    world.carrier.gets("200 re-INVITE")
+    world.carrier.sends("ACK")
+    assert world.pbx.gets("ACK").uri == world.pbx.contact[1:-1]
+    world.hangs_up(world.carrier)
+
+
+def test_a_gateway_whose_address_is_learnt_later(ladder: Ladder) -> None:
+    """A name leads elsewhere now: what was a PBX's target is a gateway."""
+    world = ladder(trunk_name="sip:sbc.example.com", gateways=2)
+    world.located(Place(0, 1, b"UDP", 5080, ("198.51.100.1",)))
+    world.talks()
+    world.pbx.contact = "<sip:0990123456@198.51.100.2:5080>"
+    asks(world.pbx, world.carrier, "UPDATE")
+    world.pbx.addresses.add(("198.51.100.2", 5080))  # yet it is an address like any
+    asks(world.carrier, world.pbx, "INFO")
+    world.pbx.addresses.remove(("198.51.100.2", 5080))
+    world.located(Place(0, 1, b"UDP", 5080, ("198.51.100.1", "198.51.100.2")))
+    world.carrier.sends("INFO")
+    world.pbx.gets("INFO")
+    world.pbx.sends("200 INFO")
+    world.carrier.gets("200 INFO")
+    world.carrier.sends("BYE")
+    world.pbx.gets("BYE")
+    world.pbx.sends("200 BYE")
+    world.carrier.gets("200 BYE")
+
+
+def test_a_trunk_moves_to_another_of_its_gateways(ladder: Ladder) -> None:
+    """But not to one of another trunk."""
+    world = ladder(gateways=2, emergency="route")
+    world.talks()
+    world.carrier.contact = "<sip:sbc@203.0.113.1:5080>"
+    asks(world.carrier, world.pbx, "UPDATE")
+    asks(world.pbx, world.carrier, "INFO")
+    world.carrier.contact = "<sip:sbc@198.51.100.2:5080>"
+    asks(world.carrier, world.pbx, "UPDATE")
+    before, world.carrier.addresses = world.carrier.addresses, {("198.51.100.2", 5080)}
+    asks(world.pbx, world.carrier, "INFO")
+    world.carrier.addresses = before
+    world.carrier.contact = "<sip:sbc@198.51.100.1:5080>"
+    asks(world.carrier, world.pbx, "UPDATE")
+    world.hangs_up()
 
 
 def test_an_update_moves_the_target(world: World) -> None:

@@ -17,6 +17,7 @@ from callgate.proxy.sites import Site
 TO_PHONE = (Step(onward=b"tel:0312345678"),)
 PBX_THEN_PHONE = (Step(ring_seconds=20.0), Step(onward=b"tel:0312345678"))
 BY_302 = ("Contact: <tel:0312345678>",)
+PROBES = Probing(interval=300.0, misses=3, gap=10.0)
 
 
 @pytest.fixture
@@ -515,6 +516,27 @@ def test_a_forward_of_a_forked_call_out(routed: World) -> None:
     routed.holds_nothing()
 
 
+def test_a_forward_whose_far_side_forks_for_ever(routed: World) -> None:
+    """What is remembered and written down of callees has a bound; whoever answers is among them."""
+    calls_in(routed)
+    carrier = routed.carrier
+    for n in range(100):
+        carrier.sends("183", call="far", tag=f"fork-{n}")
+        carrier.gets("183", call="near")
+    assert max(len(repr(row)) for _, row in routed.journal) < 20_000
+    carrier.sends("200", call="far", tag="fork-99")
+    carrier.gets("200", call="near")
+    carrier.sends("ACK", call="near")
+    carrier.gets("ACK", call="far")
+    routed.crashes()
+    routed.holds(inbound=1, forwarded=1)
+    carrier.sends("BYE", call="near")
+    carrier.gets("200 BYE", call="near")
+    carrier.gets("BYE", call="far")
+    carrier.sends("200 BYE", call="far")
+    routed.holds_nothing()
+
+
 def test_the_far_side_loses_the_acks(routed: World) -> None:
     """Copies of the answer come from the far end and get the ACK of the near one: no timer is between them."""
     call = calls_in(routed)
@@ -581,3 +603,131 @@ def test_a_302_with_rubbish(forwarding: World, contact: str) -> None:
     world.settle()
     world.carrier.takes_refusals()
     world.holds_nothing()
+
+
+# -- several calls with one Call-ID ----------------------------------------------------------------------------
+
+
+def test_a_pbx_that_keeps_the_call_id_answers_302_after_its_own_attempt(ladder: Ladder) -> None:
+    """It is a proxy: it tried to forward the call itself, and was refused. That call's end is not the forward's."""
+    world = ladder(forwarded_calls=5, lines=10, probing=PROBES)
+    carrier, pbx = world.carrier, world.pbx
+    carrier.sends("INVITE", call="near")
+    carrier.gets("100", call="near")
+    pbx.gets("INVITE", call="near")
+    tried(world, "near")
+    pbx.sends("302", call="near", headers=BY_302)
+    pbx.gets("ACK", call="near")
+    carrier.current = world.labels["near"]
+    call = Forwarded(world)
+    call.is_answered()
+    world.after(100)
+    for sender, receiver in (("near", "far"), ("far", "near")):
+        carrier.sends("INFO", call=sender)
+        carrier.gets("INFO", call=receiver)
+        carrier.sends("200 INFO", call=receiver)
+        carrier.gets("200 INFO", call=sender)
+    world.holds(inbound=1, forwarded=1)
+    carrier.sends("BYE", call="near")
+    carrier.gets("200 BYE", call="near")
+    carrier.gets("BYE", call="far")
+    carrier.sends("200 BYE", call="far")
+    world.holds_nothing()
+
+
+def tried(world: World, call: str) -> None:
+    """The PBX sends an INVITE with the Call-ID of a call in, to a number that is forbidden."""
+    pbx, call_id = world.pbx, world.labels[call]
+    kept = {"call-id": call_id}
+    leg = pbx.legs[call_id]
+    pbx.sends("INVITE", call="tried", to="0990123456", change=kept)
+    pbx.gets("403", call=call)
+    pbx.sends("ACK", call="tried")
+    pbx.legs[call_id] = leg
+
+
+@pytest.mark.parametrize("up", [False, True], ids=["before its answer", "while it is up"])
+def test_the_same_call_by_two_ways(routed: World, up: bool) -> None:
+    """A proxy of the carrier has forked it: one phone rings, and the second copy gets 482 (RFC 3261 §8.2.2.2)."""
+    world, carrier = routed, routed.carrier
+    invite = carrier.sends("INVITE", call="near")
+    carrier.gets("100", call="near")
+    call = Forwarded(world)
+    if up:
+        call.is_answered()
+    copy = invite.data.replace(b"branch=z9hG4bK-", b"branch=z9hG4bK-x")
+    carrier.transmits(copy)
+    carrier.gets("100", call="near")
+    carrier.gets("482", call="near")
+    carrier.transmits(copy.replace(b"INVITE sip:", b"ACK sip:").replace(b"1 INVITE", b"1 ACK"))
+    if not up:
+        call.is_answered()
+    world.after(60)
+    carrier.sends("BYE", call="near")
+    carrier.gets("200 BYE", call="near")
+    carrier.gets("BYE", call="far")
+    carrier.sends("200 BYE", call="far")
+    world.holds_nothing()
+
+
+@pytest.mark.parametrize("headers", [("X-Inbound-Call-ID: {call_id}",), ()], ids=["says so", "says nothing"])
+def test_forwards_of_a_pbx_that_keeps_the_call_id(ladder: Ladder, headers: tuple[str, ...]) -> None:
+    """One after the other, and two at once: each is a forward, though several calls have the Call-ID."""
+    world = ladder(forwarded_calls=1, lines=10, probing=PROBES)
+    carrier, pbx = world.carrier, world.pbx
+    world.talks(carrier, call="in")
+    call_id = world.labels["in"]
+    talk = pbx.legs[call_id], carrier.legs[call_id]
+
+    def goes_out(call: str) -> None:
+        kept = {"call-id": call_id}
+        pbx.sends("INVITE", call=call, headers=[h.format(call_id=call_id) for h in headers], change=kept)
+        pbx.gets("100", call="in")
+
+    def is_busy() -> None:
+        carrier.sends("486", call="in")
+        carrier.gets("ACK", call="in")
+        pbx.gets("486", call="in")
+        pbx.sends("ACK", call="in")
+        world.holds(inbound=1)
+
+    for call in ("one", "two"):
+        goes_out(call)
+        carrier.gets("INVITE", call="in")
+        world.holds(inbound=1, forwarded=1)
+        is_busy()
+    goes_out("three")
+    carrier.gets("INVITE", call="in")
+    three = pbx.legs[call_id]
+    goes_out("four")
+    assert "rule=V4" in pbx.gets("503", call="in").get("x-callgate-verdict")
+    pbx.sends("ACK", call="in")
+    world.holds(inbound=1, forwarded=1)
+    pbx.legs[call_id] = three
+    is_busy()
+    assert [r.direction for r in world.records] == ["forwarded"] * 4
+    world.after(100)
+    assert world.core.find_call(call_id) is not None  # the call in, as the operator names it
+    pbx.legs[call_id], carrier.legs[call_id] = talk
+    world.hangs_up(carrier, call="in")
+
+
+def test_a_call_in_that_is_adopted_can_be_named(forwarding: World) -> None:
+    """Of a call in only its dialog was known after a crash."""
+    world = forwarding
+    world.talks(world.carrier, call="in")
+    world.crashes(lost=10)
+    world.after(1.1)  # the tokens of the second before are unknown
+    world.carrier.sends("INFO", call="in")
+    world.pbx.gets("INFO", call="in")
+    world.pbx.sends("200 INFO", call="in")
+    world.carrier.gets("200 INFO", call="in")
+    world.pbx.sends("INVITE", call="out", headers=[f"X-Inbound-Call-ID: {world.labels['in']}"])
+    world.pbx.gets("100", call="out")
+    world.carrier.gets("INVITE", call="out")
+    world.holds(inbound=1, forwarded=1)
+    world.carrier.sends("486", call="out")
+    world.carrier.gets("ACK", call="out")
+    world.pbx.gets("486", call="out")
+    world.pbx.sends("ACK", call="out")
+    world.hangs_up(world.carrier, call="in")

@@ -122,6 +122,38 @@ def test_the_session_goes_on_inside_its_dialog(world: World) -> None:
 
 
 @pytest.mark.parametrize(
+    "where",
+    [
+        "198.51.100.1:5080",  # the carrier's gateway
+        "198.51.100.1",  # another port of its host
+        "198.51.100.2:5080",  # its other gateway
+        "203.0.113.66",  # a stranger
+    ],
+)
+def test_a_recorder_leads_to_nobody_else(ladder: Ladder, where: str) -> None:
+    """Whatever its Contact says: what would get to the carrier by it had no token, and no number rule."""
+    world = ladder(recordings=1, recorder=True, gateways=2)
+    world.srs.contact = f"<sip:0990123456@{where}>"
+    invites(world)
+    world.pbx.gets("100", call="rs")
+    world.srs.gets("INVITE", call="rs")
+    world.srs.sends("200", call="rs")
+    world.pbx.gets("200", call="rs")
+    for method in ("ACK", "re-INVITE", "INFO"):
+        world.pbx.sends(method, call="rs")
+        if method == "re-INVITE":
+            world.pbx.gets("100", call="rs")
+        assert world.srs.gets(method, call="rs").uri == f"sip:0990123456@{where}"
+        if method != "ACK":
+            world.srs.sends(f"200 {method}", call="rs")
+            world.pbx.gets("200", call="rs")
+        if method == "re-INVITE":
+            world.pbx.sends("ACK", call="rs")
+            world.srs.gets("ACK", call="rs")
+    stops(world)
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"headers": (), "change": {"contact": SRC}},

@@ -15,6 +15,7 @@ from callgate.policy.profile import NumberRules
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.peers import STRANGER, Gateway, Key, Numbers, Peer, Trunk, host_port
+from callgate.proxy.siprec import Recorders
 from callgate.proxy.token import key_tag
 from callgate.sip.uri import parse_uri
 
@@ -192,6 +193,33 @@ def test_an_address_that_is_exactly_somebody_s() -> None:
     assert not where.is_exactly("10.0.0.2", 5070, Peer(key=pbx))
     assert not where.is_exactly("10.0.0.1", 5070, Peer(key=bare))
     assert not where.is_exactly("192.0.2.1", 5080, Peer(key=pbx))
+
+
+def test_where_a_dialog_may_lead() -> None:
+    """To a gateway only from a side that is its trunk, however the address is written; to a trunk's other sources
+    from no PBX; to another port of a PBX's own host, though that is a gateway's too."""
+    carrier = trunk("carrier", "sip:192.0.2.1:5080", "sip:[2001:db8::1]:5080", sources=("192.0.2.16/28",))
+    other, pbx = trunk("other", "sip:192.0.2.2:5080", "sip:192.0.2.1:5090"), key("a", "10.0.0.0/8")
+    where = directory(carrier, other, pbx)
+    of_key, of_carrier, of_other = Peer(key=pbx), Peer(trunk=carrier), Peer(trunk=other)
+    for host in ("192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "2001:DB8:0:0::1"):
+        assert not where.may_lead(host, 5080, of_key, "10.0.0.1")
+        assert not where.may_lead(host, 5081, of_key, "10.0.0.1")
+        assert where.may_lead(host, 5081, of_key, host)
+        assert not where.may_lead(host, 5080, of_key, host)
+        assert where.may_lead(host, 5080, of_carrier, "192.0.2.9")
+        assert where.may_lead(host, 5081, of_carrier, "192.0.2.9")
+    assert not where.may_lead("192.0.2.1", 5080, of_other, "192.0.2.2")
+    assert where.may_lead("192.0.2.1", 5090, of_other, "192.0.2.2")
+    assert not where.may_lead("192.0.2.1", 5090, of_carrier, "192.0.2.1")
+    assert not where.may_lead("192.0.2.17", 5060, of_key, "10.0.0.1")
+    assert where.may_lead("192.0.2.17", 5060, of_other, "192.0.2.2")
+    assert where.may_lead("203.0.113.5", 5060, of_key, "10.0.0.1")
+    assert where.may_lead("10.0.0.9", 5060, of_key, "10.0.0.1")
+    recorders = Recorders([ip_network("203.0.113.80"), ip_network("192.0.2.2")])
+    assert where.may_lead("203.0.113.80", 5062, Peer(trunk=recorders.trunk), "203.0.113.80")
+    assert not where.may_lead("203.0.113.81", 5060, Peer(trunk=recorders.trunk), "203.0.113.80")
+    assert not where.may_lead("192.0.2.2", 5080, Peer(trunk=recorders.trunk), "192.0.2.2")
 
 
 # -- numbers -------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from callgate.bridge.forward import Forward
 from callgate.bridge.joint import BROKEN, Row, recalled, row_of
 from callgate.numbers import EMERGENCY, read_uri
 from callgate.proxy.answer import PHRASES
+from callgate.proxy.call import Call
 from callgate.proxy.context import Phase
 from callgate.proxy.flow import INNER, Flow, Listener
 from callgate.proxy.forward import max_forwards
@@ -35,7 +36,6 @@ from callgate.sip.message import CALL_ID, CSEQ, FROM, TO, VIA, Message, header_v
 from callgate.sip.uri import Uri, parse_uri
 
 if TYPE_CHECKING:
-    from callgate.proxy.call import Call
     from callgate.proxy.context import Context
     from callgate.proxy.core import Core
 
@@ -114,43 +114,56 @@ class Endpoint:
     def inbound_leg(self, call_id: bytes) -> Call | None:
         """The call in that a call out of the endpoint carries on."""
         forward = self._far.get(call_id)
-        return self.core.by_call_id.get(forward.near_call_id) if forward is not None else None
+        return forward.near if forward is not None else None
 
-    def forget(self, call_id: bytes) -> None:
+    def carried_on(self, call: Call) -> None:
+        """The proxy has taken up a call out of the endpoint."""
+        forward = self._far.get(call.call_id)
+        if forward is not None:
+            forward.far = call
+
+    def forget(self, call: Call) -> None:
         """A call has ended that may be one of a forward: nothing passes any more."""
-        forward = self._near.get(call_id) or self._far.get(call_id)
+        forward = self._of(call)
         if forward is not None:
             self._drop(forward)
 
+    def _of(self, call: Call) -> Forward | None:
+        """The forward that a call is one side of, and not merely has a Call-ID of: a PBX that is a proxy keeps that of
+        the call in on its own ones."""
+        forward = self._near.get(call.call_id)
+        if forward is not None and forward.near is call:
+            return forward
+        forward = self._far.get(call.call_id)
+        return forward if forward is not None and forward.far is call else None
+
     # -- over a crash --------------------------------------------------------------------------------------
 
-    def row(self, call_id: bytes) -> Row | None:
+    def row(self, call: Context) -> Row | None:
         """What is to be written down with a call in: how it is joined to a call out. None where it is not."""
-        forward = self._near.get(call_id)
-        return row_of(forward) if forward is not None and call_id == forward.near_call_id else None
+        forward = self._near.get(call.call_id)
+        return row_of(forward) if forward is not None and forward.near is call else None
 
-    def recall(self, row: Row) -> None:
-        """Take up a joint of an earlier start. Raises for what is none."""
-        forward = recalled(row)
+    def recall(self, row: Row, call: Call) -> None:
+        """Take up the joint of a call in of an earlier start. Raises for what is none."""
+        forward = recalled(row, call)
         self._near[forward.near_call_id] = self._far[forward.far_call_id] = forward
 
     def mend(self, now: float) -> None:
         """All calls are taken up that there were: of a forward that lacks one side the other one ends."""
-        core = self.core
-        for call in core.live():
-            joined = self._near.get(call.call_id) or self._far.get(call.call_id)
+        core, calls = self.core, list(self.core.live())
+        for call in calls:
+            self.carried_on(call)
+        legs = {call.leg for call in calls}
+        for call in calls:
+            joined = self._of(call)
             if joined is None:
                 alone = call.inner
             else:
-                other = joined.far_call_id if call.call_id == joined.near_call_id else joined.near_call_id
-                alone = other not in core.by_call_id
+                other = joined.far if call is joined.near else joined.near
+                alone = other is None or other.leg not in legs
             if alone:
                 core.end_early(call, BROKEN, now)
-
-    def _keep(self, forward: Forward, now: float) -> None:
-        call = self.core.by_call_id.get(forward.near_call_id)
-        if call is not None:
-            call.keep(now)
 
     def _drop(self, forward: Forward) -> None:
         forward.over = True
@@ -173,10 +186,6 @@ class Endpoint:
     def _say(self, data: bytes, key: Key, now: float) -> None:
         self.core.receive(data, self.flow(key), now)
 
-    def _key_of(self, forward: Forward) -> Key | None:
-        call = self.core.by_call_id.get(forward.near_call_id) or self.core.by_call_id.get(forward.far_call_id)
-        return call.key if call is not None else None
-
     def _via(self, branch: bytes) -> bytes:
         return self._listener.via + branch
 
@@ -189,11 +198,16 @@ class Endpoint:
     def _invite(self, invite: Message, now: float) -> None:
         """Carry a call on: an INVITE of the endpoint's own to the number that the proxy's target names."""
         client = self.core.layer.clients.get(invite.via.branch[len(COOKIE) :])
-        call = self.core.by_call_id.get(invite.call_id)
-        if call is None or not isinstance(client, InviteClientTransaction) or client.target is None:
+        if not isinstance(client, InviteClientTransaction) or client.target is None:
             return
-        target = client.target
+        target, call = client.target, client.user
+        assert isinstance(call, Call)
         key = call.key
+        previous = self._near.get(invite.call_id)
+        if previous is not None and previous.near is not call and not _is_over(previous):
+            call.record.reason = "the same call is forwarded already"
+            self._answer(invite, 482, key, now)  # it came by two ways (RFC 3261 §8.2.2.2)
+            return
         outer = call.caller.flow.listener
         suffix = b"" if outer.transport == b"UDP" else b";transport=" + outer.transport.lower()
         contact = b"<sip:callgate@%b%b>" % (outer.sent_by, suffix)
@@ -203,8 +217,7 @@ class Endpoint:
             self._made,
             outer.host.encode("ascii"),
         )
-        forward = Forward(invite, far_call_id, contact)
-        previous = self._near.get(invite.call_id)
+        forward = Forward(call, invite, far_call_id, contact)
         if previous is not None:
             self._drop(previous)
         self._near[invite.call_id] = forward
@@ -223,7 +236,7 @@ class Endpoint:
         data = self._invite_out(forward, call, target)
         forward.far_invite = parse(data)
         self._say(data, key, now)
-        self._keep(forward, now)
+        call.keep(now)
 
     def _invite_out(self, forward: Forward, call: Call, target: Target) -> bytes:
         invite, key = forward.invite, call.key
@@ -259,7 +272,7 @@ class Endpoint:
     def _request(self, request: Message, now: float) -> None:
         near = self._near.get(request.call_id)
         forward = near or self._far.get(request.call_id)
-        call = self.core.by_call_id.get(request.call_id)
+        call = forward.near if forward is not None else self.core.by_call_id.get(request.call_id)
         method = request.method
         if call is None:
             return
@@ -288,15 +301,10 @@ class Endpoint:
             if not forward.pairs and forward.answered:
                 self._drop(forward)
             else:
-                self._keep(forward, now)
-            if self._hangs_up(forward.far_call_id if to_far else forward.near_call_id):
+                forward.near.keep(now)
+            if _hangs_up(forward.far if to_far else forward.near):
                 return
         self._say(data, key, now)
-
-    def _hangs_up(self, call_id: bytes) -> bool:
-        """Whether the gate ends a call itself already: both legs of a forward reach their longest time together."""
-        call = self.core.by_call_id.get(call_id)
-        return call is None or (call.phase is Phase.UP and all(side.vitals is None for side in call.callees))
 
     def _answer(self, request: Message, code: int, key: Key, now: float, *extra: bytes) -> None:
         lines = answer_to(request, code, PHRASES[code], self._branch(b"to", request.call_id))
@@ -311,7 +319,7 @@ class Endpoint:
             end = waiting.pair.far if waiting.to_far else waiting.pair.near
             cseq = b"CSeq: %d CANCEL" % waiting.request.cseq_number
             self._say(end.request(b"CANCEL", self._via(branch), cseq, 70, [], b""), key, now)
-        elif invite is not None:
+        elif invite is not None and cancel.via.branch == forward.invite.via.branch:
             head = [invite.lines[invite.at[slot]] for slot in (VIA, FROM, TO, CALL_ID)]
             head += [b"CSeq: %d CANCEL" % invite.cseq_number, b"Max-Forwards: 70"]
             head += [cancel.lines[i] for i in cancel.find(b"reason")]
@@ -324,9 +332,7 @@ class Endpoint:
         if forward is None or response.method in (b"CANCEL", b"BYE"):
             return
         branch = response.via.branch[len(COOKIE) :]
-        key = self._key_of(forward)
-        if key is None:
-            return
+        key = forward.near.key
         waiting = forward.waiting.get(branch)
         if waiting is not None:
             if response.code == 100:
@@ -341,7 +347,7 @@ class Endpoint:
                 self._say(ack(sent, response), key, now)
             self._say(forward.answer(waiting, response), key, now)
             if 200 <= response.code < 300:
-                self._keep(forward, now)  # where the ends are may have changed
+                forward.near.keep(now)  # where the ends are may have changed
             return
         invite = forward.far_invite
         if invite is None or response.method != b"INVITE" or response.via.branch != invite.via.branch:
@@ -350,10 +356,10 @@ class Endpoint:
             return
         if response.code < 300:
             own_tag = self._branch(b"to", forward.far_call_id, response.to_tag)
-            known = len(forward.pairs)
+            known = forward.pairs[-1:]
             self._say(forward.provisional_or_success(response, own_tag), key, now)
-            if len(forward.pairs) != known:
-                self._keep(forward, now)
+            if forward.pairs[-1:] != known:
+                forward.near.keep(now)
             return
         self._say(ack(invite.wire(), response), key, now)
         forward.far_invite = None
@@ -372,15 +378,25 @@ class Endpoint:
 
     def _note_refusal(self, forward: Forward, verdict: bytes) -> None:
         """The call in ends because its forward may not be: its record says why too."""
-        call = self.core.by_call_id.get(forward.near_call_id)
-        if call is None:
+        if forward.near.phase is Phase.OVER:
             return
         fields = dict(part.partition("=")[::2] for part in verdict.decode("ascii", "replace").split(";"))
-        record = call.record
+        record = forward.near.record
         record.verdict = record.outcome = "refused"
         record.rule = fields.get("rule", "")
         record.value, record.limit = _count(fields.get("value", "")), _count(fields.get("limit", ""))
         record.reason = "its forward was refused"
+
+
+def _is_over(forward: Forward) -> bool:
+    """Whether nobody is left at either side."""
+    far = forward.far
+    return forward.near.phase is Phase.OVER and (far is None or far.phase is Phase.OVER)
+
+
+def _hangs_up(call: Call | None) -> bool:
+    """Whether the gate ends a call itself already: both legs of a forward reach their longest time together."""
+    return call is None or (call.phase is Phase.UP and all(side.vitals is None for side in call.callees))
 
 
 def _may_show(invite: Message, key: Key) -> bool:

@@ -7,11 +7,17 @@ CSeq and RAck pass as they are. Timers there are none: copies come from the ends
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from callgate.bridge.compose import answer_to, conversation, record_routes, written
+from callgate.proxy.dialog import FORKS
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
 from callgate.sip.message import CONTACT, CSEQ, FROM, RECORD_ROUTE, TO, Message
 from callgate.sip.uri import parse_uri
+
+if TYPE_CHECKING:
+    from callgate.proxy.call import Call
 
 OPEN_MOST = 32
 """Requests of one forward that may wait for an answer at once; the oldest is given up for another."""
@@ -61,13 +67,15 @@ class End:
 
 
 class Pair:
-    """Two dialogs that are one: of the caller, and of one callee (a call out may be forked)."""
+    """Two dialogs that are one: of the caller, and of one callee (a call out may be forked). `answered`: there has been
+    its 2xx."""
 
-    __slots__ = ("far", "near")
+    __slots__ = ("answered", "far", "near")
 
-    def __init__(self, near: End, far: End) -> None:
+    def __init__(self, near: End, far: End, *, answered: bool = False) -> None:
         self.near = near
         self.far = far
+        self.answered = answered
 
 
 class Waiting:
@@ -82,23 +90,27 @@ class Waiting:
 
 
 class Forward:
-    """`invite` is the INVITE of the call in as the endpoint got it; `far_invite` the one that it sent, while that has
-    no final answer; `contact` is the endpoint's own. `answered`: there has
-    been a 2xx; `over`: nothing more passes."""
+    """`near` is the call in, `far` the call out once the proxy has it: a Call-ID may be that of other calls too.
+    `invite` is the INVITE of the call in as the endpoint got it; `far_invite` the one that it sent, while that has no
+    final answer; `contact` is the endpoint's own. `answered`: there has been a 2xx; `over`: nothing more passes."""
 
     __slots__ = (
         "answered",
         "contact",
+        "far",
         "far_call_id",
         "far_invite",
         "invite",
+        "near",
         "near_call_id",
         "over",
         "pairs",
         "waiting",
     )
 
-    def __init__(self, invite: Message, far_call_id: bytes, contact: bytes) -> None:
+    def __init__(self, near: Call, invite: Message, far_call_id: bytes, contact: bytes) -> None:
+        self.near = near
+        self.far: Call | None = None
         self.invite = invite
         self.near_call_id = invite.call_id
         self.far_call_id = far_call_id
@@ -122,13 +134,16 @@ class Forward:
         to_tag = _own_tag(pair.near) if pair is not None else b""
         if response.code >= 200:
             self.answered = True
+            if pair is not None:
+                pair.answered = True
         lines = answer_to(self.invite, response.code, _phrase(response), to_tag)
         lines += record_routes(self.invite)
         lines.append(b"Contact: " + self.contact)
         return written(lines[0], [*lines[1:], *conversation(response)], response.body)
 
     def _meet(self, response: Message, own_tag: bytes) -> Pair:
-        """A callee that has not been heard before."""
+        """A callee that has not been heard before. No more of them are remembered than of any call (`dialog.hear`):
+        whoever has answered stays."""
         invite, far_invite = self.invite, self.far_invite
         assert far_invite is not None
         near = End(invite.call_id, invite.value(TO) + b";tag=" + own_tag, invite.value(FROM), invite.from_tag)
@@ -137,6 +152,9 @@ class Forward:
         far = End(self.far_call_id, far_invite.value(FROM), response.value(TO), response.to_tag)
         far.routes = list(reversed(response.values(RECORD_ROUTE)))
         pair = Pair(near, far)
+        if len(self.pairs) >= FORKS:
+            answered = [other for other in self.pairs if other.answered]
+            self.pairs = answered[-FORKS:] if answered else self.pairs[1:]
         self.pairs.append(pair)
         return pair
 

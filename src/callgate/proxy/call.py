@@ -206,7 +206,7 @@ class Call(Attempts):
             self.passes(refusal, now)
         self.phase = Phase.TRYING
         self.core.counts.call_up(self.key, self.counted_as)
-        if self.did:
+        if self.direction == INBOUND:
             self.core.forwards.opened(self)
         if self.direction == OUTBOUND:
             self.core.observer.leaves(self, now)
@@ -453,7 +453,7 @@ class Call(Attempts):
         """It has been among the calls that are up or set up."""
         core = self.core
         core.counts.call_down(self.key, self.counted_as)
-        if self.did:
+        if self.direction == INBOUND:
             core.forwards.ended(self)
         if self.direction == OUTBOUND and not self.emergency:
             core.observer.ended(self)

@@ -356,8 +356,7 @@ class Core:
         path of a message."""
         return self.registrar.bindings.connections() | {
             side.flow.connection
-            for call in self.by_call_id.values()
-            if call.phase is not Phase.OVER
+            for call in self.live()
             for side in (call.caller, *call.callees)
             if side.flow.connection
         }
@@ -437,7 +436,10 @@ class Core:
             self.by_token.pop(text, None)
         if self.by_call_id.get(call.call_id) is call:
             del self.by_call_id[call.call_id]
-            self.bridge.forget(call.call_id)
+            other = self.forwards.named(call.call_id, call.key)
+            if other is not None:  # a PBX that is a proxy has kept its Call-ID
+                self.by_call_id[call.call_id] = other
+        self.bridge.forget(call)
 
     def trunk_uri(self, dialled: Uri, hostport: bytes, trunk: Trunk) -> bytes:
         """The Request-URI towards a gateway: the raw user part, the gateway's host and transport (numbering

@@ -4,11 +4,11 @@ and, when the gate is told to end the call, to send both sides a BYE."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
 from callgate.proxy.directory import Directory
-from callgate.proxy.flow import Flow
+from callgate.proxy.flow import Address, Flow, address_of
 from callgate.proxy.peers import Peer
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
@@ -49,6 +49,7 @@ class Side:
         "flow",
         "heard",
         "hop",
+        "hop_generation",
         "hop_uri",
         "invited",
         "seen_at",
@@ -71,6 +72,7 @@ class Side:
         self.acknowledged = self.around = False
         self.hop: Flow | None = None  # where `hop_uri` leads
         self.hop_uri = b""
+        self.hop_generation = 0  # of the directory that `hop` was found in: gateways move
         self.sent_by = b""
         self.seen_at = 0.0
         self.vitals: Vitals | None = None
@@ -118,10 +120,10 @@ class Side:
         """Whether an address that this side has named lies inside of its NAT, out of our reach: it is not the one
         that its messages come from, and either its own Via takes it for that, or it is private, of one link or
         loopback where that one is not."""
-        address, source = _address(host), _address(self.flow.host)
+        address, source = address_of(host), address_of(self.flow.host)
         if address is None or source is None or address == source:
             return False
-        return address == _address(_bare(self.sent_by)) or realm(address) not in (0, realm(source))
+        return address == address_of(_bare(self.sent_by)) or realm(address) not in (0, realm(source))
 
     def learn_routes(self, message: Message) -> None:
         """The Record-Route of the message that makes the dialog (RFC 3261 §12.1)."""
@@ -169,14 +171,15 @@ class Side:
 
         Only to an address that belongs to this side: the one its messages come from, the target or route that
         it gave in the dialog itself, or a configured one of the same peer. Any other host, and every name, is
-        answered with the path its messages came by: a request can't use a dialog to reach a third party.
+        answered with the path its messages came by: a request can't use a dialog to reach a third party, and no
+        side but the trunk leads to a gateway (`Directory.may_lead`).
         """
         if self.flow.pinned:
             return self.flow
-        if target == self.hop_uri and self.hop is not None:
+        if target == self.hop_uri and self.hop is not None and self.hop_generation == directory.generation:
             return self.hop
         hop = self._resolve(target, directory, peer)
-        self.hop_uri, self.hop = target, hop
+        self.hop_uri, self.hop, self.hop_generation = target, hop, directory.generation
         return hop
 
     def _resolve(self, target: bytes, directory: Directory, peer: Peer) -> Flow:
@@ -188,7 +191,9 @@ class Side:
         host = uri.bare_host
         if directory.is_own(host, uri.default_port):
             return flow  # a UA that has no Route sends to us what is meant for the other side
-        if host != flow.host and _address(host) is None:
+        if host != flow.host and address_of(host) is None:
+            return flow
+        if not directory.may_lead(host, uri.default_port, peer, flow.host):
             return flow
         given = uri.param(b"transport") if uri.params else None
         transport = (given or (b"UDP" if uri.scheme == b"sip" else b"TLS")).upper()
@@ -271,21 +276,8 @@ def _uris(routes: Iterable[bytes]) -> Iterable[bytes]:
             continue
 
 
-Address = IPv4Address | IPv6Address
-
-
 def _bare(host: bytes) -> str:
     return host.strip(b"[]").decode("ascii")
-
-
-def _address(host: str) -> Address | None:
-    """None for a name."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
 
 
 _REALMS = [

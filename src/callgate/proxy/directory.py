@@ -14,7 +14,7 @@ from typing import NamedTuple
 from callgate.proxy.access import Access
 from callgate.proxy.bindings import Room
 from callgate.proxy.edge import Edge
-from callgate.proxy.flow import Flow, Listener
+from callgate.proxy.flow import Address, Flow, Listener, address_of
 from callgate.proxy.peers import STRANGER, Key, Network, Numbers, Peer, Trunk
 from callgate.proxy.sites import Site
 
@@ -88,6 +88,8 @@ class Directory:
         self._own_routes = [line.partition(b": ")[2] for line in lines]
         self._gateways: dict[tuple[str, int], Peer] = {}
         self._gateway_hosts: dict[str, Peer] = {}
+        # Whose gateways are at an address: port → names of trunks.
+        self._trunks_at: dict[Address | None, dict[int, set[str]]] = {}
         self._networks: list[
             tuple[int, int, dict[int, Peer]]
         ] = []  # (version, prefix length) → network → peer
@@ -118,6 +120,7 @@ class Directory:
         self.generation = Directory._generations
         self._gateways.clear()
         self._gateway_hosts.clear()
+        self._trunks_at.clear()
         for trunk in self.trunks.values():
             for gateway in trunk.gateways:
                 exact = Peer(trunk=trunk, gateway=gateway, exact=True)
@@ -125,6 +128,8 @@ class Directory:
                 for target in gateway.site.targets:
                     self._gateways.setdefault((target.flow.host, target.flow.port), exact)
                     self._gateway_hosts.setdefault(target.flow.host, peer)
+                    ports = self._trunks_at.setdefault(address_of(target.flow.host), {})
+                    ports.setdefault(target.flow.port, set()).add(trunk.name)
 
     def identify(self, flow: Flow) -> Peer:
         """Who is at the other end of a flow. Looked up once per flow and config."""
@@ -178,6 +183,28 @@ class Directory:
             return peer.key.pbx_site is not None and peer.key.pbx_site.has(host, port)
         owner = gateway.trunk if gateway is not None else None
         return owner is not None and peer.trunk is not None and owner.name == peer.trunk.name
+
+    def may_lead(self, host: str, port: int, peer: Peer, source: str) -> bool:
+        """Whether a dialog may lead to an address because its side `peer`, whose messages come from `source`, has named
+        it. To a gateway only where that side is its trunk: whatever else gets there has passed the limits of a key.
+        Any port of a gateway's host is the carrier's, but for a PBX that shares the host. From a recorder to
+        recorders only."""
+        trunk, address = peer.trunk, address_of(host)
+        recorders = trunk.recorders if trunk is not None else None
+        if recorders is not None and not recorders.holds(host):
+            return False
+        name = trunk.name if trunk is not None and recorders is None else None
+        ports = self._trunks_at.get(address)
+        if ports is not None and port in ports:
+            return name in ports[port]
+        if address is None or address == address_of(source):
+            return True
+        if ports is not None:
+            return any(name in names for names in ports.values()) or self.is_exactly(host, port, peer)
+        if trunk is not None:
+            return True
+        owner = self._longest(str(address))  # a trunk's sources may be called as well as its gateways
+        return owner is None or owner.trunk is None
 
     def is_own(self, host: str, port: int) -> bool:
         """Whether a URI's host and port name the gate."""

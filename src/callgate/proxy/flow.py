@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 INNER = 255
 """The `index` of the listener behind which the gate's own endpoint is (`bridge`): it has no socket."""
+
+Address = IPv4Address | IPv6Address
+
+
+def address_of(host: str) -> Address | None:
+    """One address however it is written, an IPv4 address inside of IPv6 too; None for a name."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 class Listener:

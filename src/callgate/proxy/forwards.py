@@ -4,6 +4,7 @@ A PBX that forwards says so in one of these ways, the first that there is decidi
 
 * `X-Inbound-Call-ID` is the Call-ID of a live call in of the same key; where the header matches none, the call is an
   ordinary one, whatever else it says;
+* it keeps the Call-ID of a live call in of the key, as a proxy does (RFC 3261 §16.6);
 * Diversion (RFC 5806) or History-Info (RFC 7044) names a number of the key that has a live call in: of several the one
   whose caller this call shows too, else the latest;
 * Referred-By (RFC 3892) names one: a call in was transferred.
@@ -17,9 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from callgate.numbers import read_uri
 from callgate.proxy.caller import asserted_of
-from callgate.proxy.context import Phase
 from callgate.proxy.edge import NAME_NUMBERS
-from callgate.proxy.token import INBOUND
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
 from callgate.sip.message import FROM, Message, header_value
@@ -35,33 +34,42 @@ VALUES_MOST: Final = 20
 
 
 class Forwards:
-    """Live calls in by key and number, the latest last."""
+    """Live calls in by key and number, and by key and Call-ID, the latest last. A Call-ID may be that of several
+    calls, and of calls out besides."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._legs: dict[tuple[str, str], dict[int, Call]] = {}
+        self._legs: dict[tuple[str, str | bytes], dict[int, Call]] = {}
 
     def opened(self, call: Call) -> None:
-        """A call in for a number of its key has passed its limits."""
-        self._legs.setdefault((call.key.id, call.did), {})[call.leg] = call
+        """A call in has passed its limits."""
+        for name in _names(call):
+            self._legs.setdefault(name, {})[call.leg] = call
 
     def ended(self, call: Call) -> None:
-        name = (call.key.id, call.did)
-        legs = self._legs.get(name)
-        if legs is not None and legs.pop(call.leg, None) is not None and not legs:
-            del self._legs[name]
+        for name in _names(call):
+            legs = self._legs.get(name)
+            if legs is not None and legs.pop(call.leg, None) is not None and not legs:
+                del self._legs[name]
+
+    def named(self, call_id: bytes, key: Key) -> Call | None:
+        """The latest live call in of a key with that Call-ID."""
+        legs = self._legs.get((key.id, call_id))
+        return legs[next(reversed(legs))] if legs else None
 
     def leg_of(self, request: Message, key: Key) -> Call | None:
         """The call in that a new call out of a key carries on; None: it is an ordinary one."""
         own = self._core.bridge.inbound_leg(request.call_id)
         if own is not None:
             return own
-        named = request.noted(NAMES_LEG)
-        if named and (value := header_value(request.lines[named[0]])):
-            call = self._core.by_call_id.get(value)
-            return call if call is not None and _live(call, key) else None
         if not self._legs:
             return None
+        named = request.noted(NAMES_LEG)
+        if named and (value := header_value(request.lines[named[0]])):
+            return self.named(value, key)
+        same = self.named(request.call_id, key)
+        if same is not None:
+            return same
         for header in NAME_NUMBERS:
             found = self._with_numbers(request, header, key)
             if found:
@@ -81,8 +89,10 @@ class Forwards:
         return list(found.values())
 
 
-def _live(call: Call, key: Key) -> bool:
-    return call.direction == INBOUND and call.key.id == key.id and call.phase is not Phase.OVER
+def _names(call: Call) -> list[tuple[str, str | bytes]]:
+    """What a call in is found by. Its number is not known where only its dialog is (`foundling`)."""
+    of_key: list[str | bytes] = [call.call_id, call.did] if call.did else [call.call_id]
+    return [(call.key.id, name) for name in of_key]
 
 
 def _canonical(value: bytes) -> str:

@@ -192,6 +192,8 @@ class Adoption:
         call.parts = key.inbound if call.direction == INBOUND else key.lines
         call.known_by(text)
         core.by_call_id.setdefault(call.call_id, call)
+        if call.direction == INBOUND:
+            core.forwards.opened(call)
         record = call.record
         record.reason = WHY
         record.sent_at, record.attempts = now, 1

@@ -235,7 +235,8 @@ class Inside:
             return False
         if peer.trunk is not None and peer.trunk.name == path.trunk.name:
             return True
-        return side.gave_host(flow.host)
+        recorders = path.trunk.recorders
+        return side.gave_host(flow.host) and (recorders is None or recorders.holds(flow.host))
 
     def _pass_inside(
         self,

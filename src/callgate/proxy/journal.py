@@ -175,7 +175,7 @@ def _more(call: Context) -> Row | None:
     recorded = core.recordings.row(call) if core.recordings.of else None
     if not (call.direction or call.inbound_leg or call.emergency or hold or recorded or call.is_session):
         return None
-    joint = core.bridge.row(call.call_id)
+    joint = core.bridge.row(call)
     left = sum(group[0].reason != DEFLECTION for group in call.groups[call.group + 1 :])
     stepping = 0 <= call.group < len(call.steps) and call.steps[call.group] is not None
     return (

@@ -171,6 +171,8 @@ class Outside:
                 call = Call(self.core, number_of_leg, key, OUTBOUND, request, server, flow, now)
             if leg is not None and recorder is None:
                 call.forwards(leg)
+                if flow.listener.inner:
+                    self.core.bridge.carried_on(call)
             if key.trunk.account is not None and not call.is_session:
                 call.shift = self.shift(request)
         call.dialled = uri

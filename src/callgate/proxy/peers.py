@@ -72,7 +72,7 @@ class Trunk:
     are the PBX's. `register`: what the gate registers there; `service_route`: the Route that the registrar wants in new
     requests (RFC 3608), empty for none. `emergency`: the trunk that carries its emergency calls, itself perhaps, first
     by `emergency_first` where one of its gateways was named; None: they are answered with `emergency_code`. `window`:
-    its own rate, over all keys; None for none."""
+    its own rate, over all keys; None for none. `recorders`: it is no carrier, but stands for these."""
 
     __slots__ = (
         "account",
@@ -84,6 +84,7 @@ class Trunk:
         "name",
         "networks",
         "psap_callback",
+        "recorders",
         "register",
         "rules",
         "service_route",
@@ -117,6 +118,7 @@ class Trunk:
         self.account = account
         self.register = register
         self.service_route = b""
+        self.recorders: Recorders | None = None
         self.gateways: list[Gateway] = []
         self.any_number = any_number
         self.try_seconds = try_seconds

@@ -28,7 +28,7 @@ from callgate.proxy.peers import Key, Step
 from callgate.proxy.record import CallRecord
 from callgate.proxy.siprec import Session
 from callgate.proxy.targets import Groups, Target
-from callgate.proxy.token import OUTBOUND
+from callgate.proxy.token import INBOUND, OUTBOUND
 from callgate.proxy.transactions import (
     NOBODY,
     InviteClientTransaction,
@@ -332,7 +332,7 @@ class Restorer:
         elif away and call.key.trunk.emergency is not None:
             call.trunk = call.key.trunk.emergency
         if joint is not None:
-            self._core.bridge.recall(joint)
+            self._core.bridge.recall(joint, call)
         if hold is not None:
             self._core.holds.recall(call, hold[0] + self._shift, hold[1])
         self._recorded = recorded
@@ -352,7 +352,7 @@ class Restorer:
         if before is None or before.leg < call.leg:
             core.by_call_id[call.call_id] = call
         call.tell(now, "restart")
-        if call.did:
+        if call.direction == INBOUND:
             core.forwards.opened(call)
         count(call, lease)
         if self._recorded is not None:

@@ -19,7 +19,7 @@ from callgate.proxy.context import Phase
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Trust
 from callgate.proxy.notices import SESSION
-from callgate.proxy.peers import Network, Trunk
+from callgate.proxy.peers import Network, Peer, Trunk
 from callgate.proxy.recordings import Recording, Recordings, Waiter
 from callgate.proxy.targets import Target
 from callgate.sip.errors import Malformed
@@ -46,6 +46,7 @@ class Recorders:
     def __init__(self, networks: Iterable[Network]) -> None:
         self.networks = tuple(networks)
         self.trunk = Trunk(NAME, any_number=True)
+        self.trunk.recorders = self
 
     def holds(self, host: str) -> bool:
         """Whether an address is a recorder's; a name is none."""
@@ -81,10 +82,9 @@ class Recorders:
         listener = directory.listener_for(transport, host)
         if listener is None:
             return None
-        flow = Flow(listener, host, port, trust=Trust("", (host,)) if listener.secure else None)
-        return (
-            None if directory.identify(flow).exact else flow
-        )  # a gateway is none: nothing goes there unpaced
+        if not directory.may_lead(host, port, Peer(trunk=self.trunk), host):
+            return None  # a gateway is none: nothing goes there unpaced
+        return Flow(listener, host, port, trust=Trust("", (host,)) if listener.secure else None)
 
 
 class Session(Call):
