@@ -750,6 +750,32 @@ def test_a_forward_of_the_pbx_is_one_call(ladder: Ladder, first: str) -> None:
     world.holds_nothing()
 
 
+@pytest.mark.parametrize("caller", ["pbx", "carrier"])
+def test_a_name_makes_no_two_calls_one(ladder: Ladder, caller: str) -> None:
+    """A conference may have one session identifier (RFC 7989), and whoever calls may copy another's."""
+    world = ladder(recordings=2)
+    same = f"Session-ID: {'ab' * 16};remote={'0' * 32}"
+    world.talks(call="a", headers=(*X_RECORD, same))
+    world.talks(getattr(world, caller), call="b", headers=(same,), body=ON)
+    lines = {"outbound": 2} if caller == "pbx" else {"outbound": 1, "inbound": 1}
+    world.holds(**lines, recorded=2)
+    world.hangs_up(call="a")
+    world.holds(**{**lines, "outbound": lines["outbound"] - 1}, recorded=1)
+    world.hangs_up(getattr(world, caller), call="b")
+    world.holds_nothing()
+
+
+def test_two_calls_with_the_same_call_id(one: World) -> None:
+    world = one
+    world.talks(call="a", headers=X_RECORD)
+    world.pbx.sends("INVITE", call="b", headers=X_RECORD, change={"call-id": world.labels["a"]})
+    world.pbx.gets("100")
+    assert told(world.pbx.gets("503")) == ONE_REFUSAL
+    world.pbx.sends("ACK")
+    world.holds(outbound=1, recorded=1)
+    world.hangs_up(call="a")
+
+
 def test_an_emergency_call_is_never_refused(ladder: Ladder) -> None:
     world = ladder(recordings=1, emergency="carrier")
     fills(world)
