@@ -9,6 +9,7 @@ from tests.proxy.agent import SDP
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.test_recordings import ON, X_RECORD, alerts, says, told
+from tests.proxy.test_reload import reload
 from tests.proxy.text import Text
 
 from callgate.sip.message import parse
@@ -181,8 +182,30 @@ def test_only_to_a_recorder_of_the_key(world: World, uri: str) -> None:
 def test_a_key_without_recorders(ladder: Ladder) -> None:
     world = ladder(recordings=1)
     invites(world)
-    world.pbx.gets("484")
+    assert "SIPREC session, but this host is not in recorders" in world.pbx.gets("484").get("warning")
     world.pbx.sends("ACK")
+
+
+def test_a_recorder_by_name(world: World) -> None:
+    invites(world, uri="sip:srs.example.com")
+    assert "SIPREC session, but this host is not in recorders" in world.pbx.gets("484").get("warning")
+    world.pbx.sends("ACK")
+
+
+def test_a_session_is_never_on_hold(ladder: Ladder) -> None:
+    """It only sends (RFC 7866 §7.1); no refresh of it makes that K8."""
+    world = ladder(recordings=1, recorder=True, hold_alert_seconds=60, hold_release_seconds=100)
+    records(world)
+    world.pbx.sends("re-INVITE", body=SDP + b"a=sendonly\r\n")
+    world.pbx.gets("100")
+    world.srs.gets("re-INVITE")
+    world.srs.sends("200 re-INVITE", body=SDP + b"a=recvonly\r\n")
+    world.pbx.gets("200")
+    world.pbx.sends("ACK")
+    world.srs.gets("ACK")
+    world.after(120)
+    assert not world.alerts
+    stops(world)
 
 
 def test_not_for_the_carrier(world: World) -> None:
@@ -608,9 +631,24 @@ def test_a_reload_that_takes_the_recorder_away(world: World) -> None:
     world.pbx.gets("503")
     world.pbx.sends("ACK")
     world.key.recorders = None
-    world.core.recordings.adopt()
+    world.core.recordings.adopt(world.now)
     world.carries_out()
     assert alerts(world, "I5") == [("warning", False), ("warning", True)]
+
+
+def test_a_reload_that_takes_the_key_away(world: World) -> None:
+    """What its recorder does not do from then on is nobody's concern."""
+    invites(world)
+    world.pbx.gets("100")
+    world.srs.gets("INVITE")
+    reload(world, key="other")
+    world.after(6)
+    world.pbx.gets("408")
+    world.after(40)  # its ACK is a stranger's
+    world.pbx.inbox.clear()
+    world.srs.inbox.clear()
+    assert alerts(world, "I5") == []
+    assert len(world.core.recordings) == 0
 
 
 # -- hostile metadata -------------------------------------------------------------------------------------------

@@ -43,11 +43,11 @@ class Recording:
 
     `claim`: its licence, 0 where none is asked for; `granted`: it is held. `sayers`: who says that the call is
     recorded. `legs`: live ones that belong to the call, its recording sessions among them; `calls`: without those;
-    `names`: Call-IDs and session identifiers (RFC 7989) by which it may be named, the latest last. `over`: it is
-    counted beyond the limit. `until`: when its lease ends.
+    `names`: Call-IDs and session identifiers (RFC 7989) by which it may be named, the latest last. `until`: when its
+    lease ends.
     """
 
-    __slots__ = ("calls", "claim", "granted", "key", "legs", "names", "over", "sayers", "until", "waiting")
+    __slots__ = ("calls", "claim", "granted", "key", "legs", "names", "sayers", "until", "waiting")
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -57,7 +57,6 @@ class Recording:
         self.legs: set[int] = set()
         self.calls: set[int] = set()
         self.names: dict[bytes, None] = {}
-        self.over = False
         self.until = 0.0
         self.waiting: list[Waiter] = []
 
@@ -133,7 +132,8 @@ class Recordings:
         self.of: dict[int, Recording] = {}
         self._named: dict[tuple[str, bytes], dict[Recording, None]] = {}
         self._asked: dict[int, tuple[Recording, bool]] = {}  # claim → whose, and whether it is forced
-        self._over: dict[str, int] = {}  # key → recorded calls beyond its limit
+        self._over: dict[str, set[Recording]] = {}  # key → those counted beyond its limit
+        self._excess: dict[str, int] = {}  # key → by how many there are too many, while it has such
         self._down: dict[tuple[str, str], Alert] = {}  # (key, recorder) → what stands
 
     def __len__(self) -> int:
@@ -217,8 +217,15 @@ class Recordings:
         self._say(session, waiter, now, names, call)
 
     def unsaid(self, call: Call, hows: Iterable[str], now: float) -> None:
-        """A leg says so no more in these ways."""
-        gone = self._drop(call, hows)
+        """A leg says so no more in these ways; but for what waits for its licence, and is yet to be said."""
+        recording = self.of.get(call.leg)
+        waiting = recording.waiting if recording is not None else ()
+        gone = self._drop(
+            call,
+            {*hows}.difference(
+                *(each.hows for each in waiting if isinstance(each, Offer) and each.call is call)
+            ),
+        )
         if gone:
             call.tell(now, "stops", *gone)
             call.keep(now)
@@ -249,7 +256,8 @@ class Recordings:
         del self.of[call.leg]
         recording.legs.discard(call.leg)
         recording.calls.discard(call.leg)
-        if recording.granted and not recording.calls:  # its sessions go on; perhaps they record another as well
+        if recording.granted and not recording.calls:
+            # Its sessions go on; perhaps they record another call as well.
             other = self._named_by(recording.key, recording.names, calls=True)
             if other is not None and other.granted:
                 self._merge(other, recording, now)
@@ -285,17 +293,22 @@ class Recordings:
         recording = next((self.of[leg] for leg in legs if leg in self.of), None)
         if recording is None:
             recording = Recording(call.key.id)
-            recording.claim, recording.until = claim, now + lease
-            recording.waiting.append(Waiter(call, frozenset(hows), force=True))
-            if claim and call.key.recorded:
-                self._asked[claim] = recording, True
-                parts = call.key.recorded
-                self.core.ask_patiently(self, call.key, Claim(claim, parts, NEVER, lease, force=True))
-            else:
-                recording.claim, recording.granted = 0, True
-                recording.waiting.clear()
+            recording.claim, recording.granted = claim, True
+            self._count_anyway(recording, call, lease, now)
         self._belong(recording, self._legs(call), names, is_session=call.is_session)
         recording.sayers |= {(call.leg, how) for how in hows}
+
+    def _count_anyway(self, recording: Recording, call: Call, lease: float, now: float) -> None:
+        """A call that is recorded already takes its licence where there is a limit now, whatever that is."""
+        key = self.core.current(call.key)
+        if not key.recorded:
+            recording.claim = 0
+            return
+        recording.claim = recording.claim or self.core.next_id()
+        recording.granted, recording.until = False, now + lease
+        recording.waiting.append(Waiter(call, frozenset(), force=True))
+        self._asked[recording.claim] = recording, True
+        self.core.ask_patiently(self, key, Claim(recording.claim, key.recorded, NEVER, lease, force=True))
 
     # -- which recording it is -----------------------------------------------------------------------------
 
@@ -483,12 +496,7 @@ class Recordings:
             recording.granted = False
             if recording.claim:
                 self.core.out.append(Release(recording.claim))
-        if recording.over:
-            recording.over = False
-            self._over[recording.key] -= 1
-            if not self._over[recording.key]:
-                del self._over[recording.key]
-                self.core.alerts.over(Alert(RULE, "critical", recording.key, ""))
+                self._one_less(recording)
 
     # -- beyond the limit ----------------------------------------------------------------------------------
 
@@ -511,6 +519,17 @@ class Recordings:
         if CALLER in hows:
             self._count(call, frozenset((CALLER,)), now)
 
+    def _one_less(self, recording: Recording) -> None:
+        """A licence is given back: perhaps all that there are is within the limit now, whichever this one was."""
+        over = self._over.get(recording.key)
+        if over is None:
+            return
+        over.discard(recording)
+        self._excess[recording.key] -= 1
+        if not over or self._excess[recording.key] <= 0:
+            del self._over[recording.key], self._excess[recording.key]
+            self.core.alerts.over(Alert(RULE, "critical", recording.key, ""))
+
     def exceeds(self, recording: Recording, call: Call, verdict: Verdict, now: float) -> None:
         """A call is recorded beyond the limit: told as long as there is one, but where the limit stops nobody."""
         if call.phase is Phase.OVER or call.passes(call.why(verdict), now):
@@ -519,16 +538,18 @@ class Recordings:
         if call.emergency:
             text = f"an emergency call went beyond {RULE}: {value}/{limit}"
             self.core.alert(Alert(f"{RULE}+EMG", "warning", call.key.id, text, value, limit), now)
-        elif recording.granted and not recording.over:
-            recording.over = True
-            self._over[recording.key] = self._over.get(recording.key, 0) + 1
+        elif recording.granted:
+            self._over.setdefault(recording.key, set()).add(recording)
+            self._excess[recording.key] = value - limit
             text = f"a call says that it is recorded, beyond the limit: {value}/{limit} recordings"
             self.core.alerts.stands(Alert(RULE, "critical", call.key.id, text, value, limit))
 
     # -- recorders -----------------------------------------------------------------------------------------
 
     def unreachable(self, key: Key, recorder: str, why: str) -> None:
-        """I5: a recorder has not taken a session. Told until it takes one."""
+        """I5: a recorder has not taken a session. Told until it takes one, or is none of the key's any more."""
+        if not self._is_recorder(key.id, recorder):
+            return
         text = f"a recorder can't be reached ({why}): calls go on, and are not recorded there"
         alert = Alert("I5", "warning", key.id, text, details={"gateway": recorder})
         self._down.setdefault((key.id, recorder), alert)
@@ -540,10 +561,18 @@ class Recordings:
             if alert is not None:
                 self.core.alerts.over(alert)
 
-    def adopt(self) -> None:
-        """Keys or their recorders have changed."""
-        keys = self.core.directory.keys
-        for key_id, recorder in list(self._down):
-            key = keys.get(key_id)
-            if key is None or key.recorders is None or not key.recorders.holds(recorder):
-                self.core.alerts.over(self._down.pop((key_id, recorder)))
+    def _is_recorder(self, key_id: str, recorder: str) -> bool:
+        key = self.core.directory.keys.get(key_id)
+        return key is not None and key.recorders is not None and key.recorders.holds(recorder)
+
+    def adopt(self, now: float) -> None:
+        """Keys, their limits or their recorders have changed."""
+        for name in list(self._down):
+            if not self._is_recorder(*name):
+                self.core.alerts.over(self._down.pop(name))
+        if not self.of:
+            return
+        for call in self.core.live():
+            recording = self.of.get(call.leg)
+            if recording is not None and recording.granted and not recording.claim:
+                self._count_anyway(recording, call, call.lease, now)
