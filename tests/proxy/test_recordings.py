@@ -6,6 +6,7 @@ import pytest
 from tests.proxy.agent import SDP, Agent
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
+from tests.proxy.test_reload import reload
 from tests.proxy.text import Text
 
 from callgate.proxy.peers import Step
@@ -575,7 +576,7 @@ def test_an_answer_tells_it(one: World, caller: str, code: str) -> None:
     world.holds(outbound=1 + (a is world.pbx), inbound=int(a is not world.pbx), recorded=2)
     assert alerts(world) == [("critical", False)]
     world.hangs_up(call="first")
-    assert alerts(world) == [("critical", False)]
+    assert alerts(world) == [("critical", False), ("critical", True)]
     world.hangs_up(a, call="next")
     assert alerts(world) == [("critical", False), ("critical", True)]
     assert world.records[-1].recorded
@@ -748,6 +749,71 @@ def test_a_forward_of_the_pbx_is_one_call(ladder: Ladder, first: str) -> None:
         world.holds(inbound=1, recorded=1)
         world.hangs_up(world.carrier, call="near")
     world.holds_nothing()
+
+
+def test_the_alert_ends_with_the_excess(unrecorded: World) -> None:
+    """Whichever call ends: within the limit nothing stands any more."""
+    world = unrecorded
+    fills(world)
+    world.talks(call="b", body=ON)
+    world.talks(call="c", body=ON)
+    world.holds(outbound=3, recorded=3)
+    assert alerts(world).count(("critical", False)) == 1
+    world.hangs_up(call="first")
+    world.holds(outbound=2, recorded=2)
+    assert ("critical", True) not in alerts(world)
+    world.hangs_up(call="b")
+    world.holds(outbound=1, recorded=1)
+    assert ("critical", True) in alerts(world)
+    world.hangs_up(call="c")
+
+
+def test_a_limit_that_a_reload_brings(ladder: Ladder) -> None:
+    """Calls that are recorded already count; none of them is ended."""
+    world = ladder()
+    for call in "abc":
+        world.talks(call=call, headers=X_RECORD)
+    reload(world, recordings=1)
+    world.settle()
+    assert world.used("recordings") == 3
+    assert alerts(world) == [("critical", False)]
+    world.pbx.sends("INVITE", call="d", headers=X_RECORD)
+    world.pbx.gets("100", call="d")
+    assert world.pbx.gets("503", call="d").get("x-callgate-verdict") == "rule=I1;value=4;limit=1"
+    world.pbx.sends("ACK", call="d")
+    for call in "abc":
+        world.hangs_up(call=call)
+    world.settle()
+    assert world.used("recordings") == 0
+    assert ("critical", True) in alerts(world)
+
+
+@pytest.mark.parametrize("caller", ["pbx", "carrier"])
+def test_a_name_makes_no_two_calls_one(ladder: Ladder, caller: str) -> None:
+    """A conference may have one session identifier (RFC 7989), and whoever calls may copy another's."""
+    world = ladder(recordings=2)
+    same = f"Session-ID: {'ab' * 16};remote={'0' * 32}"
+    world.talks(call="a", headers=(*X_RECORD, same))
+    world.talks(getattr(world, caller), call="b", headers=(same,), body=ON)
+    lines = {"outbound": 2} if caller == "pbx" else {"outbound": 1, "inbound": 1}
+    world.holds(**lines, recorded=2)
+    world.hangs_up(call="a")
+    world.holds(**{**lines, "outbound": lines["outbound"] - 1}, recorded=1)
+    world.hangs_up(getattr(world, caller), call="b")
+    world.holds_nothing()
+
+
+def test_two_calls_with_the_same_call_id(one: World) -> None:
+    world = one
+    world.talks(call="a", headers=X_RECORD)
+    leg = world.pbx.legs[world.labels["a"]]
+    world.pbx.sends("INVITE", call="b", headers=X_RECORD, change={"call-id": world.labels["a"]})
+    world.pbx.gets("100")
+    assert told(world.pbx.gets("503")) == ONE_REFUSAL
+    world.pbx.sends("ACK")
+    world.holds(outbound=1, recorded=1)
+    world.pbx.legs[world.labels["a"]] = leg
+    world.hangs_up(call="a")
 
 
 def test_an_emergency_call_is_never_refused(ladder: Ladder) -> None:

@@ -39,6 +39,18 @@ def test_a_recorded_call(world: World, way: str) -> None:
     assert world.records[-1].recorded
 
 
+def test_a_limit_that_was_not_there_before(ladder: Ladder) -> None:
+    world = ladder()
+    limited = ladder(recordings=1).key.recorded
+    for call in "ab":
+        world.talks(call=call, headers=X_RECORD)
+    world.key.recorded = limited
+    assert world.crashes().up == 2
+    world.holds(outbound=2, recorded=2)
+    for call in "ab":
+        world.hangs_up(call=call)
+
+
 def test_one_that_rings(world: World) -> None:
     world.pbx.sends("INVITE", body=ON)
     world.pbx.gets("100")

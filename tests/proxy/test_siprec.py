@@ -9,6 +9,7 @@ from tests.proxy.agent import SDP
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.test_recordings import ON, X_RECORD, alerts, says, told
+from tests.proxy.test_reload import reload
 from tests.proxy.text import Text
 
 from callgate.sip.message import parse
@@ -213,8 +214,30 @@ def test_only_to_a_recorder_of_the_key(world: World, uri: str) -> None:
 def test_a_key_without_recorders(ladder: Ladder) -> None:
     world = ladder(recordings=1)
     invites(world)
-    world.pbx.gets("484")
+    assert "SIPREC session, but this host is not in recorders" in world.pbx.gets("484").get("warning")
     world.pbx.sends("ACK")
+
+
+def test_a_recorder_by_name(world: World) -> None:
+    invites(world, uri="sip:srs.example.com")
+    assert "SIPREC session, but this host is not in recorders" in world.pbx.gets("484").get("warning")
+    world.pbx.sends("ACK")
+
+
+def test_a_session_is_never_on_hold(ladder: Ladder) -> None:
+    """It only sends (RFC 7866 §7.1); no refresh of it makes that K8."""
+    world = ladder(recordings=1, recorder=True, hold_alert_seconds=60, hold_release_seconds=100)
+    records(world)
+    world.pbx.sends("re-INVITE", body=SDP + b"a=sendonly\r\n")
+    world.pbx.gets("100")
+    world.srs.gets("re-INVITE")
+    world.srs.sends("200 re-INVITE", body=SDP + b"a=recvonly\r\n")
+    world.pbx.gets("200")
+    world.pbx.sends("ACK")
+    world.srs.gets("ACK")
+    world.after(120)
+    assert not world.alerts
+    stops(world)
 
 
 def test_not_for_the_carrier(world: World) -> None:
@@ -339,6 +362,75 @@ def test_the_name_comes_later(ladder: Ladder) -> None:
     world.hangs_up(call="cs")
     world.holds(recorded=1)
     stops(world)
+
+
+def names_later(world: World, *calls: str, session: str = "rs") -> None:
+    """An UPDATE of the session names these."""
+    world.pbx.sends("UPDATE", call=session, body=metadata(*(world.labels[call] for call in calls)))
+    world.srs.gets("UPDATE")
+    world.srs.sends("200 UPDATE")
+    world.pbx.gets("200")
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_session_that_names_several_recorded_calls(ladder: Ladder, later: bool) -> None:
+    """It counts for none of its own as long as one of them is up, and makes none of them one with another."""
+    world = ladder(recordings=4, recorder=True)
+    calls = ("a", "b", "c")
+    for call in calls:
+        world.talks(call=call, headers=X_RECORD)
+    records(world, body=metadata() if later else metadata(*(world.labels[call] for call in calls)))
+    if later:
+        world.holds(outbound=3, recorded=4)
+        names_later(world, *calls)
+    for left in (3, 2, 1):
+        world.holds(outbound=left, recorded=left)
+        world.hangs_up(call=calls[left - 1] if later else calls[3 - left])
+    world.holds(recorded=1)
+    stops(world)
+
+
+def test_a_session_that_comes_first_takes_in_one_call(world: World) -> None:
+    """Each of those that follow counts."""
+    records(world, body=metadata(*(f"cs-{n}@example" for n in range(2, 9))))
+    world.talks(call="cs", headers=X_RECORD)
+    world.holds(outbound=1, recorded=1)
+    world.pbx.sends("INVITE", call="cs2", headers=X_RECORD, change={"call-id": "cs-5@example"})
+    world.pbx.gets("100", call="cs2")
+    assert told(world.pbx.gets("503", call="cs2")) == ["I1 recordings 2/1", "rule=I1;value=2;limit=1"]
+    world.pbx.sends("ACK", call="cs2")
+    world.hangs_up(call="cs")
+    stops(world)
+
+
+def test_nothing_is_kept_of_ended_calls_that_a_session_named(ladder: Ladder) -> None:
+    """A session may go on for days, and name each call as it comes."""
+    world = ladder(recordings=2, recorder=True)
+    records(world)
+    kept = set()
+    for n in range(30):
+        world.talks(call=f"c{n}", headers=X_RECORD if n % 2 else ())
+        names_later(world, f"c{n}")
+        world.holds(outbound=1, recorded=1)
+        world.hangs_up(call=f"c{n}")
+        world.holds(recorded=1)
+        if n > 20:
+            kept.add(len(world.core.recordings))
+    assert len(kept) == 1
+    assert all(record.recorded for record in world.records)
+    stops(world)
+
+
+def test_two_licences_that_become_one_are_held_as_long_as_either(ladder: Ladder) -> None:
+    world = ladder(recordings=2, recorder=True, max_call_seconds=3600)
+    records(world)
+    world.after(1800)
+    world.talks(call="cs", headers=X_RECORD)
+    names_later(world, "cs")
+    stops(world)
+    world.after(1900)
+    world.holds(outbound=1, recorded=1)
+    world.hangs_up(call="cs")
 
 
 @pytest.mark.parametrize("other", ["ended", "unknown", "session"])
@@ -571,9 +663,24 @@ def test_a_reload_that_takes_the_recorder_away(world: World) -> None:
     world.pbx.gets("503")
     world.pbx.sends("ACK")
     world.key.recorders = None
-    world.core.recordings.adopt()
+    world.core.recordings.adopt(world.now)
     world.carries_out()
     assert alerts(world, "I5") == [("warning", False), ("warning", True)]
+
+
+def test_a_reload_that_takes_the_key_away(world: World) -> None:
+    """What its recorder does not do from then on is nobody's concern."""
+    invites(world)
+    world.pbx.gets("100")
+    world.srs.gets("INVITE")
+    reload(world, key="other")
+    world.after(6)
+    world.pbx.gets("408")
+    world.after(40)  # its ACK is a stranger's
+    world.pbx.inbox.clear()
+    world.srs.inbox.clear()
+    assert alerts(world, "I5") == []
+    assert len(world.core.recordings) == 0
 
 
 # -- hostile metadata -------------------------------------------------------------------------------------------

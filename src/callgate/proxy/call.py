@@ -467,7 +467,7 @@ class Call(Attempts):
         if self.key.shadow:
             self._outlasts(now)
         if core.recordings.of:
-            core.recordings.ended(self)
+            core.recordings.ended(self, now)
         if self.phase is not Phase.ASKING:
             self._uncount()
         if self.reserved and self.copies.granted:

@@ -412,7 +412,7 @@ class Core:
         call.record.reason = why
         call.copies.release(call)
         call.parts = ()  # a restart must not count it again
-        self.recordings.ended(call)
+        self.recordings.ended(call, now)
         call.keep(now)
 
     def end_early(self, call: Call, why: str, now: float) -> bool:

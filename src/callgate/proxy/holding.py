@@ -33,8 +33,8 @@ class Holds:
 
     def heard(self, call: Call, from_caller: bool, body: bytes, now: float) -> None:
         """A side of a call that is up has described its session anew."""
-        if not has_sdp(body):
-            return
+        if call.is_session or not has_sdp(body):
+            return  # a session with a recorder only sends (RFC 7866 §7.1)
         hold = self._on_hold.get(call.leg)
         holds = read(body).holds
         if hold is None:

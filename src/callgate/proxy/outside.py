@@ -18,13 +18,14 @@ from callgate.proxy.forward import SCHEMES, Routes, called_party, disguise, repl
 from callgate.proxy.login import USED_UP, Passage
 from callgate.proxy.peers import Key, Peer, Step, Trunk
 from callgate.proxy.relay import Relay
-from callgate.proxy.siprec import Session
+from callgate.proxy.siprec import NO_RECORDER, Session
 from callgate.proxy.targets import Groups, Target, secure_only
 from callgate.proxy.token import INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import Key as TransactionKey
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
 from callgate.sip.message import CALL_ID, FROM, ROUTE, TO, VIA, Message, header_value
+from callgate.sip.siprec import is_recording_session
 from callgate.sip.uri import Uri, parse_uri
 
 if TYPE_CHECKING:
@@ -208,7 +209,8 @@ class Outside:
             return
         dialled = read_uri(request.uri)
         verdict = key.dial.judge(dialled)
-        refusal = Refusal(verdict.rule, verdict.reason, verdict.code)
+        is_session = verdict.code == 484 and is_recording_session(request)
+        refusal = Refusal(verdict.rule, NO_RECORDER if is_session else verdict.reason, verdict.code)
         record.raw, record.canonical = dialled.dialled, dialled.canonical
         record.number_class = dialled.cls
         if verdict.emergency:

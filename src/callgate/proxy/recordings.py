@@ -1,7 +1,9 @@
 """Rule I1: which calls are recorded. Each counts once, however that is known, and until nobody says so any more.
 
 Who says that a call is recorded: its PBX (`X-Record: yes`, `a=recordpref:on`), either side (`a=record:on`, RFC 7866
-§6.1.2), and the session with a recorder (`proxy.siprec`) that names it. The two legs of a forward are one call.
+§6.1.2), and the session with a recorder (`proxy.siprec`) that names it. The two legs of a forward are one call, as far
+as the gate itself knows them for that. A name (Call-ID, session identifier) joins a session to a call, and never a call
+to a call: whoever calls chooses them, and several calls may have the same.
 
 At the start of a call, and where it starts later by an offer, the licence comes first: without one the call is refused
 or goes on unrecorded, the offer is refused. What is told as done already, in an answer, is counted whatever the limit.
@@ -11,6 +13,7 @@ Nothing is kept of a call of which nobody says that it is recorded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from callgate.policy.claim import GRANTED, Claim, Verdict
@@ -39,12 +42,12 @@ class Recording:
     """One recorded call of a key. Plain data but for `waiting`, which is empty once the store has answered.
 
     `claim`: its licence, 0 where none is asked for; `granted`: it is held. `sayers`: who says that the call is
-    recorded. `legs`: those that belong to the call, its recording sessions among them; `names`: Call-IDs and session
-    identifiers (RFC 7989) by which it may be named. `over`: it is counted beyond the limit. `until`: when its lease
-    ends.
+    recorded. `legs`: live ones that belong to the call, its recording sessions among them; `calls`: without those;
+    `names`: Call-IDs and session identifiers (RFC 7989) by which it may be named, the latest last. `until`: when its
+    lease ends.
     """
 
-    __slots__ = ("claim", "granted", "key", "legs", "names", "over", "sayers", "until", "waiting")
+    __slots__ = ("calls", "claim", "granted", "key", "legs", "names", "sayers", "until", "waiting")
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -52,8 +55,8 @@ class Recording:
         self.granted = False
         self.sayers: set[Sayer] = set()
         self.legs: set[int] = set()
-        self.names: set[bytes] = set()
-        self.over = False
+        self.calls: set[int] = set()
+        self.names: dict[bytes, None] = {}
         self.until = 0.0
         self.waiting: list[Waiter] = []
 
@@ -127,9 +130,10 @@ class Recordings:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.of: dict[int, Recording] = {}
-        self._named: dict[tuple[str, bytes], Recording] = {}
+        self._named: dict[tuple[str, bytes], dict[Recording, None]] = {}
         self._asked: dict[int, tuple[Recording, bool]] = {}  # claim → whose, and whether it is forced
-        self._over: dict[str, int] = {}  # key → recorded calls beyond its limit
+        self._over: dict[str, set[Recording]] = {}  # key → those counted beyond its limit
+        self._excess: dict[str, int] = {}  # key → by how many there are too many, while it has such
         self._down: dict[tuple[str, str], Alert] = {}  # (key, recorder) → what stands
 
     def __len__(self) -> int:
@@ -182,7 +186,7 @@ class Recordings:
             return
         if call.is_session:
             if request is not None:
-                self._names(call, request)
+                self._names(call, request, now)
             return
         if request is not None and call.leg in self.of:
             _, stops = words(call, by_caller, request)
@@ -205,20 +209,23 @@ class Recordings:
 
     def session(self, session: Call, names: Iterable[bytes], waiter: Waiter, now: float) -> None:
         """A session with a recorder begins, and names the call that it records."""
-        call = None
-        for name in names:
-            call = self.core.by_call_id.get(name)
-            if call is not None and self._is_live(call, session.key):
-                break
-            call = None
+        names = [*names]
+        call = self._call_of(session, names)
         if call is not None:
             waiter.force = waiter.force or call.emergency
             waiter.records = call
         self._say(session, waiter, now, names, call)
 
     def unsaid(self, call: Call, hows: Iterable[str], now: float) -> None:
-        """A leg says so no more in these ways."""
-        gone = self._drop(call, hows)
+        """A leg says so no more in these ways; but for what waits for its licence, and is yet to be said."""
+        recording = self.of.get(call.leg)
+        waiting = recording.waiting if recording is not None else ()
+        gone = self._drop(
+            call,
+            {*hows}.difference(
+                *(each.hows for each in waiting if isinstance(each, Offer) and each.call is call)
+            ),
+        )
         if gone:
             call.tell(now, "stops", *gone)
             call.keep(now)
@@ -234,16 +241,26 @@ class Recordings:
             self._free(recording)
         return gone
 
-    def ended(self, call: Call) -> None:
+    def ended(self, call: Call, now: float) -> None:
         """A leg has ended, or has been told to give back what it holds."""
         recording = self.of.get(call.leg)
         if recording is None:
             # A session that came before it may have named it.
-            call.record.recorded |= (call.key.id, call.call_id) in self._named
+            named = self._named_by(call.key.id, [call.call_id], calls=False)
+            call.record.recorded |= named is not None
             return
         recording.sayers = {sayer for sayer in recording.sayers if sayer[0] != call.leg}
         if not recording.sayers:
             self._free(recording)
+            return
+        del self.of[call.leg]
+        recording.legs.discard(call.leg)
+        recording.calls.discard(call.leg)
+        if recording.granted and not recording.calls:
+            # Its sessions go on; perhaps they record another call as well.
+            other = self._named_by(recording.key, recording.names, calls=True)
+            if other is not None and other.granted:
+                self._merge(other, recording, now)
 
     def renew(self, call: Call, now: float) -> None:
         """A leg lives: its licence is held as long as the leg may be up, at least."""
@@ -276,17 +293,22 @@ class Recordings:
         recording = next((self.of[leg] for leg in legs if leg in self.of), None)
         if recording is None:
             recording = Recording(call.key.id)
-            recording.claim, recording.until = claim, now + lease
-            recording.waiting.append(Waiter(call, frozenset(hows), force=True))
-            if claim and call.key.recorded:
-                self._asked[claim] = recording, True
-                parts = call.key.recorded
-                self.core.ask_patiently(self, call.key, Claim(claim, parts, NEVER, lease, force=True))
-            else:
-                recording.claim, recording.granted = 0, True
-                recording.waiting.clear()
-        self._belong(recording, legs, names)
+            recording.claim, recording.granted = claim, True
+            self._count_anyway(recording, call, lease, now)
+        self._belong(recording, self._legs(call), names, is_session=call.is_session)
         recording.sayers |= {(call.leg, how) for how in hows}
+
+    def _count_anyway(self, recording: Recording, call: Call, lease: float, now: float) -> None:
+        """A call that is recorded already takes its licence where there is a limit now, whatever that is."""
+        key = self.core.current(call.key)
+        if not key.recorded:
+            recording.claim = 0
+            return
+        recording.claim = recording.claim or self.core.next_id()
+        recording.granted, recording.until = False, now + lease
+        recording.waiting.append(Waiter(call, frozenset(), force=True))
+        self._asked[recording.claim] = recording, True
+        self.core.ask_patiently(self, key, Claim(recording.claim, key.recorded, NEVER, lease, force=True))
 
     # -- which recording it is -----------------------------------------------------------------------------
 
@@ -307,12 +329,13 @@ class Recordings:
         also: Call | None = None,
     ) -> None:
         """A leg says that its call is recorded. `also`: another leg of that call."""
-        legs = [
-            leg for each in (call, also) if each is not None for leg in (each.leg, each.inbound_leg) if leg
-        ]
         names = [*names] if call.is_session else [call.call_id, *names]
-        recording = self._find(call.key.id, legs, names) or Recording(call.key.id)
-        self._belong(recording, legs, names)
+        whose = also if call.is_session else call
+        recording = self._find(call, whose, names, now) or Recording(call.key.id)
+        if whose is not None and (not call.is_session or not recording.calls):
+            self._belong(recording, self._legs(whose), () if call.is_session else names)
+        if call.is_session:
+            self._belong(recording, [call.leg], names, is_session=True)
         recording.sayers |= {(call.leg, how) for how in waiter.hows}
         call.tell(now, "recorded", *sorted(waiter.hows))
         if recording.granted:
@@ -323,49 +346,96 @@ class Recordings:
         if not recording.claim:
             self._ask(recording, call, now)
 
-    def _find(self, key: str, legs: Iterable[int], names: Iterable[bytes]) -> Recording | None:
-        """The recording of these legs and names; where these are two, they are one from now on."""
-        found = [self.of.get(leg) for leg in legs] + [self._named.get((key, name)) for name in names]
-        first: Recording | None = None
-        for each in found:
-            if each is None or each is first:
-                continue
-            if first is None:
-                first = each
-            elif first.granted and each.granted:
-                self._merge(first, each)
-        return first
+    def _legs(self, call: Call) -> list[int]:
+        """A call in and its forward are one."""
+        return [leg for leg in (call.leg, call.inbound_leg) if leg]
 
-    def _belong(self, recording: Recording, legs: Iterable[int], names: Iterable[bytes]) -> None:
+    def _call_of(self, session: Call, names: Iterable[bytes]) -> Call | None:
+        """The live call that a session names: of several one that counts already."""
+        found = [self.core.by_call_id.get(name) for name in names]
+        calls = [call for call in found if call is not None and self._is_live(call, session.key)]
+        return next((call for call in calls if call.leg in self.of), calls[0] if calls else None)
+
+    def _named_by(self, key: str, names: Iterable[bytes], *, calls: bool) -> Recording | None:
+        """The first recording with one of these names that has a live call, or has sessions only. Of many with the
+        same name few are looked at: one that is not found counts for itself."""
+        for name in names:
+            for each in islice(self._named.get((key, name), ()), NAMES_MOST):
+                if bool(each.calls) is calls:
+                    return each
+        return None
+
+    def _find(self, call: Call, whose: Call | None, names: Sequence[bytes], now: float) -> Recording | None:
+        """The recording of a leg that speaks. `whose`: the call that it is of. Recordings that turn out to be one are
+        one from now on: those of the two legs of a forward, and one that had sessions only."""
+        key = call.key.id
+        known = [self.of.get(leg) for leg in (self._legs(whose) if whose is not None else ())]
+        found = next((each for each in known if each is not None), None)
+        if found is None and call.is_session:
+            found = self._named_by(key, names, calls=True)
+        if found is None:
+            found = self._named_by(key, names, calls=False)
+        if found is None:
+            return None
+        for other in (*known, self._named_by(key, names, calls=False)):
+            if other is not None and other is not found and found.granted and other.granted:
+                self._merge(found, other, now)
+        return found
+
+    def _belong(
+        self, recording: Recording, legs: Iterable[int], names: Iterable[bytes], *, is_session: bool = False
+    ) -> None:
         for leg in legs:
             if self.of.setdefault(leg, recording) is recording:
                 recording.legs.add(leg)
+                if not is_session:
+                    recording.calls.add(leg)
         for name in names:
-            room = len(recording.names) < NAMES_MOST
-            if room and self._named.setdefault((recording.key, name), recording) is recording:
-                recording.names.add(name)
+            recording.names.pop(name, None)
+            recording.names[name] = None
+            self._named.setdefault((recording.key, name), {})[recording] = None
+        while len(recording.names) > NAMES_MOST:
+            self._unname(recording, next(iter(recording.names)))
 
-    def _merge(self, recording: Recording, other: Recording) -> None:
-        """Two are one call: one licence is given back."""
-        legs, names, sayers = other.legs, other.names, other.sayers
+    def _unname(self, recording: Recording, name: bytes) -> None:
+        del recording.names[name]
+        of = self._named[recording.key, name]
+        del of[recording]
+        if not of:
+            del self._named[recording.key, name]
+
+    def _merge(self, recording: Recording, other: Recording, now: float) -> None:
+        """Two are one call: one licence is given back, the other is held as long as either would have been."""
+        calls, sessions = set(other.calls), other.legs - other.calls
+        names, sayers, until = [*other.names], other.sayers, other.until
+        if not recording.claim:  # it began when there was no limit
+            recording.claim, other.claim = other.claim, 0
+            recording.until = until
         self._free(other)
         recording.sayers |= sayers
-        self._belong(recording, legs, names)
+        self._belong(recording, calls, [])
+        self._belong(recording, sessions, [*names, *recording.names], is_session=True)
+        if recording.claim and until > recording.until:
+            recording.until = until
+            self.core.out.append(Renew(recording.claim, until - now))
 
-    def _names(self, session: Call, request: Message) -> None:
+    def _names(self, session: Call, request: Message, now: float) -> None:
         """A session tells later which call it records."""
         recording = self.of.get(session.leg)
         if recording is None or not recording.granted:
             return
         names = names_in(request)
-        legs = [session.leg]
-        for name in names:
-            call = self.core.by_call_id.get(name)
-            if call is not None and self._is_live(call, session.key):
-                legs += [leg for leg in (call.leg, call.inbound_leg) if leg]
-                call.record.recorded = True
-        self._find(recording.key, legs, names)
-        self._belong(recording, legs, names)
+        call = self._call_of(session, names)
+        if not recording.calls:
+            found = self._find(session, call, names, now)
+            if found is not None and found is not recording and found.granted:
+                self._merge(found, recording, now)
+                recording = found
+        if call is not None:
+            call.record.recorded = True
+            if not recording.calls:
+                self._belong(recording, self._legs(call), [])
+        self._belong(recording, [session.leg], names, is_session=True)
 
     # -- its licence ---------------------------------------------------------------------------------------
 
@@ -418,20 +488,15 @@ class Recordings:
         """Nobody says any more that this call is recorded."""
         for leg in recording.legs:
             del self.of[leg]
-        for name in recording.names:
-            del self._named[recording.key, name]
+        for name in [*recording.names]:
+            self._unname(recording, name)
         recording.sayers = set()
-        recording.legs, recording.names = set(), set()
+        recording.legs, recording.calls = set(), set()
         if recording.granted:
             recording.granted = False
             if recording.claim:
                 self.core.out.append(Release(recording.claim))
-        if recording.over:
-            recording.over = False
-            self._over[recording.key] -= 1
-            if not self._over[recording.key]:
-                del self._over[recording.key]
-                self.core.alerts.over(Alert(RULE, "critical", recording.key, ""))
+                self._one_less(recording)
 
     # -- beyond the limit ----------------------------------------------------------------------------------
 
@@ -454,6 +519,17 @@ class Recordings:
         if CALLER in hows:
             self._count(call, frozenset((CALLER,)), now)
 
+    def _one_less(self, recording: Recording) -> None:
+        """A licence is given back: perhaps all that there are is within the limit now, whichever this one was."""
+        over = self._over.get(recording.key)
+        if over is None:
+            return
+        over.discard(recording)
+        self._excess[recording.key] -= 1
+        if not over or self._excess[recording.key] <= 0:
+            del self._over[recording.key], self._excess[recording.key]
+            self.core.alerts.over(Alert(RULE, "critical", recording.key, ""))
+
     def exceeds(self, recording: Recording, call: Call, verdict: Verdict, now: float) -> None:
         """A call is recorded beyond the limit: told as long as there is one, but where the limit stops nobody."""
         if call.phase is Phase.OVER or call.passes(call.why(verdict), now):
@@ -462,16 +538,18 @@ class Recordings:
         if call.emergency:
             text = f"an emergency call went beyond {RULE}: {value}/{limit}"
             self.core.alert(Alert(f"{RULE}+EMG", "warning", call.key.id, text, value, limit), now)
-        elif recording.granted and not recording.over:
-            recording.over = True
-            self._over[recording.key] = self._over.get(recording.key, 0) + 1
+        elif recording.granted:
+            self._over.setdefault(recording.key, set()).add(recording)
+            self._excess[recording.key] = value - limit
             text = f"a call says that it is recorded, beyond the limit: {value}/{limit} recordings"
             self.core.alerts.stands(Alert(RULE, "critical", call.key.id, text, value, limit))
 
     # -- recorders -----------------------------------------------------------------------------------------
 
     def unreachable(self, key: Key, recorder: str, why: str) -> None:
-        """I5: a recorder has not taken a session. Told until it takes one."""
+        """I5: a recorder has not taken a session. Told until it takes one, or is none of the key's any more."""
+        if not self._is_recorder(key.id, recorder):
+            return
         text = f"a recorder can't be reached ({why}): calls go on, and are not recorded there"
         alert = Alert("I5", "warning", key.id, text, details={"gateway": recorder})
         self._down.setdefault((key.id, recorder), alert)
@@ -483,10 +561,18 @@ class Recordings:
             if alert is not None:
                 self.core.alerts.over(alert)
 
-    def adopt(self) -> None:
-        """Keys or their recorders have changed."""
-        keys = self.core.directory.keys
-        for key_id, recorder in list(self._down):
-            key = keys.get(key_id)
-            if key is None or key.recorders is None or not key.recorders.holds(recorder):
-                self.core.alerts.over(self._down.pop((key_id, recorder)))
+    def _is_recorder(self, key_id: str, recorder: str) -> bool:
+        key = self.core.directory.keys.get(key_id)
+        return key is not None and key.recorders is not None and key.recorders.holds(recorder)
+
+    def adopt(self, now: float) -> None:
+        """Keys, their limits or their recorders have changed."""
+        for name in list(self._down):
+            if not self._is_recorder(*name):
+                self.core.alerts.over(self._down.pop(name))
+        if not self.of:
+            return
+        for call in self.core.live():
+            recording = self.of.get(call.leg)
+            if recording is not None and recording.granted and not recording.claim:
+                self._count_anyway(recording, call, call.lease, now)

@@ -333,7 +333,7 @@ class Restorer:
             call.trunk = call.key.trunk.emergency
         if joint is not None:
             self._core.bridge.recall(joint, call)
-        if hold is not None:
+        if hold is not None and not call.is_session:
             self._core.holds.recall(call, hold[0] + self._shift, hold[1])
         self._recorded = recorded
 

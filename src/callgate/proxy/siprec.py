@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 ANSWERS_WITHIN: Final = 5.0
 """Seconds a recorder has for its final answer: recording servers pick up at once, or not at all."""
 UNREACHABLE: Final = frozenset((408, 503))
+NO_RECORDER: Final = "SIPREC session, but this host is not in recorders"
+"""Why a session goes nowhere whose Request-URI names no recorder of the key."""
 NAME: Final = "recorder"
 """Stands for the trunk in the record of a session."""
 
