@@ -502,6 +502,8 @@ class Attempts(Context):
                 return
             if self._next_group(now) >= 0:
                 self._go_on(now)
+                if self.copies.wait_for_gateway:
+                    self.keep(now)  # else a crash takes it back to who was left
             else:
                 self.current.clear()
                 self.conclude(now)  # an emergency call does not wait for Timer B

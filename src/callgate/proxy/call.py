@@ -348,10 +348,14 @@ class Call(Attempts):
 
     def goes_on_trying(self, since: float, now: float) -> None:
         """A call that nobody has answered goes on; what was last heard of it came at `since`."""
-        if self.cancelled:
-            for client in self.attempts:
+        for client in self.attempts:
+            if self.cancelled or client not in self.current:
                 self._cancel(client, now)
-        if self.proceeding:
+        if not self.current and self._next_group(now) >= 0:
+            self._go_on(now)
+        elif not self.current:
+            self.conclude(now)
+        elif self.proceeding:
             self._wake(max(now, min(min(since, now) + TIMER_C, self.ring_until)))
         elif self._next_group(now) >= 0:
             self._wake(now + self.key.trunk.try_seconds)

@@ -77,13 +77,12 @@ class Copies:
 
     def due(self, call: Attempts, client: InviteClientTransaction, now: float) -> None:
         """Timer A: another copy is due."""
-        last = call.core.sent_at.get(client.claim, NEVER)
-        if (
-            call.free
-            or not call.key.attempt
-            or last < 0.0  # the shell still holds the first copy
+        last = call.core.sent_at.get(client.claim)  # None: its token was of an earlier start
+        held = last is not None and (
+            last < 0.0  # the shell still holds the first copy
             or now < last + call.key.token_seconds + MARGIN
-        ):
+        )
+        if call.free or not call.key.attempt or held:
             call.core.layer.repeat(client)
         elif call.emergency:
             call.core.sent_at.pop(client.claim, None)

@@ -27,6 +27,7 @@ from callgate.proxy.dialog import LEARNT
 from callgate.proxy.flow import Flow
 from callgate.proxy.record import CallRecord
 from callgate.proxy.targets import DEFLECTION
+from callgate.proxy.token import OUTBOUND
 from callgate.sip.message import wire
 from callgate.sip.transaction import CALLING, PROCEEDING
 
@@ -149,12 +150,26 @@ def _rule_row(part: Part) -> Row:
     return part.rule, part.name, limit, part.weight if isinstance(part, Members) else part.period
 
 
-def _attempt_row(client: InviteClientTransaction) -> Row:
+def _attempts_row(call: Context) -> Row:
+    """What still lives of them, and of a call to a trunk the others too: a gateway is tried once."""
+    outbound = call.direction == OUTBOUND
+    left = call.copies.wait_for_gateway  # all of them
+    return tuple(
+        [
+            _attempt_row(c, c in call.current and not left)
+            for c in call.attempts
+            if outbound or ((c.state is PROCEEDING or c.state is CALLING) and c.data)
+        ]
+    )
+
+
+def _attempt_row(client: InviteClientTransaction, current: bool) -> Row:
+    """Without its INVITE where it is over. `current`: it was not left for a further target."""
     target = client.target
     assert target is not None
     return (
         client.branch,
-        client.data,
+        client.data if client.state is PROCEEDING or client.state is CALLING else b"",
         flow_row(client.flow),
         flow_row(target.flow),
         -1 if target.gateway is None else target.gateway.index,
@@ -162,6 +177,7 @@ def _attempt_row(client: InviteClientTransaction) -> Row:
         client.state is PROCEEDING,
         client.end_at,
         -1 if client.passage is None else client.passage.raised,
+        current,
     )
 
 
@@ -201,13 +217,7 @@ def trying(call: Context, now: float) -> Row:
         flow_row(server.flow),
         side_row(call.caller),
         tuple([side_row(side) for side in call.callees]),
-        tuple(
-            [
-                _attempt_row(c)
-                for c in call.attempts
-                if (c.state is PROCEEDING or c.state is CALLING) and c.data
-            ]
-        ),
+        _attempts_row(call),
         call.mark,
         call.free,
         call.cancelled,

@@ -202,10 +202,11 @@ class Restorer:
         ringing_at = None
         if rang is not None:
             _, _, at, ringing, callees, ringing_at, cancelled = rang
-        if not attempts:
+        sent = next((attempt[1] for attempt in attempts if attempt[1]), b"")
+        if not sent:
             raise _LeftOut("no attempt of it is known")
         key = self._key(key_id)
-        request = _as_it_came(attempts[0][1], caller[0][4])
+        request = _as_it_came(sent, caller[0][4])
         server = InviteServerTransaction(self._core.layer, request, tuple(origin), self._flow(to_caller), now)
         call = self._call(leg, key, direction, request, server, caller, record, lines, more, story, now)
         call.phase = Phase.TRYING
@@ -223,18 +224,21 @@ class Restorer:
             call.known_by(token)
         server.last = reply(request, 100)
         self._core.layer.recall(server)
-        for attempt in attempts:
-            self._attempt(call, attempt, ringing, now)
-        call.groups, call.steps = self._way(call, now)
+        tried = [self._attempt(call, attempt, ringing, now) for attempt in attempts]
+        call.groups, call.steps = self._way(call, tried, now)
         call.group = 0
-        call.proceeding = any(client.state is State.PROCEEDING for client in call.attempts)
+        call.proceeding = any(client.state is State.PROCEEDING for client in call.current)
         self._take_up(call, LEASE, now)
         call.goes_on_trying(at + self._shift, now)
 
-    def _attempt(self, call: Call, row: Row, ringing: Sequence[bytes], now: float) -> None:
-        branch, data, flow, to, gateway, target, proceeding, end_at, raised = row
+    def _attempt(self, call: Call, row: Row, ringing: Sequence[bytes], now: float) -> Target:
+        """Take up an attempt that still lives. Where it has gone to."""
+        branch, data, flow, to, gateway, what, proceeding, end_at, raised, *current = row
+        target = self._target(call, self._flow(to), gateway, what)
+        if not data:
+            return target
         client = InviteClientTransaction(self._core.layer, branch, data, self._flow(flow), call, now)
-        client.target = self._target(call, self._flow(to), gateway, target)
+        client.target = target
         if raised > 0 and call.shift is not None and call.request is not None and call.routes is not None:
             account = call.trunk.account
             if account is not None:
@@ -243,13 +247,15 @@ class Restorer:
             client.on(Event.PROVISIONAL, now)
         else:
             client.end_at = min(end_at + self._shift, now + LIFE) if end_at != NEVER else now + LIFE
-            if call.direction == OUTBOUND and not call.free and client.passage is None:
-                # Its token is of an earlier start: a copy takes a new one.
-                client.claim = call.leg
-                self._core.sent_at[call.leg] = 0.0
+            if call.direction == OUTBOUND and not call.free:
+                client.claim = (
+                    call.leg
+                )  # of an earlier start: nothing is in `sent_at`, a copy takes a new token
         call.attempts.append(client)
-        call.current.append(client)
+        if False not in current:  # else it was left: it is listened to, and called no more
+            call.current.append(client)
         self._core.layer.recall(client)
+        return target
 
     def _queued(self, row: Row, _: Row | None, now: float) -> None:
         """It has not been sent to anybody, and nobody knows whether its caller still waits: so it is not sent now, and
@@ -423,10 +429,9 @@ class Restorer:
             return Target(flow, hostport, name, gateway=gateways[0] if gateways else None)
         return Target(flow, hostport, name, uri=uri, device=device, route=route, onward=onward)
 
-    def _way(self, call: Call, now: float) -> tuple[Groups, tuple[Step | None, ...]]:
+    def _way(self, call: Call, tried: Sequence[Target], now: float) -> tuple[Groups, tuple[Step | None, ...]]:
         """Those that the call has gone to, and behind them where it may go if nobody of these takes it."""
         core, key = self._core, call.key
-        tried = [client.target for client in call.attempts if client.target is not None]
         if call.direction == OUTBOUND:
             flows = [target.flow for target in tried]
             others = core.trunks.groups(key, now, trunk=call.trunk, every=call.emergency)
