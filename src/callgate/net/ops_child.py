@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,7 +54,8 @@ class Backoff:
 class OpsChild:
     """Supervises `python -m callgate.ops` on the running loop.
 
-    `bind` is `http://host:port`, `fds` those of `Shared`; `store` and `database` are kinds, for /readyz.
+    `bind` is `http://host:port`, `fds` those of `Shared`; `store` and `database` are kinds, for /readyz;
+    `settings` (`ops.settings`) may hold secrets, and go over its pipe.
     `errors` takes what ops writes to its stderr, line by line (the gate's stderr unless given). Call `start`
     from the main thread: the kernel ties ops' life to the thread that started it.
     """
@@ -69,7 +71,9 @@ class OpsChild:
         errors: Callable[[bytes], object] | None = None,
         silent_seconds: float = SILENT_SECONDS,
         program: Sequence[str] = PROGRAM,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
+        self._settings = json.dumps(settings or {}).encode() + b"\n"
         self._bind = bind
         self._fds = fds
         self._store = store
@@ -164,7 +168,7 @@ class OpsChild:
         arguments = ["--gate", str(os.getpid()), "--bind", self._bind]
         arguments += ["--values-fd", str(values_fd), "--layout-fd", str(layout_fd)]
         arguments += ["--store", self._store, "--database", self._database]
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *self._program,
             *arguments,
             stdin=asyncio.subprocess.PIPE,
@@ -174,6 +178,9 @@ class OpsChild:
             env=_environment(),
             limit=LONGEST_LINE,
         )
+        assert process.stdin is not None
+        process.stdin.write(self._settings)
+        return process
 
     async def _live(self, process: asyncio.subprocess.Process) -> int:
         """Until the process ends; its exit code."""

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from hashlib import sha256
 from time import monotonic
 from typing import Any
 
@@ -226,7 +227,7 @@ def _ops(config: Config, shared: Shared, database: str, meters: Meters, log: log
         return None
     shared.beat(monotonic())
     address: HostPort = config.ops
-    ops = OpsChild(f"http://{address}", shared.fds, database=database)
+    ops = OpsChild(f"http://{address}", shared.fds, database=database, settings=_settings(config))
 
     def changed(event: str, fields: dict[str, Any]) -> None:
         level = log.info if event == "ops ready" else log.warning
@@ -236,6 +237,20 @@ def _ops(config: Config, shared: Shared, database: str, meters: Meters, log: log
 
     ops.on_change(changed)
     return ops
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """What the admin API needs to know (`ops.settings`)."""
+    tokens = [
+        (one.name, one.role, sha256(one.token.get_secret_value().encode()).hexdigest())
+        for one in config.admin.tokens
+    ]
+    folder = config.state_dir
+    return {
+        "tokens": tokens,
+        "state_dir": None if folder is None else str(folder.absolute()),
+        "database": config.database_url,
+    }
 
 
 async def _drain(gate: Gate, seconds: float, signals: _Signals, log: logging.Log) -> None:
