@@ -2,20 +2,21 @@
 # docker run --network host -v ./config:/etc/callgate:ro -v callgate-state:/var/lib/callgate callgate
 #
 # Host network: SIP carries addresses inside its messages, and a bridge would hide the ones that keys are known by.
-# In a config of your own mounted there set `state_dir: /var/lib/callgate`.
+# In a config of your own mounted there set `state_dir: /var/lib/callgate` and
+# `database: sqlite:////var/lib/callgate/callgate.db`.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 # For the optional C scanner; without a compiler the program works the same, slower.
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY src ./src
-RUN python -m venv /opt/callgate && /opt/callgate/bin/pip install --no-cache-dir ".[fast]"
+RUN python -m venv /opt/callgate && /opt/callgate/bin/pip install --no-cache-dir ".[fast,postgresql]"
 
 FROM python:3.11-slim-bookworm
-RUN useradd --system --home-dir /var/lib/callgate --create-home --shell /usr/sbin/nologin callgate
+RUN useradd --system --uid 999 --user-group --home-dir /var/lib/callgate --create-home --shell /usr/sbin/nologin callgate
 COPY --from=build /opt/callgate /opt/callgate
 COPY config/callgate.yaml /etc/callgate/callgate.yaml
-RUN sed -i 's#"./state"#"/var/lib/callgate"#' /etc/callgate/callgate.yaml
+RUN sed -i 's#"./state"#"/var/lib/callgate"#; s#sqlite:///#sqlite:////var/lib/callgate/#' /etc/callgate/callgate.yaml
 ENV PATH=/opt/callgate/bin:$PATH PYTHONUNBUFFERED=1
 USER callgate
 WORKDIR /var/lib/callgate

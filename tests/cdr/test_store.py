@@ -44,6 +44,17 @@ def test_twice_is_once(url: str, store: Store) -> None:
     assert [found["key"] for found in kept(url)] == ["acme", "acme"]
 
 
+def test_a_call_that_was_challenged_is_one_record(url: str, store: Store) -> None:
+    """The 401 or 407, and the re-send with credentials: in whatever batches they come, and however often."""
+    asked = row(answer_at=None, ringing_at=None, final_code=407, end_at=100.5, gateway="first")
+    again = row(invite_at=100.6, sent_at=100.7, waited=0.5) | {"id": asked["id"], "call_id": asked["call_id"]}
+    store.insert([asked, again, again])
+    store.insert([asked])
+    store.insert([again])
+    times = {"invite_at": asked["invite_at"], "sent_at": asked["sent_at"]}
+    assert kept(url) == [again | times | {"attempts": 2, "waited_seconds": 0.5}]
+
+
 def test_all_or_nothing(url: str, store: Store) -> None:
     with pytest.raises(Exception, match=r"(?i)null"):
         store.insert([row(), row() | {"key": None}])

@@ -183,7 +183,7 @@ def test_nowhere_to_write(rig: Rig) -> None:
     until(lambda: writer.state.lost == 20)
     assert writer.state.held == 50
     rig.store.away = False
-    until(lambda: not writer.state.held)
+    until(lambda: writer.state.well and not writer.state.held)
     assert rig.kept() == rig.ids[:50]
     assert writer.state.lost == 20
 

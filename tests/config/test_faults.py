@@ -51,6 +51,24 @@ def test_the_base_of_the_table_is_good(tmp_path: Path) -> None:
 
 # What is replaced in GOOD, by what, the line of the fault, and words in it.
 TABLE = {
+    "Homer over TCP": (
+        "ops:",
+        'hep: {server: "tcp://192.0.2.9:9060", capture_id: 1}\nops:',
+        2,
+        "hep.server: `tcp://192.0.2.9:9060` is no HEP server: write `udp://ADDRESS:PORT`",
+    ),
+    "Homer without a port": (
+        "ops:",
+        'hep: {server: "udp://homer.example.jp", capture_id: 1}\nops:',
+        2,
+        "hep.server: `udp://homer.example.jp` is no HEP server: write its address and port",
+    ),
+    "an agent of more than 32 bits": (
+        "ops:",
+        'hep: {server: "udp://192.0.2.9:9060", capture_id: 4294967296}\nops:',
+        2,
+        "hep.capture_id: ",
+    ),
     "unknown key": ("ops:", "opps:", 2, "opps: unknown key `opps`, did you mean `ops`?"),
     "a domain with a port": (
         "ops:",

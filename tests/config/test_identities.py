@@ -8,7 +8,8 @@ import pytest
 
 from callgate.cli import check
 from callgate.config import ConfigError, load_config
-from callgate.net.wiring import access_of, directory_of, listeners_of
+from callgate.net.key_parts import access_of
+from callgate.net.wiring import directory_of, listeners_of
 from callgate.sip.digest import MD5, SHA_256, SHA_512_256, ha1
 
 HEADER = "hunter2-hunter2-hunter2"

@@ -12,8 +12,6 @@ from callgate.config.supported import NOT_YET
 # Row of the table → a config that asks for it: lines at the top, in the trunk, in the key, in its limits.
 ASKS: dict[str, dict[str, str]] = {
     "a store other than `memory`": {"top": 'store: "redis://:hunter2@cache"'},
-    "`webhooks`": {"top": 'webhooks: [{url: "https://example.jp/hunter2", secret: hunter2}]'},
-    "`hep`": {"top": 'hep: {server: "udp://127.0.0.1:9061", capture_id: 1}'},
 }
 
 

@@ -390,7 +390,9 @@ def test_a_thousand_connections_opened_and_dropped(net: Net) -> None:
         pbx.send(b"rubbish", gate.address)
         settle(net.stream(gate, 2), gate)
     until(
-        lambda: gate.metrics().get("process_open_fds") <= files + 2,
+        lambda: (
+            gate.metrics().get("process_open_fds") <= files + 10
+        ),  # the database may have been opened only now
         lambda: f"open files back at {files} (now {gate.metrics().get('process_open_fds')})",
     )
 

@@ -148,10 +148,11 @@ Way = tuple[str, str, int]
 
 
 class Runs:
-    """One gate at a time: a new one for each new way."""
+    """One gate at a time: a new one for each new way, which knows nothing of the calls of those before it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.begun = 0
         self.way: Way | None = None
         self.site: Site | None = None
         self.net: Net | None = None
@@ -159,9 +160,12 @@ class Runs:
     def get(self, way: Way) -> Site:
         if self.site is None or self.way != way:
             self.close()
-            self.net = net = Net(self.folder)
+            self.begun += 1
+            folder = self.folder / str(self.begun)
+            folder.mkdir()
+            self.net = net = Net(folder)
             hosts = ("::1", "::1", "::1") if way[0] == "IPv6" else (net.host(1), net.host(2), net.host(3))
-            self.site, self.way = Site(self.folder, hosts, way[1], net.add), way  # type: ignore[arg-type]
+            self.site, self.way = Site(folder, hosts, way[1], net.add), way  # type: ignore[arg-type]
         return self.site
 
     def close(self) -> None:

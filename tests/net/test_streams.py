@@ -117,6 +117,39 @@ async def serve(kit: Kit) -> AsyncIterator[Serve]:
         await peer.close()
 
 
+# -- copies of messages ------------------------------------------------------------------------------------
+
+
+async def test_a_tap_sees_whole_messages_and_our_end(kit: Kit, serve: Serve) -> None:
+    """As they are before TLS seals them; those that wait, once they have gone."""
+    gate, server = kit.gate(), await serve()
+    shown: list[tuple[bool, bytes, tuple[str, int], tuple[str, int]]] = []
+    gate.streams.show(lambda sent, data, _, here, there: shown.append((sent, data, here, there)))
+    async with running(gate):
+        gate.streams.send(gate.flow(server.port, kit.trust), message("out"), 0)
+        gate.streams.send(gate.flow(server.port, kit.trust), message("out2"), 0)
+        assert not shown, "the connection does not stand yet"
+        theirs = await server.next()
+        await theirs.gets(len(message("out") + message("out2")))
+        ours = theirs.writer.get_extra_info("peername")
+        await theirs.sends(message("back")[:9])
+        await theirs.sends(message("back")[9:] + PING)
+        assert await theirs.gets(2) == PONG
+        there = (KNOWN, server.port)
+        assert [one for one in shown if one[1].strip()] == [
+            (True, message("out"), ours, there),
+            (True, message("out2"), ours, there),
+            (False, message("back"), ours, there),
+        ]
+        shown.clear()
+        peer = await kit.peer(gate)
+        await peer.sends(message("in") + message("no-length", Content_Length="x"))
+        await until(lambda: gate.owner.heads)
+        there = peer.writer.get_extra_info("sockname")
+        assert [one[1] for one in shown] == [message("in"), gate.owner.heads[0][0]]
+        assert {(one[2], one[3]) for one in shown} == {((KNOWN, gate.port), there)}
+
+
 # -- framing -----------------------------------------------------------------------------------------------
 
 

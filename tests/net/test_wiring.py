@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callgate.config import Numbers, load_config
-from callgate.net.wiring import caller_ids_of, directory_of, listeners_of, names_of, ways_of
+from callgate.net.key_parts import caller_ids_of
+from callgate.net.wiring import directory_of, listeners_of, names_of, ways_of
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
 from callgate.proxy.directory import Directory

@@ -35,3 +35,25 @@ def test_a_call_from_invite_to_bye(world: World, caller: str, ender: str) -> Non
     record = world.record()
     assert (record.outcome, record.final_code) == ("answered", 200)
     assert record.ended_by == ("caller" if caller == ender else "callee")
+
+
+def test_every_message_that_leaves_is_counted(world: World) -> None:
+    """`sip_messages_total`: requests by their method, answers by that and their code."""
+    world.talks()
+    world.hangs_up()
+    world.pbx.sends("INVITE", call="refused", to="0120123456")
+    world.pbx.gets("403", call="refused")
+    world.pbx.sends("ACK", call="refused")
+    sent = {
+        ("INVITE", ""): 1,
+        ("INVITE", "100"): 1,
+        ("INVITE", "180"): 1,
+        ("INVITE", "200"): 1,
+        ("ACK", ""): 1,
+        ("BYE", ""): 1,
+        ("BYE", "200"): 1,
+        ("INVITE", "403"): 1,
+    }
+    for (method, code), count in sent.items():
+        place = world.meters.series("sip_messages_total", "out", method, code)
+        assert world.meters.values[place] == count, (method, code)

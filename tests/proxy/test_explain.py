@@ -253,3 +253,19 @@ def test_a_recording(ladder: Ladder, explains: Explains) -> None:
         "recording would start by this offer: 488, I1 would be 2/1",
         "outcome: answered",
     )
+
+
+def test_a_ladder_needs_a_running_gate(ladder: Ladder, explains: Explains) -> None:
+    """What the journal knows is told all the same; a program gets all or nothing."""
+    world = ladder(outbound_calls=0)
+    call_id = world.pbx.sends("INVITE").call_id
+    world.pbx.gets("100")
+    world.pbx.gets("503")
+    world.pbx.sends("ACK")
+    done = explains(world, call_id, "--sip")
+    assert done.exit_code == 1
+    in_order(done.output, "refused by C2", "no gate is running with this config")
+    done = explains(world, call_id, "--sip", "--json")
+    assert done.exit_code == 1
+    assert not done.stdout
+    assert "no gate is running" in done.stderr

@@ -198,6 +198,9 @@ def test_a_challenge_is_free_once(ladder: Ladder) -> None:
     world.pbx.gets("100")
     world.pbx.gets("503")
     world.pbx.sends("ACK")
+    ids = [record.id for record in world.records]
+    assert len(ids) == 4
+    assert ids[0] == ids[1] == ids[2] != ids[3], "the re-sends of a challenged call share its record"
 
 
 # -- V3, C2, K6: calls up at once --------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""What is kept for good: the audit log now; call records, outbox and minute statistics from step 5 on."""
+"""What is kept for good: call records in SQL, what waits for the database, the audit log."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     TIMESTAMP,
+    BigInteger,
     Boolean,
     Column,
     Connection,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    UniqueConstraint,
     func,
     insert,
     inspect,
@@ -67,6 +69,45 @@ cdr = Table(
     ),
 )
 Index("cdr_by_time", cdr.c.invite_at, cdr.c.id)
+
+
+def _letters(name: str, *more: Column[Any]) -> Table:
+    """Events on their way to receivers: `at` is when it happened, or when the call began; `queued_at` when it was
+    committed; `body` what is sent, to the byte."""
+    return Table(
+        name,
+        metadata,
+        Column("receiver", Text, primary_key=True),
+        Column("key", Text, primary_key=True),
+        Column("seq", BigInteger, primary_key=True, autoincrement=False),
+        Column("id", Text, nullable=False),
+        Column("type", Text, nullable=False),
+        Column("at", Instant, nullable=False),
+        Column("queued_at", Instant, nullable=False),
+        Column("body", Text, nullable=False),
+        *more,
+        UniqueConstraint("receiver", "id"),
+    )
+
+
+outbox = _letters("outbox")
+dead_letters = _letters(
+    "dead_letter", Column("dead_at", Instant, nullable=False), Column("fault", Text, nullable=False)
+)
+lanes = Table(
+    "outbox_lane",
+    metadata,
+    Column("receiver", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),  # the last one given
+    Column("version", BigInteger, nullable=False),  # rises with whatever is done to the lane but deliveries
+)
+receivers = Table(
+    "outbox_receiver",
+    metadata,
+    Column("receiver", Text, primary_key=True),
+    Column("disabled_at", Instant, nullable=False),  # it has answered 410
+)
 versions = Table(
     "callgate_schema", MetaData(), Column("version", Integer, primary_key=True, autoincrement=False)
 )
@@ -76,10 +117,15 @@ Migration = Callable[[Connection], None]
 
 def _first(connection: Connection) -> None:
     """The table of records."""
-    metadata.create_all(connection)
+    metadata.create_all(connection, tables=[cdr])
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_first,)
+def _second(connection: Connection) -> None:
+    """The outbox."""
+    metadata.create_all(connection, tables=[outbox, dead_letters, lanes, receivers])
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second)
 """Version n is what the first n of these make. Each is frozen once it is released: a later change of a table is one
 more at the end."""
 LOCK: Final = 0x63616C6C67617465

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, delete, select, text
+from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
+from callgate.cdr import outbox
 from callgate.cdr.database import engine_of, identity, prepare_file, sqlite_path
 from callgate.cdr.erase import Erased, Selection, proof_of
+from callgate.cdr.events import Event, Receiver, events_of
 from callgate.cdr.row import NAMES, Row
-from callgate.cdr.schema import cdr, migrate
+from callgate.cdr.schema import cdr, dead_letters, migrate
+from callgate.cdr.schema import outbox as letters
 
 PRUNED = 500
 """Records deleted in one transaction."""
 ASK_SECONDS = 5.0
+FIRST = ("id", "call_id", "key", "direction", "invite_at")
+ADDED = ("attempts", "waited_seconds")
+"""Of a call that was challenged and sent again with credentials: what the first has, and what they have together."""
 
 
 class Store:
-    """Raises what the database raises; after that, `close` and `connect` anew."""
+    """Raises what the database raises; after that, `close` and `connect` anew. `receivers` are told of every record."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, receivers: Sequence[Receiver] = ()) -> None:
         self._url = url
+        self._receivers = receivers
         self.file = sqlite_path(url)
         self._identity: tuple[int, int] | None = None
         self._connection: Connection | None = None
@@ -68,11 +76,46 @@ class Store:
         return self._connection
 
     def insert(self, rows: Sequence[Row]) -> None:
-        """One transaction. A record that is there already stays as it is."""
+        """One transaction, with the events of what is new. A record twice is one record."""
         values = [tuple(row.values()) for row in rows] if self.file is not None else list(rows)
         with self.connection.begin():
+            known = self._known(rows) if self._receivers else {}
             self.connection.exec_driver_sql(self._insert, values)
+            if self._receivers:
+                outbox.put(self.connection, self._receivers, self._events(rows, known))
         self._used_at = time.monotonic()
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """Put other events into the outbox, in one transaction."""
+        with self.connection.begin():
+            outbox.put(self.connection, self._receivers, events)
+        self._used_at = time.monotonic()
+
+    def replay(self, choice: outbox.Choice) -> outbox.Replayed:
+        """Dead letters wait anew (`outbox.replay`)."""
+        with self.connection.begin():
+            return outbox.replay(self.connection, choice)
+
+    def _known(self, rows: Sequence[Row]) -> dict[str, str]:
+        """Id → end of those that are in the database."""
+        there = select(cdr.c.id, cdr.c.end_at).where(cdr.c.id.in_({row["id"] for row in rows}))
+        return {ident: end or "" for ident, end in self.connection.execute(there)}
+
+    def _events(self, rows: Sequence[Row], known: Mapping[str, str]) -> Iterator[Event]:
+        """What is told of these, which are in the database now: nothing of what was there already, as what a crash has
+        left in the spill may be. A re-send with credentials is told as the record that it has become."""
+        last = {row["id"]: row for row in rows}
+        twice = known.keys() | {row["id"] for row in rows if last[row["id"]] is not row}
+        whole: dict[str, Row] = {}
+        if twice:
+            there = select(cdr).where(cdr.c.id.in_(twice))
+            whole = {one["id"]: dict(one) for one in self.connection.execute(there).mappings()}
+        for ident, row in last.items():
+            before = known.get(ident)
+            if before is None:
+                yield from events_of(whole.get(ident, row))
+            elif (row["end_at"] or "") > before:
+                yield from events_of(whole[ident], again=True)
 
     def prune(self, keep_days: float) -> bool:
         """Delete some of the records of calls older than that. True where there may be more."""
@@ -84,6 +127,11 @@ class Store:
             )
         return done.rowcount >= PRUNED
 
+    def prune_letters(self) -> bool:
+        """The same for dead letters."""
+        with self.connection.begin():
+            return outbox.prune(self.connection, outbox.KEPT_DAYS)
+
     def erase(self, selection: Selection) -> Erased:
         """Delete for good: nothing of it stays in SQLite's free pages or its log, nor in PostgreSQL's table."""
         selection.check()
@@ -91,9 +139,10 @@ class Store:
         with connection.begin():
             done = connection.execute(delete(cdr).where(*selection.where).returning(cdr.c.id))
             ids = [one for (one,) in done]
-        if ids:
+            told = outbox.erase(connection, selection)
+        if ids or told:
             self._scrub(connection)
-        return Erased(database=len(ids), proof=proof_of(ids))
+        return Erased(database=len(ids), proof=proof_of(ids), outbox=told)
 
     def _scrub(self, connection: Connection) -> None:
         """Once they are deleted, what is left of them goes too."""
@@ -105,7 +154,8 @@ class Store:
             raw.autocommit = True
             try:
                 raw.execute("SET statement_timeout = 0")
-                raw.execute(f"VACUUM {cdr.name}")
+                for table in (cdr, letters, dead_letters):
+                    raw.execute(f"VACUUM {table.name}")
                 raw.execute("RESET statement_timeout")
             finally:
                 raw.autocommit = False
@@ -119,9 +169,20 @@ class Store:
 
 
 def _insert(connection: Connection) -> str:
-    """The statement, made once: with that the driver takes rows as they are, at half the price."""
+    """The statement, made once: with that the driver takes rows as they are, at half the price.
+
+    One that is there stays as it is, unless the new one ended later: that is the re-send, with credentials, of a call
+    that was challenged, and both are one record.
+    """
     insert = sqlite.insert(cdr) if connection.dialect.name == "sqlite" else postgresql.insert(cdr)
-    statement = insert.on_conflict_do_nothing(index_elements=[cdr.c.id])
+    later = insert.excluded
+    both: dict[str, Any] = {name: later[name] for name in NAMES if name not in FIRST}
+    both["sent_at"] = func.coalesce(cdr.c.sent_at, later.sent_at)
+    for name in ADDED:
+        both[name] = cdr.c[name] + later[name]
+    statement = insert.on_conflict_do_update(
+        index_elements=[cdr.c.id], set_=both, where=later.end_at > cdr.c.end_at
+    )
     return str(statement.compile(dialect=connection.dialect, column_keys=NAMES))
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from callgate.cdr.database import words
 from callgate.cdr.erase import Erased, Selection
+from callgate.cdr.events import Event, Receiver
 from callgate.cdr.row import Row, rower
 from callgate.cdr.spill import DAMAGED, REFUSED, Spill, line_of
 from callgate.cdr.store import Store, is_bad_row
@@ -33,6 +34,8 @@ PATIENCE = 0.04
 """A batch that is not committed after so many seconds goes into the spill."""
 HELD = 50_000
 """Records held in memory where neither database nor spill can be written; some 100 MB."""
+EVENTS = 10_000
+"""Events of other kinds held while the database is away."""
 SPILL_RETRY = 1.0
 RETRY_FIRST, RETRY_LAST = 0.25, 5.0
 """Seconds until the database is tried again, doubling from the first to the last."""
@@ -53,7 +56,8 @@ MERGED = 500
 class State(NamedTuple):
     """How it stands. `fault`: why the database can't be written, empty where it can. `spill_fault`: the same of the
     spill, where it is needed. `waiting` records' bytes are in the spill, `held` records in memory only. Since the
-    start: `lost`, and `aside`, those that no database would take, which are in a file beside the spill."""
+    start: `lost`, and `aside`, those that no database would take, which are in a file beside the spill; `events_lost`,
+    events about other things than records."""
 
     fault: str
     spill_fault: str
@@ -62,6 +66,7 @@ class State(NamedTuple):
     written: int
     lost: int
     aside: int
+    events_lost: int = 0
 
     @property
     def well(self) -> bool:
@@ -88,23 +93,27 @@ class Writer:
         held: int = HELD,
         spill: Spill | None = None,
         store: Store | None = None,
+        receivers: Sequence[Receiver] = (),
     ) -> None:
-        self._store = store or Store(url)
+        self._store = store or Store(url, receivers)
         self._spill = spill or (Spill(state_dir) if state_dir is not None else None)
         self._keep_days = keep_days
         self._bound = held
-        self._queue: queue.SimpleQueue[tuple[CallRecord, float] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[CallRecord, float] | Event | None] = queue.SimpleQueue()
         self._over = 0  # records for which the queue had no room; the loop's to count
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._step = threading.Lock()  # held by whoever works on the database
         self._batches: deque[_Batch] = deque()
+        self._events: deque[Event] = deque()
+        self._events_lost = 0
         self._held = 0
         self._up = False
         self._fault = ""
         self._spill_fault = ""
         self._spill_again = 0.0
         self._working_since = float("inf")
+        self._refused_ids: deque[str] = deque(maxlen=1000)
         self._written = self._lost = self._aside = 0
         self._prune_at = time.monotonic() + PRUNE_FIRST
         self._closing = self._ended = False
@@ -126,6 +135,10 @@ class Writer:
         else:
             self._queue.put((record, offset))
 
+    def tell(self, event: Event) -> None:
+        """Something else has happened than the end of a call. Never waits."""
+        self._queue.put(event)
+
     @property
     def state(self) -> State:
         fault = self._fault
@@ -139,6 +152,7 @@ class Writer:
             self._written,
             self._lost + self._over,
             self._aside,
+            self._events_lost,
         )
 
     def close(self, deadline: float = CLOSE_SECONDS) -> State:
@@ -156,6 +170,8 @@ class Writer:
             self._lost += self._held
             self._held = 0
             self._batches.clear()
+            self._events_lost += len(self._events)
+            self._events.clear()
             if self._spill is not None:
                 with suppress(OSError):
                     self._spill.close()
@@ -181,6 +197,7 @@ class Writer:
     def _gather(self) -> bool:
         """Take what has been handed over in the meantime. True at the end."""
         rows: list[Row] = []
+        events: list[Event] = []
         last = False
         try:
             held = self._held
@@ -191,11 +208,18 @@ class Writer:
             while True:
                 if item is None:
                     last = True
+                elif isinstance(item, Event):
+                    events.append(item)
                 else:
                     rows.append(self._row_of(*item))
                 item = self._queue.get_nowait()
         except queue.Empty:
             pass
+        if events:
+            with self._lock:
+                room = EVENTS - len(self._events)
+                self._events += events[:room]
+                self._events_lost += len(events[room:])
         if rows:
             with self._lock:
                 merge = self._batches and not self._up and len(self._batches[-1].rows) < MERGED
@@ -260,8 +284,8 @@ class Writer:
                 time.sleep(PAUSE)
                 continue
             with self._news:
-                self._news.wait_for(lambda: self._batches or self._waiting() or self._closing, LOOK_SECONDS)
-                if self._closing and not self._batches and not self._waiting():
+                self._news.wait_for(lambda: self._work_waits() or self._closing, LOOK_SECONDS)
+                if self._closing and not self._work_waits():
                     break
         self._store.close()
 
@@ -271,7 +295,7 @@ class Writer:
             self._store.connect()
             with self._lock:
                 self._up, self._fault = True, ""
-            return self._move() or self._prune()
+            return self._move() or self._tell() or self._prune()
         except Exception as error:  # whatever it is: records are kept elsewhere
             self._store.close()
             with self._lock:
@@ -281,12 +305,29 @@ class Writer:
 
     def _prune(self) -> bool:
         now = time.monotonic()
-        if self._keep_days is None or now < self._prune_at:
+        if now < self._prune_at:
             return False
-        more = self._store.prune(self._keep_days)
+        more = self._store.prune_letters()
+        if self._keep_days is not None:
+            more = self._store.prune(self._keep_days) or more
         if not more:
             self._prune_at = now + PRUNE_SECONDS
         return more
+
+    def _tell(self) -> bool:
+        """One transaction with events. True where there are more."""
+        with self._lock:
+            some = [self._events[n] for n in range(min(MERGED, len(self._events)))]
+        if not some:
+            return False
+        self._store.tell(some)
+        with self._lock:
+            for _ in some:
+                self._events.popleft()
+            return bool(self._events)
+
+    def _work_waits(self) -> bool:
+        return bool(self._batches or self._waiting() or self._events)
 
     def _waiting(self) -> int:
         return self._spill.waiting if self._spill is not None else 0
@@ -319,6 +360,8 @@ class Writer:
                 self._held -= there - len(batch.rows)
                 if not batch.rows:
                     self._batches.popleft()
+            if not self._held:
+                self._spill_fault = ""  # nobody needs it any more
             return bool(self._batches or self._waiting())
 
     def _move_spilled(self, spill: Spill) -> bool:
@@ -357,6 +400,9 @@ class Writer:
                 self._refused(row)
 
     def _refused(self, row: Row) -> None:
+        if row["id"] in self._refused_ids:
+            return  # it has come out of the spill once more
+        self._refused_ids.append(row["id"])
         if self._spill is None:
             self._lost += 1
             return

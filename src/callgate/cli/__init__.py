@@ -31,12 +31,12 @@ COMMANDS = (
     "audit",
     "cdr",
     "erase",
+    "outbox",
 )
 """Each is a module of this package with a `register(app)`."""
 
 NOT_YET: dict[str, int | None] = {
     "events": 5,
-    "outbox": 5,
     "top": 5,
     "sla": None,
     "statement": None,

@@ -60,6 +60,8 @@ def register(app: typer.Typer) -> None:
             typer.echo(
                 f"{answer['database'] + waiting} records erased ({waiting} of them before they were written)"
             )
+            if answer.get("outbox"):
+                typer.echo(f"{answer['outbox']} events about them erased")
             for line in answer["later"]:
                 typer.echo(line)
         finish(answer)

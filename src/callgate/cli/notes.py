@@ -20,7 +20,7 @@ def notes_of(config: Config, key: str | None) -> Notes | None:
     section, gap = config.keys[name], effective_limits(config, name).redial_gap_seconds
     if section.quiet_hours is None and section.consent is None and not gap:
         return None
-    from callgate.net.wiring import consent_of, quiet_hours_of  # only who has hours or lists pays for it
+    from callgate.net.key_parts import consent_of, quiet_hours_of  # only who has hours or lists pays for it
 
     quiet_hours, consent = quiet_hours_of(section), consent_of(section)
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from callgate.config import certificates, more
+from callgate.config import certificates, more, webhooks
 from callgate.config.numberfile import BadNumbers, read_numbers
 from callgate.config.schema import Config, TrunkLimits
 from callgate.config.values import ListenUri, Numbers, SipPeer, minutes_of, shown
@@ -338,6 +338,11 @@ def tls(config: Config) -> Iterator[Finding]:
         yield Finding(place, text)
 
 
+def hooks(config: Config) -> Iterator[Finding]:
+    for place, text in webhooks.faults(config):
+        yield Finding(place, text)
+
+
 CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     something_to_do,
     listeners,
@@ -357,6 +362,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     registrar,
     limits,
     tls,
+    hooks,
 )
 
 

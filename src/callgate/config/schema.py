@@ -30,6 +30,7 @@ from callgate.config.values import (
     EmergencyRoute,
     Entry,
     FilePath,
+    HepServer,
     Host,
     HostPort,
     Id,
@@ -189,7 +190,7 @@ class Webhook(Section):
     url: Secret
     secret: Secret
     events: tuple[Text, ...] = _list("cdr", "call.missed", "alert")
-    keys: tuple[Id, ...] = _list()
+    keys: tuple[Id, ...] = _list()  # none: all
     allow_private: bool = False
     timeout_seconds: SomeSeconds = 5
     retry_max_seconds: SomeSeconds = 30
@@ -197,8 +198,9 @@ class Webhook(Section):
 
 
 class Hep(Section):
-    server: Text
+    server: HepServer
     capture_id: Annotated[int, Field(ge=0, le=4_294_967_295)]
+    password: Secret | None = None
 
 
 class Log(Section):

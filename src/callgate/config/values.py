@@ -292,6 +292,20 @@ def parse_name_server(value: object) -> HostPort:
     return HostPort(host, DNS_PORT if port is None else port)
 
 
+def parse_hep_server(value: object) -> HostPort:
+    """`udp://127.0.0.1:9061`, or a name; there is no other transport."""
+    text = as_text(value, "udp://127.0.0.1:9061")
+    scheme, mark, rest = text.partition("://")
+    if not mark or scheme.lower() != "udp":
+        raise ValueError(f"{shown(text)} is no HEP server: write `udp://ADDRESS:PORT`")
+    host, port = split_host(rest.removesuffix("/"), "HEP server")
+    if port is None or (is_ip(host) and ipaddress.ip_address(host).is_unspecified):
+        raise ValueError(
+            f"{shown(text)} is no HEP server: write its address and port, `udp://127.0.0.1:9061`"
+        )
+    return HostPort(host, port)
+
+
 SEPARATORS = str.maketrans("", "", " -().")
 RANGE = re.compile(r"(?P<stem>[^{}]*)\{(?P<first>\d+)-(?P<last>\d+)\}\Z")
 E164 = re.compile(r"\+[1-9]\d{6,14}\Z", re.ASCII)
@@ -499,6 +513,7 @@ Peer = Annotated[SipPeer, _or_made(SipPeer.parse, SipPeer)]
 Pbx = Annotated[SipPeer | Literal["registered"], _or_made(parse_pbx, SipPeer)]
 EmergencyRoute = Annotated[SipPeer | str, _or_made(parse_emergency_route, SipPeer)]
 NameServer = Annotated[HostPort, _or_made(parse_name_server, HostPort)]
+HepServer = Annotated[HostPort, _or_made(parse_hep_server, HostPort)]
 Aor = Annotated[AddressOfRecord, _or_made(AddressOfRecord.parse, AddressOfRecord)]
 Host = Annotated[str, PlainValidator(parse_host)]
 Network = Annotated[IPNetwork, _or_made(parse_network, ipaddress.IPv4Network, ipaddress.IPv6Network)]

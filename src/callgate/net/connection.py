@@ -60,6 +60,7 @@ class Connection:
         "_closing",
         "_connected",
         "_framer",
+        "_here",
         "_left",
         "_listener",
         "_queue",
@@ -100,6 +101,7 @@ class Connection:
         self._socket = sock
         self._framer = Framer()
         self._connected = self._closing = self._writing = self._reading = self._seen = False
+        self._here: tuple[str, int] | tuple[()] = ()  # our address, once somebody asks
         self._queue: deque[tuple[bytes, int]] = deque()  # messages not begun, and the claims of INVITEs
         self._size = 0  # octets of those
         # The message that has begun to go out: what is left of it, the whole of it, and its claim.
@@ -223,6 +225,8 @@ class Connection:
             if message == Framer.PING:
                 pings += 1
             elif flow.known or self._listener.admits(flow.host, now):
+                if self._listener.tap is not None:
+                    self._show(False, message)
                 owner.received(message, flow, now)
                 if not self._seen:
                     self._seen = True
@@ -236,6 +240,8 @@ class Connection:
         if head is not None:
             self._begun = 0.0
             self._read_no_more()
+            if self._listener.tap is not None:
+                self._show(False, head)
             owner.broken(head, flow, now)
         elif self._framer.waiting < len(
             Framer.PING
@@ -277,6 +283,17 @@ class Connection:
             return
         self._write(data, claim)
 
+    def _show(self, sent: bool, message: bytes) -> None:
+        """Have the listener's tap see a message."""
+        tap, flow = self._listener.tap, self.flow
+        if tap is None:
+            return
+        if not self._here:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                self._here = self._socket.getsockname()[:2]
+        listener = flow.listener
+        tap(sent, message, listener, self._here or (listener.host, listener.port), (flow.host, flow.port))
+
     def _kernel_holds(self) -> bool:
         """Whether the kernel still holds bytes that it could not send: an INVITE written now would arrive at
         nobody knows what time."""
@@ -315,6 +332,8 @@ class Connection:
                 self._listener.waiting[self._claim] = self
             self._want_write()
             return False
+        if self._listener.tap is not None and self._whole:
+            self._show(True, self._whole)
         self._left = self._whole = b""
         self._stalled = 0.0
         if self._claim:

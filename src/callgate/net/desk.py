@@ -14,7 +14,9 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 import callgate
+from callgate.cdr.database import words
 from callgate.cdr.erase import selection_of
+from callgate.cdr.outbox import Choice, UnknownLetter
 from callgate.config import effective_limits
 from callgate.config.arithmetic import limit_lines
 from callgate.net.erasure import NotErased, journal
@@ -179,6 +181,14 @@ class Desk:
         note = self._trail.note("reconcile", after=row, who=who)
         return row | {"warnings": await _faults(note)}
 
+    async def sip(self, arguments: Row, who: str) -> Answer:
+        """The messages of a call, as they were on the wire."""
+        gate = self._gate
+        if gate.capture is None:
+            raise Unfit("failed", "the gate keeps no messages: tracing is off, set `hep` in its config")
+        found = gate.capture.of_call(arguments["call"], full_numbers=gate.config.log.full_numbers)
+        return iter(await asyncio.to_thread(list, found))
+
     def _call_row(self, call: Call) -> Row:
         record = call.record
         state, since = "asking", record.invite_at
@@ -195,7 +205,7 @@ class Desk:
                 lines[name] = lines.get(name, 0) + weight
         return {
             "call_id": call.call_id.decode("utf-8", "replace"),
-            "id": f"{call.leg:016x}",
+            "id": f"{call.record.id:016x}",
             "key": call.key.id,
             "direction": "inbound" if call.direction == INBOUND else "outbound",
             "state": state,
@@ -287,6 +297,29 @@ class Desk:
         except NotErased as error:
             raise Unfit("failed", f"not all is erased: {error}") from None
         return done | {"warnings": [f"erased, but {fault}" for fault in await _faults(*written)]}
+
+    # -- events ------------------------------------------------------------------------------------------
+
+    async def outbox_replay(self, arguments: Row, who: str) -> Answer:
+        ids = tuple(arguments.get("ids", "").split())
+        choice = Choice(arguments.get("receiver"), arguments.get("key"), ids)
+        try:
+            done = await self._keeping.replay(choice)
+        except UnknownLetter as error:
+            raise Unfit("unknown", str(error)) from None
+        except Exception as error:
+            raise Unfit("failed", f"nothing is replayed: {words(error)}") from None
+        row = done.row()
+        target = choice.receiver or choice.key or ""
+        note = self._trail.note("outbox replay", target, after=row | {"ids": list(ids)}, who=who)
+        return row | {"warnings": await _faults(note)}
+
+    async def outbox_test(self, arguments: Row, who: str) -> Answer:
+        count = self._keeping.outbox.test(who)
+        if not count:
+            raise Unfit("failed", "no receiver in `webhooks` gets alerts of all keys")
+        note = self._trail.note("outbox test", after={"receivers": count}, who=who)
+        return {"receivers": count, "warnings": await _faults(note)}
 
     def _key(self, key_id: str) -> Key:
         key = self._gate.directory.keys.get(key_id)
@@ -384,6 +417,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "calls.list": Operation(Desk.calls_list, {"key": Argument()}),
     "calls.release": Operation(Desk.calls_release, {"call": CALL, "hangup": Argument(bool)}, changes=True),
     "calls.reconcile": Operation(Desk.calls_reconcile, changes=True),
+    "sip": Operation(Desk.sip, {"call": CALL}),
     "refusals.list": Operation(Desk.refusals_list),
     "alerts.list": Operation(Desk.alerts_list),
     "keys.list": Operation(Desk.keys_list, {"key": Argument()}),
@@ -401,6 +435,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "records.erase": Operation(
         Desk.records_erase, {"number": Argument(), "key": Argument(), "before": Argument()}, changes=True
     ),
+    "outbox.replay": Operation(
+        Desk.outbox_replay, {"ids": Argument(), "receiver": Argument(), "key": Argument()}, changes=True
+    ),
+    "outbox.test": Operation(Desk.outbox_test, changes=True),
     "keys.resume": Operation(Desk.keys_resume, {"key": KEY}, changes=True),
 }
 """Every operation there is, by name."""

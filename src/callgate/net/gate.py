@@ -13,6 +13,7 @@ from typing import Any
 
 from callgate.config import Config, SipPeer
 from callgate.config.values import DNS_PORT
+from callgate.net.capture import Capture
 from callgate.net.dns import Resolver
 from callgate.net.doors import Doors, files_allowed
 from callgate.net.expiry import Expiry
@@ -115,6 +116,7 @@ class Gate:
             self._bound_at,
             self.turn_ends,
         )
+        self.capture = Capture.of(config.hep, meters, log, lambda: self.directory)
         self._in_use: set[int] = set()
         self._in_use_at = float("-inf")
         self._sockets: list[UdpSocket | StreamListener] = []
@@ -149,6 +151,8 @@ class Gate:
         except OSError:
             self.close()
             raise
+        if self.capture is not None:
+            self.capture.start(self._sockets)
         self.set_clock()
         if self.suspensions is not None:
             self.core.suspensions.restore(self.suspensions.load(), monotonic())
@@ -279,6 +283,8 @@ class Gate:
         for bound in self._sockets:
             bound.close()
         self._sockets.clear()
+        if self.capture is not None:
+            self.capture.close()
         self._expiry.close()
         if self._registrations is not None:
             self._registrations.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
+from callgate.net.watermarks import Watermarks
 from callgate.policy.claim import Members, Window
 from callgate.policy.congestion import Congestion
 from callgate.policy.ledger import Store
@@ -21,8 +24,9 @@ class Gauges:
         self._meters = meters
         self._store = store
         self._core = core
-        self._limits: dict[str, list[tuple[str, int]]] = {}  # key → (name in the store, place of its gauge)
-        self._busy: set[str] = set()
+        self._limits: dict[str, list[tuple[Window | Members, int]]] = {}  # key → (limit, place of its gauge)
+        self._busy: dict[str, None] = {}  # in the order of the last reading
+        self._marks = Watermarks(core.alert)
         self._side = [meters.series("transactions_active", side) for side in ("server", "client")]
         self._dialogs = meters.series("dialogs_active")
         self._retransmissions = meters.series("retransmissions_total")
@@ -41,22 +45,23 @@ class Gauges:
         for name, (used, limit) in LIMIT_GAUGES.items():
             part = parts.get(f"{key.id}/{name}")
             if isinstance(part, Window | Members) and part.limit is not None:
-                limits.append((part.name, meters.series(used, key.id)))
+                limits.append((part, meters.series(used, key.id)))
                 meters.set(limit, key.id, value=float(part.limit))
             elif meters.has(limit, key.id):
                 meters.set(used, key.id, value=ABSENT)
                 meters.set(limit, key.id, value=ABSENT)
-        self._busy.add(key.id)
+        self._busy[key.id] = None
 
     def drop(self, key_id: str) -> None:
         """A key that is gone is shown no more."""
         self._limits.pop(key_id, None)
         self._levels.pop(key_id, None)
         self._queues.pop(key_id, None)
-        self._busy.discard(key_id)
+        self._busy.pop(key_id, None)
+        self._marks.drop(key_id)
 
     def touched(self, key_id: str) -> None:
-        self._busy.add(key_id)
+        self._busy.setdefault(key_id)
 
     def refresh(self, now: float) -> None:
         """Bring the gauges up to date. Call a few times a second."""
@@ -66,20 +71,24 @@ class Gauges:
         values[self._side[1]] = float(len(layer.clients))
         values[self._dialogs] = float(len(self._core.by_call_id))
         values[self._retransmissions] = float(layer.retransmissions)
-        self._busy |= self._core.take_touched()
-        for key_id in list(self._busy)[:AT_ONCE]:
+        for key_id in self._core.take_touched():
+            self._busy.setdefault(key_id)
+        for key_id in list(islice(self._busy, AT_ONCE)):
+            del self._busy[key_id]
             quiet = True
-            for name, place in self._limits.get(key_id, ()):
-                used = self._store.used(name, now)
+            for part, place in self._limits.get(key_id, ()):
+                used = self._store.used(part.name, now)
                 values[place] = float(used)
                 quiet = quiet and not used
+                if part.limit is not None:
+                    name = part.name.rpartition("/")[2]
+                    self._marks.read(key_id, name, part.rule, used, part.limit, now)
             if key_id not in self._levels:  # a call of a key that is gone
-                self._busy.discard(key_id)
                 continue
             depth = self._core.pacing.depth(key_id)
             values[self._queues[key_id]] = float(depth)
             congestion, place = self._levels[key_id]
             level = congestion.level(now) if congestion.raised else 0
             values[place] = float(level)
-            if quiet and not level and not depth:
-                self._busy.discard(key_id)
+            if not (quiet and not level and not depth):
+                self._busy[key_id] = None  # the last next time: of many busy keys each has its turn

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import closing
 from time import monotonic
 from typing import Any
 
 from callgate.cdr.database import shown
 from callgate.cdr.erase import Selection
+from callgate.cdr.outbox import Choice, Replayed
+from callgate.cdr.store import Store
 from callgate.cdr.writer import State, Writer
 from callgate.config import Config
 from callgate.net.erasure import Holder, Note, erase
 from callgate.net.gate import Gate
+from callgate.net.outbox import Outbox, receivers_of
 from callgate.proxy.commands import Alert
 from callgate.proxy.meters import DATABASE_UP
 
@@ -23,12 +27,17 @@ class Keeping:
 
     def __init__(self, config: Config, gate: Gate) -> None:
         self.kind = config.database_url.partition(":")[0]
+        self._url = config.database_url
         self._where = shown(config.database_url)
         self._state_dir = config.state_dir
         self._gate = gate
-        self._lost = self._aside = 0
-        self.writer = Writer(config.database_url, config.state_dir, keep_days=config.records.keep_days)
+        self._lost = self._aside = self._events_lost = 0
+        receivers = receivers_of(config)
+        self.writer = Writer(
+            config.database_url, config.state_dir, keep_days=config.records.keep_days, receivers=receivers
+        )
         gate.records.keep = self.writer.put
+        self.outbox = Outbox(config, gate, self.writer.tell, receivers)
 
     def start(self) -> None:
         """What was handed over, and what an earlier run has left, goes into the database from now on."""
@@ -59,6 +68,16 @@ class Keeping:
         """Erase what was asked for (`net.erasure`). The loop goes on meanwhile."""
         return await asyncio.to_thread(erase, selection, self.writer.erase, note, who, others)
 
+    async def replay(self, choice: Choice) -> Replayed:
+        """Have dead letters sent once more. Raises UnknownLetter, and what the database raises."""
+
+        def work() -> Replayed:
+            with closing(Store(self._url)) as store:
+                store.connect()
+                return store.replay(choice)
+
+        return await asyncio.to_thread(work)
+
     async def close(self) -> None:
         """Keep what is left."""
         state = await asyncio.to_thread(self.writer.close)
@@ -86,6 +105,11 @@ class Keeping:
             self._aside = state.aside
             text = f"call records that can't be read, or that the database refuses, are put aside in {self._state_dir}"
             core.alert(Alert("records-aside", "warning", "", text, value=state.aside), now)
+
+        if state.events_lost > self._events_lost:
+            self._events_lost = state.events_lost
+            text = "events about alerts are lost: the database can't be written, and memory is full"
+            core.alert(Alert("events-lost", "warning", "", text, value=state.events_lost), now)
 
     def _database_words(self, state: State) -> str:
         where = "in memory" if self._state_dir is None else f"in {self._state_dir}"

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,10 +53,12 @@ class Backoff:
 class OpsChild:
     """Supervises `python -m callgate.ops` on the running loop.
 
-    `bind` is `http://host:port`, `fds` those of `Shared`; `store` and `database` are kinds, for /readyz;
-    `settings` (`ops.settings`) may hold secrets, and go over its pipe.
+    `bind` is `http://host:port`, `fds` those of `Shared`; `store` and `database` are kinds, for /readyz.
     `errors` takes what ops writes to its stderr, line by line (the gate's stderr unless given). Call `start`
     from the main thread: the kernel ties ops' life to the thread that started it.
+
+    Another child lives by the same rules: `name` is its name in what is told, `greeting` is written to its stdin at the
+    start (secrets stand in no argument and no environment), `reported` hears what follows the word `report`.
     """
 
     def __init__(
@@ -71,9 +72,10 @@ class OpsChild:
         errors: Callable[[bytes], object] | None = None,
         silent_seconds: float = SILENT_SECONDS,
         program: Sequence[str] = PROGRAM,
-        settings: Mapping[str, Any] | None = None,
+        name: str = "ops",
+        greeting: bytes = b"{}\n",
+        reported: Callable[[str], object] | None = None,
     ) -> None:
-        self._settings = json.dumps(settings or {}).encode() + b"\n"
         self._bind = bind
         self._fds = fds
         self._store = store
@@ -83,6 +85,9 @@ class OpsChild:
         self._own_errors: LineWriter | None = None
         self._silent = silent_seconds
         self._program = program
+        self._name = name
+        self._greeting = greeting
+        self._reported = reported
         self._callbacks: list[OnChange] = []
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -109,7 +114,7 @@ class OpsChild:
             if self._errors is None:
                 self._own_errors = LineWriter(2, ERROR_BYTES)
                 self._errors = self._own_errors.put
-            self._task = asyncio.create_task(self._supervise(), name="ops")
+            self._task = asyncio.create_task(self._supervise(), name=self._name)
         return await self.wait_ready(seconds)
 
     async def wait_ready(self, seconds: float) -> bool:
@@ -140,7 +145,7 @@ class OpsChild:
                 process = await self._spawn()
             except OSError as error:  # no process, no memory, no interpreter any more
                 wait = self._backoff.after(0.0)
-                self._tell("ops not started", error=str(error), retry_seconds=wait)
+                self._tell(f"{self._name} not started", error=str(error), retry_seconds=wait)
                 await asyncio.sleep(wait)
                 continue
             self._process = process
@@ -153,7 +158,7 @@ class OpsChild:
             ran = time.monotonic() - began
             wait = self._backoff.after(ran)
             self._tell(
-                "ops ended",
+                f"{self._name} ended",
                 pid=process.pid,
                 exit_code=code,
                 ran_seconds=round(ran, 3),
@@ -178,8 +183,8 @@ class OpsChild:
             env=_environment(),
             limit=LONGEST_LINE,
         )
-        assert process.stdin is not None
-        process.stdin.write(self._settings)
+        if self._greeting and process.stdin is not None:
+            process.stdin.write(self._greeting)  # into the pipe's buffer: nobody waits for the child to read
         return process
 
     async def _live(self, process: asyncio.subprocess.Process) -> int:
@@ -206,7 +211,7 @@ class OpsChild:
                 async with asyncio.timeout(self._silent):
                     line = await _line(voice)
             except TimeoutError:
-                self._tell("ops silent", pid=process.pid)
+                self._tell(f"{self._name} silent", pid=process.pid)
                 _kill(process)
                 continue
             word, _, rest = line.decode("utf-8", "replace").strip().partition(" ")
@@ -214,7 +219,9 @@ class OpsChild:
                 self._starts += 1
                 self.address = rest
                 self._ready.set()
-                self._tell("ops ready", pid=process.pid, address=rest, restarts=self._starts - 1)
+                self._tell(f"{self._name} ready", pid=process.pid, address=rest, restarts=self._starts - 1)
+            elif word == "report" and self._reported is not None:
+                self._reported(rest)
 
     async def _copy_errors(self, stream: asyncio.StreamReader) -> None:
         while line := await _line(stream):

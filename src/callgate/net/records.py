@@ -43,19 +43,28 @@ ADVICE = {
     "disk": "see to the disk and the rights of `state_dir`, or to the database: a restart now would cost these records",
     "records-lost": "see to the database and to the disk of `state_dir`",
     "records-aside": "look at records.damaged and records.refused there",
+    "webhook": "see to the receiver; its events wait and are tried again",
+    "webhook-off": "take it out of `webhooks`, or switch it on again: `callgate outbox replay --receiver`",
+    "webhook-dead": "`callgate outbox list` shows them, `callgate outbox replay` sends them once more",
+    "events-lost": "see to the database: events other than records wait in memory only",
+    "restarted": "where nobody has restarted it, read the log before the start",
+    "ops": "look at what it said (`ops ended` in the log)",
+    "loop-lag": "see what else takes this machine's processors, or give the gate a larger one",
     "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
 }
 """What to do about an alert, by rule."""
 
 
 class RecordLog:
-    """`utc_offset` turns the gate's monotonic times into UTC. `keep(record, utc_offset)` gets every record."""
+    """`utc_offset` turns the gate's monotonic times into UTC. `keep(record, utc_offset)` gets every record,
+    `tell(alert, utc_offset)` every alert."""
 
     def __init__(self, log: Log, meters: Meters) -> None:
         self._log = log
         self._meters = meters
         self.utc_offset = 0.0
         self.keep: Callable[[CallRecord, float], None] | None = None
+        self.tell: Callable[[Alert, float], None] | None = None
         self.refused: deque[CallRecord] = deque(maxlen=REFUSED)
         """The last calls that were refused."""
 
@@ -119,6 +128,8 @@ class RecordLog:
             **({"trunk": alert.trunk} if alert.trunk else {}),
             **alert.details,
         )
+        if self.tell is not None:
+            self.tell(alert, self.utc_offset)
 
     def _utc(self, at: float | None) -> str | None:
         if at is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 import callgate
+from callgate.cdr.audit import FILE as AUDIT_FILE
 from callgate.config import Config, ConfigError, HostPort
 from callgate.net import log as logging
 from callgate.net.control import Control, Taken
@@ -26,12 +28,16 @@ from callgate.net.shared import Shared
 from callgate.net.trail import Trail
 from callgate.net.wiring import contexts_of, directory_of, listeners_of, secret_of
 from callgate.numbers.abroad import warm
+from callgate.proxy.commands import Alert
 from callgate.proxy.flow import Listener
 from callgate.proxy.meters import Meters
 from callgate.sip.scanner import built
 
 BEAT = 0.25
 """Seconds between two heartbeats of the loop."""
+LATE_SECONDS = 0.5
+"""Delay of the loop that is an alert: SIP's T1, after which a peer sends its request again."""
+RESTARTED = "the gate has started anew: what was alerted before and lasts is alerted once more"
 TIDY_SECONDS = 60
 WARM_AFTER = 3.0
 """Seconds after the start when numbers abroad are read."""
@@ -68,6 +74,7 @@ def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
 
 async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     log = logging.get_logger()
+    again = config.state_dir is not None and (config.state_dir / AUDIT_FILE).exists()
     trail = Trail(config.state_dir, log)
     try:
         listeners = listeners_of(config)
@@ -87,6 +94,9 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     begun = {"version": callgate.__version__, "config": str(config.path), "keys": sorted(config.keys)}
     trail.note("start", after=begun)
     keeping.start()
+    if again:
+        gate.core.alert(Alert("restarted", "info", "", RESTARTED), monotonic())
+        gate.turn_ends()
     shared.listeners(gate.listeners)
     meters.set("build_info", callgate.__version__, sys.version.split()[0], value=1.0)
     meters.set("start_time_seconds", value=time.time())
@@ -96,8 +106,9 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     signals = _Signals(stop, reload)
     threading.Thread(target=_warm, name="numbers", daemon=True).start()
     beat = asyncio.create_task(_beat(gate, keeping, shared, meters), name="beat")
-    ops = _ops(config, shared, keeping.kind, meters, log)
+    ops = _ops(config, shared, keeping.kind, gate)
     try:
+        await keeping.outbox.start(shared.fds)
         await gate.look_up_names()
         if ops is not None and not await ops.start():
             log.error("ops does not answer yet; calls are served all the same")
@@ -121,6 +132,7 @@ async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
         await gate.close_names()
         gate.close()
         await keeping.close()
+        await keeping.outbox.stop()
         if ops is not None:
             await ops.stop()
     trail.note("stop", after={"calls_abandoned": gate.live_calls})
@@ -209,7 +221,10 @@ async def _beat(gate: Gate, keeping: Keeping, shared: Shared, meters: Meters) ->
         due += BEAT
         await asyncio.sleep(max(0.0, due - monotonic()))
         now = monotonic()
-        meters.values[lag] = max(0.0, now - due)
+        late = meters.values[lag] = max(0.0, now - due)
+        if late >= LATE_SECONDS:
+            text = f"the gate's loop was {late:.1f} s late: messages have waited, peers repeat them"
+            gate.core.alert(Alert("loop-lag", "warning", "", text, round(late, 3), LATE_SECONDS), now)
         due = max(due, now - BEAT)
         shared.beat(now)
         gate.refresh(now)
@@ -222,35 +237,40 @@ async def _beat(gate: Gate, keeping: Keeping, shared: Shared, meters: Meters) ->
                 gate.tidy()
 
 
-def _ops(config: Config, shared: Shared, database: str, meters: Meters, log: logging.Log) -> OpsChild | None:
+def _ops(config: Config, shared: Shared, database: str, gate: Gate) -> OpsChild | None:
     if config.ops is None:
         return None
     shared.beat(monotonic())
     address: HostPort = config.ops
-    ops = OpsChild(f"http://{address}", shared.fds, database=database, settings=_settings(config))
+    ops = OpsChild(f"http://{address}", shared.fds, database=database, greeting=_greeting(config))
 
     def changed(event: str, fields: dict[str, Any]) -> None:
-        level = log.info if event == "ops ready" else log.warning
+        level = gate.log.info if event == "ops ready" else gate.log.warning
         level(event, **fields)
         if event == "ops ready":
-            meters.set("ops_restarts_total", value=float(fields["restarts"]))
+            gate.meters.set("ops_restarts_total", value=float(fields["restarts"]))
+        elif event == "ops ended":
+            text = f"the ops process has ended with {fields['exit_code']} and is started anew; calls go on"
+            gate.core.alert(Alert("ops", "warning", "", text), monotonic())
+            gate.turn_ends()
 
     ops.on_change(changed)
     return ops
 
 
-def _settings(config: Config) -> dict[str, Any]:
+def _greeting(config: Config) -> bytes:
     """What the admin API needs to know (`ops.settings`)."""
     tokens = [
         (one.name, one.role, sha256(one.token.get_secret_value().encode()).hexdigest())
         for one in config.admin.tokens
     ]
     folder = config.state_dir
-    return {
+    found = {
         "tokens": tokens,
         "state_dir": None if folder is None else str(folder.absolute()),
         "database": config.database_url,
     }
+    return json.dumps(found).encode() + b"\n"
 
 
 async def _drain(gate: Gate, seconds: float, signals: _Signals, log: logging.Log) -> None:

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any, Final, NamedTuple, Protocol
 
 from callgate.config import Config
+from callgate.net.capture import Tap
 from callgate.net.connection import Connection
 from callgate.net.doors import Doors
 from callgate.net.shield import Allowance, Shield
@@ -106,6 +107,7 @@ class StreamListener:
         self.waiting: dict[int, Connection] = {}  # claims of INVITEs that are not written yet
         self.name = listener.transport.decode("ascii").lower()
         self.default_port = 5061 if listener.secure else 5060
+        self.tap: Tap | None = None  # sees every message that is read or written
         self._ended = False
         self._entry = entry
         self._kind = TlsConnection if listener.secure else Connection
@@ -131,6 +133,10 @@ class StreamListener:
         """Begin to accept."""
         self.loop = loop
         loop.add_reader(self._socket.fileno(), self._accept)
+
+    def show(self, tap: Tap) -> None:
+        """Have `tap` see every whole message that comes or has gone, over TLS as it was sealed."""
+        self.tap = tap
 
     def close(self) -> None:
         """Stop listening and close every connection; no new one is opened."""

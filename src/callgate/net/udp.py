@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
+from callgate.net.capture import Tap
 from callgate.net.shield import Shield
 from callgate.proxy.flow import Flow, Listener
 
@@ -94,6 +95,8 @@ class UdpSocket:
         # Known peers, by the address as the kernel gives it. No stranger is ever in here.
         self._flows: dict[tuple[str, int], Flow] = {}
         self._earlier: dict[tuple[str, int], Flow] = {}
+        self._tap: Tap | None = None
+        self._here = address
         self._unsent: deque[tuple[bytes, tuple[str, int], int]] = deque()
         self._flushing = False
         self._watch: select.epoll | None = None
@@ -111,6 +114,17 @@ class UdpSocket:
             self._watch = select.epoll()
             self._watch.register(self._socket.fileno(), select.EPOLLIN)
         loop.add_reader(self._watched, self._readable)
+
+    def show(self, tap: Tap) -> None:
+        """Have `tap` see every datagram that the shield lets through, and every one that the kernel has taken."""
+        self._tap, self._here = tap, self._socket.getsockname()[:2]
+        here, received = self._here, self._received
+
+        def shown(data: bytes, flow: Flow, now: float) -> None:
+            tap(False, data, self.listener, here, (flow.host, flow.port))
+            received(data, flow, now)
+
+        self._received = shown
 
     @property
     def _watched(self) -> int:
@@ -246,6 +260,8 @@ class UdpSocket:
                     return True
             else:
                 break
+        if self._tap is not None:
+            self._tap(True, data, self.listener, self._here, address)
         if claim:
             self._delivered(claim, monotonic())
         return True

@@ -10,6 +10,8 @@ from callgate.proxy.wheel import NEVER
 
 QUIET = 10.0
 """Seconds without its cause after which an alert is over."""
+NAMING = frozenset(("gateway", "kind", "of"))
+"""Details that are a part of an alert's name."""
 MAX = 4096
 """Alerts that can be up at once; more causes than that are counted, not told one by one."""
 
@@ -22,7 +24,7 @@ class Alerts:
         self._counts = counts
         self._active: dict[
             tuple[str, ...], tuple[float, Alert]
-        ] = {}  # (rule, key, trunk, gateway, severity) → last cause, NEVER for one that stands
+        ] = {}  # `Alert.name` → last cause, NEVER for one that stands
         self.due = NEVER
         self.slot = 0
 
@@ -42,12 +44,12 @@ class Alerts:
 
     def over(self, alert: Alert) -> None:
         """The cause of one that stood is gone; nothing where it did not stand."""
-        known = self._active.pop(_name(alert), None)
+        known = self._active.pop(alert.name, None)
         if known is not None:
             self._resolved(known[1])
 
     def _up(self, alert: Alert, last: float, each: bool) -> bool:
-        name = _name(alert)
+        name = alert.name
         new = name not in self._active
         if new and len(self._active) >= MAX:
             return False
@@ -69,7 +71,7 @@ class Alerts:
             trunk=alert.trunk,
             advice=alert.advice,
         )
-        over.details = {name: alert.details[name] for name in alert.details.keys() & {"gateway"}}
+        over.details = {name: alert.details[name] for name in alert.details.keys() & NAMING}
         over.resolved = True
         self._out.append(over)
 
@@ -89,7 +91,3 @@ class Alerts:
         for name in over:
             self._resolved(self._active.pop(name)[1])
         self.due = min((last + QUIET for last, _ in self._active.values()), default=NEVER)
-
-
-def _name(alert: Alert) -> tuple[str, ...]:
-    return alert.rule, alert.key, alert.trunk, alert.details.get("gateway", ""), alert.severity

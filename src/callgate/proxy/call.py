@@ -97,6 +97,7 @@ class Call(Attempts):
         if core.draining and not (self.direction == INBOUND and self.free):
             self.refuse(DRAINING, now)
             return
+        core.counts.sent(b"INVITE", 100)
         core.layer.respond(server, 100, reply(request, 100), now)
         if may_say(request) and core.recordings.begins(self, request, now):
             return  # it has its licence first, or none
@@ -160,6 +161,7 @@ class Call(Attempts):
         server, request, core, key = self.server, self.request, self.core, self.key
         assert server is not None and request is not None
         self.emergency = True
+        core.counts.sent(b"INVITE", 100)
         core.layer.respond(server, 100, reply(request, 100), now)
         if self.away:
             self.free = True  # another trunk: it takes nothing of this contract
@@ -276,6 +278,7 @@ class Call(Attempts):
             f"breach avoided: {refusal.text} would have been {refusal.value}/{refusal.limit}",
             refusal.value,
             refusal.limit,
+            details={"kind": "breach_avoided"},
         )
         self.core.alert(alert, now)
 

@@ -121,6 +121,15 @@ class Alert:
         self.resolved = resolved
         self.trunk = trunk
 
+    @property
+    def name(self) -> tuple[str, ...]:
+        """What makes it another one than others."""
+        told = self.details
+        return (
+            *(self.rule, self.key, self.trunk, self.severity),
+            *(told.get("gateway", ""), told.get("kind", ""), told.get("of", "")),
+        )
+
 
 class Note:
     """A line for the log: something has changed that a person may look for later. Never one per message."""

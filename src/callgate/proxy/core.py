@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from random import getrandbits, random
+from typing import NamedTuple
 
 from callgate.bridge.endpoint import Endpoint
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
@@ -86,6 +87,16 @@ DATAGRAM_MAX = 1300
 """Octets of a request beyond which it goes over a stream (RFC 3261 §18.1.1)."""
 
 
+class Challenged(NamedTuple):
+    """An INVITE that the trunk has answered with 401 or 407: its CSeq, when, who, and the id of its record, which is
+    that of the re-send too."""
+
+    cseq: int
+    at: float
+    by: Target | None
+    record: int
+
+
 class Core:
     """`first_id`: where the numbers of legs begin, 64 bits, different at every start. `started`: when. `dice`: a
     number from 0 to 1 at each call."""
@@ -125,7 +136,7 @@ class Core:
         self._twins: dict[int, int] = {}
         self._asked_order: deque[tuple[float, int]] = deque()
         self._touched: set[str] = set()
-        self._challenged: dict[tuple[bytes, bytes, bytes], tuple[int, float, Target | None]] = {}
+        self._challenged: dict[tuple[bytes, bytes, bytes], Challenged] = {}
         self.streams = Streams()
         self.auth = Auth(self)
         self.shifts = Shifts()
@@ -316,27 +327,29 @@ class Core:
         """The trunk's 401 or 407 goes to the caller, who may answer it once."""
         if len(self._challenged) >= CHALLENGES_MAX:
             self._challenged.clear()
-        self._challenged[call.call_id, call.caller.tag, uri] = (call.caller.cseq, now, call.challenger)
+        self._challenged[call.call_id, call.caller.tag, uri] = Challenged(
+            call.caller.cseq, now, call.challenger, call.record.id
+        )
 
-    def answers_challenge(self, request: Message, now: float) -> tuple[bool, Target | None]:
-        """Whether an INVITE is the re-send with credentials of one that the trunk has seen: it needs no token. And who
-        has asked for them: nobody else knows that nonce."""
+    def answers_challenge(self, request: Message, now: float) -> Challenged | None:
+        """What an INVITE answers that is the re-send with credentials of one that the trunk has seen: it needs no
+        token. Who has asked for them: nobody else knows that nonce."""
         if not self._challenged:
-            return False, None
+            return None
         name = (request.call_id, request.from_tag, request.uri)
-        number, at, challenger = self._challenged.pop(name, (0, 0.0, None))
-        if at and request.cseq_number == number + 1 and now - at <= CHALLENGE_SECONDS:
-            return True, challenger
-        return False, None
+        asked = self._challenged.pop(name, None)
+        if asked and request.cseq_number == asked.cseq + 1 and now - asked.at <= CHALLENGE_SECONDS:
+            return asked
+        return None
 
     def asked_again(self, request: Message) -> None:
         """The re-send after a challenge of the trunk meets one of the gate's own: the next one is that re-send."""
         if not self._challenged:
             return
         name = (request.call_id, request.from_tag, request.uri)
-        number, at, challenger = self._challenged.get(name, (0, 0.0, None))
-        if at and request.cseq_number == number + 1:
-            self._challenged[name] = (number + 1, at, challenger)
+        asked = self._challenged.get(name)
+        if asked and request.cseq_number == asked.cseq + 1:
+            self._challenged[name] = asked._replace(cseq=asked.cseq + 1)
 
     def connections_in_use(self) -> set[int]:
         """The numbers of the connections that calls and registered phones rely on. Looks at every call: not for the
@@ -393,7 +406,7 @@ class Core:
         found = self.by_call_id.get(text.encode("utf-8", "surrogateescape"))
         if found is not None and found.phase is not Phase.OVER:
             return found
-        return next((call for call in self.live() if f"{call.leg:016x}" == text), None)
+        return next((call for call in self.live() if f"{call.record.id:016x}" == text), None)
 
     def free_lines(self, call: Call, why: str, now: float) -> None:
         """Give back what a call that is up holds, though it goes on."""

@@ -49,7 +49,8 @@ class Edge:
     """
 
     def __init__(self, secret_headers: Iterable[str] = ()) -> None:
-        off = [name.encode("ascii") for name in (*TAKEN_OFF, *secret_headers)]
+        self.secret_headers: Final = tuple(secret_headers)
+        off = [name.encode("ascii") for name in (*TAKEN_OFF, *self.secret_headers)]
         self._off = frozenset(name.lower() for name in off)
         self.names: Final = (*self._off, PRIVACY, ASSERTED, *NAME_NUMBERS, b"b")
 

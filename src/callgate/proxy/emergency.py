@@ -78,8 +78,9 @@ class Emergency:
         first = trunk.emergency_first
         preferred = first.site.targets[0] if first is not None and first.site.targets else None
         if route is trunk:
-            call.free, challenger = core.answers_challenge(request, now)
-            preferred = challenger if call.free else preferred
+            answered = core.answers_challenge(request, now)
+            if answered is not None:
+                call.free, preferred, call.record.id = True, answered.by, answered.record
         groups: Groups = core.trunks.groups(call.key, now, preferred, trunk=route, every=True)
         if not groups:
             return "no address of the emergency route is known"

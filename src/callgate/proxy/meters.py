@@ -105,6 +105,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "transactions_active": Metric("gauge", "SIP transactions in memory.", ("side",)),
     "dialogs_active": Metric("gauge", "Dialogs in memory."),
     "connections_active": Metric("gauge", "Open connections.", ("transport",)),
+    # copies for Homer
+    "hep_sent_total": Metric("counter", "Copies of messages that were sent to Homer (HEP3)."),
+    "hep_lost_total": Metric("counter", "Copies of messages that were not sent, by reason.", ("reason",)),
     # call records
     "records_lost_total": Metric(
         "counter", "Call records lost: neither database nor state_dir could be written, and memory was full."
@@ -112,6 +115,13 @@ METRICS: Final[Mapping[str, Metric]] = {
     "records_held": Metric("gauge", "Call records in memory that are not written yet."),
     "records_spill_bytes": Metric("gauge", "Call records that wait in state_dir for the database, in bytes."),
     "database_up": Metric("gauge", "1 while the database of call records can be written."),
+    # events to receivers
+    "outbox_pending": Metric("gauge", "Events that a receiver has not got yet.", ("receiver",)),
+    "outbox_dead": Metric("gauge", "Events that were given up: `outbox replay` sends them.", ("receiver",)),
+    "outbox_oldest_seconds": Metric("gauge", "How long the oldest event waits.", ("receiver",)),
+    "webhook_attempts_total": Metric(
+        "counter", "Attempts to deliver an event, by result: delivered or failed.", ("receiver", "result")
+    ),
     # the gate itself
     "store_no_answer_total": Metric("counter", "Claims that the store did not answer in time (rule store)."),
     "loop_lag_seconds": Metric("gauge", "How late the gate's loop woke at its last heartbeat."),

@@ -224,7 +224,10 @@ class Outside:
                 if unwelcome is not None and not call.passes(unwelcome, now):
                     call.refuse(unwelcome, now)
                     return
-            call.free, challenger = self.core.answers_challenge(request, now)
+            answered = self.core.answers_challenge(request, now)
+            challenger = None
+            if answered is not None:
+                call.free, challenger, call.record.id = True, answered.by, answered.record
             call.groups = self.core.trunks.groups(key, now, challenger)
             # To another gateway than the one that asked it is a new call.
             call.free = call.free and bool(call.groups) and call.groups[0][0] is challenger

@@ -130,6 +130,7 @@ class Relay:
             server = self.server
             assert server is not None and server.request is not None
             if self.client is None:
+                core.counts.sent(self.method, 100)
                 core.layer.respond(server, 100, reply(server.request, 100), now)
             client = InviteClientTransaction(core.layer, branch, data, flow, self, now)
         else:
@@ -302,6 +303,7 @@ class Relay:
         if server is not None and server.request is not None:
             request = server.request
             data = reply(request, code, self.core.answer_tag(request), headers)
+            self.core.counts.sent(self.method, code)
             self.core.layer.respond(server, code, data, now)
 
     def on_cancel(self, server: AnyServer, cancel: Message, now: float) -> None:

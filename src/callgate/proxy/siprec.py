@@ -117,6 +117,7 @@ class Session(Call):
         ):
             self.refuse(NOT_SECURE, now)
             return
+        core.counts.sent(b"INVITE", 100)
         core.layer.respond(server, 100, reply(request, 100), now)
         core.recordings.session(self, names_in(request), Licence(self, frozenset((SESSION,))), now)
 

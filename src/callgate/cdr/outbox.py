@@ -1,0 +1,271 @@
+"""The outbox: events that receivers have not got yet, in the database of records, in the transaction that keeps the
+record; and the dead letters, which no attempt has delivered in time.
+
+A lane is what goes to one receiver about one key. Numbers (`seq`) are given in it under a lock that is held until the
+commit, so whoever sees a number sees all before it: that is the order of delivery.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from callgate.cdr.erase import Selection
+from callgate.cdr.events import Event, Receiver, stamp_of
+from callgate.cdr.schema import dead_letters, lanes, outbox, receivers
+
+COLUMNS: Final = tuple(outbox.c.keys())
+KEPT_DAYS: Final = 30.0
+"""Dead letters go after so many days: they are personal data."""
+MOVED: Final = 500
+"""Letters in one statement."""
+
+
+class Letter(NamedTuple):
+    """One event for one receiver, as it lies in the outbox."""
+
+    receiver: str
+    key: str
+    seq: int
+    id: str
+    type: str
+    at: str
+    queued_at: str
+    body: str
+
+
+class Lane(NamedTuple):
+    receiver: str
+    key: str
+    seq: int
+    version: int
+
+
+def put(connection: Connection, to: Sequence[Receiver], events: Iterable[Event]) -> None:
+    """Add events, in the transaction that is open."""
+    wanted = [(one.name, event) for event in events for one in to if one.wants(event)]
+    if not wanted:
+        return
+    counts = Counter((name, event.key) for name, event in wanted)
+    # In order: two gates that each have some of the lanes must not wait for each other.
+    last = {lane: _bump(connection, *lane, count) - count for lane, count in sorted(counts.items())}
+    now = _now()
+    rows = []
+    for name, event in wanted:
+        last[name, event.key] += 1
+        seq = last[name, event.key]
+        began = event.began or event.at
+        rows.append(
+            dict(
+                zip(
+                    COLUMNS,
+                    (name, event.key, seq, event.id, event.type, began, now, event.body(seq)),
+                    strict=True,
+                )
+            )
+        )
+    add = sqlite.insert(outbox) if connection.dialect.name == "sqlite" else postgresql.insert(outbox)
+    connection.execute(add.on_conflict_do_nothing(index_elements=["receiver", "id"]), rows)
+
+
+def _bump(connection: Connection, receiver: str, key: str, count: int) -> int:
+    """Take so many numbers; the last of them."""
+    add = sqlite.insert(lanes) if connection.dialect.name == "sqlite" else postgresql.insert(lanes)
+    statement = add.values(receiver=receiver, key=key, seq=count, version=1)
+    statement = statement.on_conflict_do_update(
+        index_elements=[lanes.c.receiver, lanes.c.key],
+        set_={"seq": lanes.c.seq + statement.excluded.seq, "version": lanes.c.version + 1},
+    )
+    return int(connection.execute(statement.returning(lanes.c.seq)).scalar_one())
+
+
+def all_lanes(connection: Connection) -> list[Lane]:
+    return [Lane(*one) for one in connection.execute(select(lanes))]
+
+
+def head(connection: Connection, receiver: str, key: str, count: int) -> list[Letter]:
+    """The oldest letters of a lane."""
+    mine = select(outbox).where(outbox.c.receiver == receiver, outbox.c.key == key)
+    return [Letter(*one) for one in connection.execute(mine.order_by(outbox.c.seq).limit(count))]
+
+
+def delivered(connection: Connection, done: Sequence[Letter]) -> None:
+    """They have arrived. Not those that are in the outbox anew."""
+    for at in range(0, len(done), MOVED):
+        names = [(one.receiver, one.key, one.seq) for one in done[at : at + MOVED]]
+        connection.execute(delete(outbox).where(_lane_and_seq.in_(names)))
+
+
+_lane_and_seq = tuple_(outbox.c.receiver, outbox.c.key, outbox.c.seq)
+
+
+def give_up(connection: Connection, receiver: str, key: str | None, before: str, fault: str) -> int:
+    """What was queued before becomes a dead letter, some at a time; how many."""
+    old = select(outbox).where(outbox.c.receiver == receiver, outbox.c.queued_at < before)
+    if key is not None:
+        old = old.where(outbox.c.key == key)
+    rows = [dict(one) for one in connection.execute(old.order_by(outbox.c.seq).limit(MOVED)).mappings()]
+    if rows:
+        now = _now()
+        connection.execute(
+            insert(dead_letters), [row | {"dead_at": now, "fault": fault[:300]} for row in rows]
+        )
+        names = [(row["receiver"], row["key"], row["seq"]) for row in rows]
+        connection.execute(delete(outbox).where(_lane_and_seq.in_(names)))
+    return len(rows)
+
+
+def disable(connection: Connection, receiver: str) -> None:
+    """It has answered 410: nothing more is sent until a replay."""
+    add = sqlite.insert(receivers) if connection.dialect.name == "sqlite" else postgresql.insert(receivers)
+    connection.execute(add.values(receiver=receiver, disabled_at=_now()).on_conflict_do_nothing())
+
+
+def disabled(connection: Connection) -> set[str]:
+    return set(connection.execute(select(receivers.c.receiver)).scalars())
+
+
+def counts(connection: Connection) -> dict[str, tuple[int, int]]:
+    """Receiver → letters that wait, dead ones."""
+    found: dict[str, tuple[int, int]] = {}
+    for place, table in enumerate((outbox, dead_letters)):
+        for name, count in connection.execute(
+            select(table.c.receiver, func.count()).group_by(table.c.receiver)
+        ):
+            both = list(found.get(name, (0, 0)))
+            both[place] = count
+            found[name] = both[0], both[1]
+    return found
+
+
+class Choice(NamedTuple):
+    """Which letters; None: any. `ids`: those of events."""
+
+    receiver: str | None = None
+    key: str | None = None
+    ids: tuple[str, ...] = ()
+
+    def where(self, table: Any) -> list[ColumnElement[bool]]:
+        found: list[ColumnElement[bool]] = []
+        if self.receiver is not None:
+            found.append(table.c.receiver == self.receiver)
+        if self.key is not None:
+            found.append(table.c.key == self.key)
+        if self.ids:
+            found.append(table.c.id.in_(self.ids))
+        return found
+
+
+def listing(connection: Connection, choice: Choice, states: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Letters as `outbox list` shows them, the dead ones first, in the order of delivery in each lane."""
+    off = disabled(connection)
+    for state, table in (("dead", dead_letters), ("pending", outbox)):
+        if state not in states:
+            continue
+        names = [column for column in table.c if column.name != "body"]
+        order = table.c.receiver, table.c.key, table.c.seq
+        for one in connection.execute(select(*names).where(*choice.where(table)).order_by(*order)).mappings():
+            row = {"state": "disabled" if state == "pending" and one["receiver"] in off else state, **one}
+            yield row | {"dead_at": row.get("dead_at"), "fault": row.get("fault")}
+
+
+class Replayed(NamedTuple):
+    """How many dead letters wait anew, and which receivers are switched on again."""
+
+    letters: int
+    enabled: tuple[str, ...]
+
+    def row(self) -> dict[str, Any]:
+        return {"replayed": self.letters, "enabled": list(self.enabled)}
+
+
+class UnknownLetter(Exception):
+    """There is no such dead letter, or receiver."""
+
+
+def replay(connection: Connection, choice: Choice) -> Replayed:
+    """Dead letters wait anew, each at its old place; a receiver that answered 410 is tried anew. Raises
+    UnknownLetter; then nothing is done."""
+    rows = [
+        dict(one)
+        for one in connection.execute(
+            select(dead_letters).where(*choice.where(dead_letters)).order_by(dead_letters.c.seq)
+        ).mappings()
+    ]
+    missing = set(choice.ids) - {row["id"] for row in rows}
+    if missing:
+        raise UnknownLetter(f"there is no dead letter `{min(missing)}`")
+    if choice.receiver is not None and not _known(connection, choice.receiver):
+        raise UnknownLetter(
+            f"nothing was ever for a receiver `{choice.receiver}`: `outbox list` shows their names"
+        )
+    now = _now()
+    for at in range(0, len(rows), MOVED):
+        some = rows[at : at + MOVED]
+        again = [{name: row[name] for name in COLUMNS} | {"queued_at": now} for row in some]
+        connection.execute(insert(outbox), again)
+        names = [(row["receiver"], row["key"], row["seq"]) for row in some]
+        place = tuple_(dead_letters.c.receiver, dead_letters.c.key, dead_letters.c.seq)
+        connection.execute(delete(dead_letters).where(place.in_(names)))
+    touched = {(row["receiver"], row["key"]) for row in rows}
+    off = [receivers.c.receiver == choice.receiver] if choice.receiver is not None else []
+    if choice.ids or choice.key is not None:
+        off.append(receivers.c.receiver.in_({receiver for receiver, _ in touched}))
+    enabled = list(
+        connection.execute(delete(receivers).where(*off).returning(receivers.c.receiver)).scalars()
+    )
+    _touch(connection, sorted(touched))
+    return Replayed(len(rows), tuple(sorted(enabled)))
+
+
+def _known(connection: Connection, receiver: str) -> bool:
+    return (
+        connection.execute(select(lanes.c.seq).where(lanes.c.receiver == receiver).limit(1)).first()
+        is not None
+    )
+
+
+def erase(connection: Connection, selection: Selection) -> int:
+    """Delete what is about the numbers or the key (T12), sent or not; how many."""
+    gone, touched = 0, set()
+    for table in (outbox, dead_letters):
+        where: list[ColumnElement[bool]] = []
+        if selection.numbers:
+            quoted = [json.dumps(number) for number in selection.numbers]
+            where.append(or_(*(table.c.body.contains(one, autoescape=True) for one in quoted)))
+        if selection.key is not None:
+            where.append(table.c.key == selection.key)
+        if selection.before is not None:
+            where.append(table.c.at < selection.before)
+        done = connection.execute(delete(table).where(*where).returning(table.c.receiver, table.c.key))
+        for receiver, key in done:
+            gone += 1
+            touched.add((receiver, key))
+    _touch(connection, sorted(touched))
+    return gone
+
+
+def prune(connection: Connection, days: float) -> bool:
+    """Delete some of the dead letters older than that. True where there may be more."""
+    before = stamp_of(datetime.now(UTC).timestamp() - days * 86_400)
+    old = select(dead_letters.c.receiver, dead_letters.c.key, dead_letters.c.seq)
+    old = old.where(dead_letters.c.dead_at < before).limit(MOVED)
+    place = tuple_(dead_letters.c.receiver, dead_letters.c.key, dead_letters.c.seq)
+    return connection.execute(delete(dead_letters).where(place.in_(old))).rowcount >= MOVED
+
+
+def _touch(connection: Connection, touched: Sequence[tuple[str, str]]) -> None:
+    """Whoever delivers looks at these lanes anew."""
+    for receiver, key in touched:
+        mine = and_(lanes.c.receiver == receiver, lanes.c.key == key)
+        connection.execute(update(lanes).where(mine).values(version=lanes.c.version + 1))
+
+
+def _now() -> str:
+    return stamp_of(datetime.now(UTC).timestamp())
