@@ -12,7 +12,6 @@ from callgate.config.supported import NOT_YET
 # Row of the table → a config that asks for it: lines at the top, in the trunk, in the key, in its limits.
 ASKS: dict[str, dict[str, str]] = {
     "a store other than `memory`": {"top": 'store: "redis://:hunter2@cache"'},
-    "`admin`": {"top": "admin: {tokens: [{name: a, role: view, token: hunter2}]}"},
 }
 
 

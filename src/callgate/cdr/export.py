@@ -81,14 +81,14 @@ def write(rows: Iterable[Row], form: str, put: Callable[[str], object]) -> None:
 
 
 def _json_line(row: Row) -> str:
-    found = {name: _plain(value) for name, value in row.items()}
+    found = {name: plain(value) for name, value in row.items()}
     text = json.dumps(found, ensure_ascii=False, separators=(",", ":"))
     if not text.isprintable():  # what could move a terminal's cursor, or is a line end to somebody
         text = json.dumps(found, ensure_ascii=True, separators=(",", ":")).replace("\x7f", "\\u007f")
     return text + "\n"
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """4.0 as 4."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -118,7 +118,7 @@ def _cell(value: object, is_text: bool) -> object:
         return "" if value is None else safe(str(value))
     if isinstance(value, bool):
         return "true" if value else "false"
-    return _plain(value)
+    return plain(value)
 
 
 class _To:

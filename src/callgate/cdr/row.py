@@ -182,12 +182,19 @@ def checked(found: Any) -> Row:
 
 
 def _check_time(name: str, text: str) -> None:
-    if not _TIME.fullmatch(text):
+    if not is_time(text):
         raise ValueError(f"`{name}` is no time")
+
+
+def is_time(text: str) -> bool:
+    """Whether it is a time as a row has it."""
+    if not _TIME.fullmatch(text):
+        return False
     try:
         datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"`{name}` is no time") from None
+        return False
+    return True
 
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")

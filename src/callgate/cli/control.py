@@ -43,7 +43,7 @@ def state_dir_or_exit(config: Path, command: str) -> Path:
 
 @contextmanager
 def _connected(path: Path) -> Iterator[socket.socket]:
-    from callgate.net.socket_path import address
+    from callgate.store.socket_path import address
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(ANSWER_SECONDS)
@@ -62,7 +62,7 @@ def _connected(path: Path) -> Iterator[socket.socket]:
 
 def gate_runs(state_dir: Path) -> bool:
     """Whether a gate serves the control socket of that folder."""
-    from callgate.net.socket_path import FILE, address
+    from callgate.store.socket_path import FILE, address
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
@@ -77,7 +77,7 @@ def gate_runs(state_dir: Path) -> bool:
 
 def ask(config: Path, op: str, **arguments: Any) -> Iterator[Row]:
     """The rows of a running gate's answer, and its last line. Exits where there is no gate, or it refuses."""
-    from callgate.net.socket_path import FILE
+    from callgate.store.socket_path import FILE
 
     path = state_dir_or_exit(config, op.replace(".", " ")) / FILE
     given = {name: value for name, value in arguments.items() if value is not None}

@@ -1,7 +1,8 @@
 """The control socket: `control.sock` in `state_dir`, for whoever may read and write that (mode 0600).
 
-A request is one JSON line, `{"op": "keys.suspend", "args": {"key": "acme"}}`. The answer is one line,
-`{"ok": true, …}` or `{"ok": false, "kind": "unknown", "error": "…"}`; before that of a list, each row is a line
+A request is one JSON line, `{"op": "keys.suspend", "args": {"key": "acme"}}`. The admin API adds the name of the
+token it acts for, `"token": "ops"`: the audit log has it, before what the kernel says of the client. The answer is one
+line, `{"ok": true, …}` or `{"ok": false, "kind": "unknown", "error": "…"}`; before that of a list, each row is a line
 `{"row": {…}}`. Requests on one connection are answered in their order. Whatever a client sends or leaves undone costs
 the calls nothing: lines, clients and waits are bounded, and long lists are sent in slices.
 """
@@ -22,11 +23,13 @@ from typing import Any, Final
 
 from callgate.net.desk import OPERATIONS, Desk, Operation, Row, Unfit
 from callgate.net.log import Log
-from callgate.net.socket_path import FILE, address
+from callgate.store.socket_path import FILE, address
 
 CLIENTS: Final = 16
 LINE: Final = 65_536
 """Bytes of a request at most."""
+TOKEN: Final = 256
+"""Characters of a token's name at most."""
 IDLE_SECONDS: Final = 60.0
 """How long a client may say nothing, or take nothing."""
 SLICE_SECONDS: Final = 0.002
@@ -137,12 +140,14 @@ class Control:
 
     async def _answer(self, line: bytes, who: str, writer: asyncio.StreamWriter) -> None:
         try:
-            name, given = _read(line)
+            name, given, token = _read(line)
             operation = self._operations.get(name)
             if operation is None:
                 known = ", ".join(self._operations)
                 raise Unfit("usage", f"unknown operation `{name[:60]}`; known: {known}")
-            answer = await operation.handle(self._desk, operation.read(given), who)
+            answer = await operation.handle(
+                self._desk, operation.read(given), f"{token} (API; {who})" if token else who
+            )
             if isinstance(answer, dict):
                 await self._say(writer, {"ok": True, **answer})
             else:
@@ -182,19 +187,22 @@ class Control:
             await writer.drain()
 
 
-def _read(line: bytes) -> tuple[str, dict[str, Any]]:
+def _read(line: bytes) -> tuple[str, dict[str, Any], str]:
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):
         raise Unfit("usage", "a request is one line of JSON") from None
     if not isinstance(request, dict) or not isinstance(request.get("op"), str):
         raise Unfit("usage", 'a request is an object such as {"op": "status"}')
-    if request.keys() - {"op", "args"}:
-        raise Unfit("usage", "a request has `op` and `args`, and nothing else")
+    if request.keys() - {"op", "args", "token"}:
+        raise Unfit("usage", "a request has `op`, `args` and `token`, and nothing else")
     given = request.get("args", {})
     if not isinstance(given, dict):
         raise Unfit("usage", "`args` must be an object")
-    return request["op"], given
+    token = request.get("token", "")
+    if not isinstance(token, str) or len(token) > TOKEN or not (token.isprintable()):
+        raise Unfit("usage", f"`token` must be the name of a token, {TOKEN} characters at most")
+    return request["op"], given, token
 
 
 def _refusal(kind: str, text: str) -> Row:

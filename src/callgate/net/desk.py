@@ -17,16 +17,21 @@ import callgate
 from callgate.cdr.database import words
 from callgate.cdr.erase import selection_of
 from callgate.cdr.outbox import Choice, UnknownLetter
+from callgate.config import effective_limits
+from callgate.config.arithmetic import limit_lines
 from callgate.net.erasure import NotErased, journal
 from callgate.net.gate import Gate
 from callgate.net.keeping import Keeping
 from callgate.net.log import utc
+from callgate.net.records import ADVICE
 from callgate.net.reload import Reload
 from callgate.net.trail import Trail, Written
 from callgate.policy.claim import Members, Window
 from callgate.proxy.call import Call
+from callgate.proxy.commands import Alert
 from callgate.proxy.context import Phase
 from callgate.proxy.peers import Key
+from callgate.proxy.record import CallRecord
 from callgate.proxy.suspension import REASON_MAX, Suspension
 from callgate.proxy.sweep import Sweep
 from callgate.proxy.token import INBOUND
@@ -211,11 +216,41 @@ class Desk:
             "gateway": record.gateway or None,
         }
 
+    async def refusals_list(self, arguments: Row, who: str) -> Answer:
+        return map(self._refusal_row, reversed(list(self._gate.records.refused)))
+
+    def _refusal_row(self, record: CallRecord) -> Row:
+        counted = bool(record.limit or record.value)
+        return {
+            "at": self._utc(record.end_at or record.invite_at),
+            "call_id": record.call_id,
+            "key": record.key,
+            "direction": record.direction,
+            "from": record.caller_raw,
+            "to": record.raw,
+            "code": record.final_code or None,
+            "rule": record.rule,
+            "value": record.value if counted else None,
+            "limit": record.limit if counted else None,
+            "reason": record.reason,
+        }
+
+    async def alerts_list(self, arguments: Row, who: str) -> Answer:
+        return map(_alert_row, self._core.alerts.active())
+
     # -- keys ----------------------------------------------------------------------------------------------
 
     async def keys_list(self, arguments: Row, who: str) -> Answer:
         now = monotonic()
-        return (self._key_row(key, now) for key in self._gate.directory.keys.values())
+        one = arguments.get("key")
+        keys = self._gate.directory.keys.values() if one is None else [self._key(one)]
+        return (self._key_row(key, now) for key in keys)
+
+    async def keys_arithmetic(self, arguments: Row, who: str) -> Answer:
+        key, config = self._key(arguments["key"]), self._reload.config
+        profile = config.profiles[key.trunk.name]
+        lines = [line.strip() for line in limit_lines(effective_limits(config, key.id), profile)]
+        return {"key": key.id, "trunk": key.trunk.name, "contract": profile.name, "lines": lines}
 
     async def keys_suspend(self, arguments: Row, who: str) -> Answer:
         key, now = self._key(arguments["key"]), monotonic()
@@ -333,6 +368,20 @@ class Desk:
         return _stamp(at + self._core.utc_offset) or ""
 
 
+def _alert_row(alert: Alert) -> Row:
+    return {
+        "rule": alert.rule,
+        "severity": alert.severity,
+        "key": alert.key,
+        "trunk": alert.trunk or None,
+        "text": alert.text,
+        "value": alert.value,
+        "limit": alert.limit,
+        "advice": alert.advice or ADVICE.get(alert.rule, ""),
+        "details": dict(alert.details),
+    }
+
+
 def _ended(sweep: Sweep) -> Row:
     return {"calls_ended": sweep.done}
 
@@ -369,7 +418,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "calls.release": Operation(Desk.calls_release, {"call": CALL, "hangup": Argument(bool)}, changes=True),
     "calls.reconcile": Operation(Desk.calls_reconcile, changes=True),
     "sip": Operation(Desk.sip, {"call": CALL}),
-    "keys.list": Operation(Desk.keys_list),
+    "refusals.list": Operation(Desk.refusals_list),
+    "alerts.list": Operation(Desk.alerts_list),
+    "keys.list": Operation(Desk.keys_list, {"key": Argument()}),
+    "keys.arithmetic": Operation(Desk.keys_arithmetic, {"key": KEY}),
     "keys.suspend": Operation(
         Desk.keys_suspend,
         {

@@ -73,7 +73,7 @@ class OpsChild:
         silent_seconds: float = SILENT_SECONDS,
         program: Sequence[str] = PROGRAM,
         name: str = "ops",
-        greeting: bytes = b"",
+        greeting: bytes = b"{}\n",
         reported: Callable[[str], object] | None = None,
     ) -> None:
         self._bind = bind

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from callgate.net.log import Log, utc
 from callgate.proxy.commands import Alert, Note
 from callgate.proxy.meters import Meters
 from callgate.proxy.record import CallRecord
 
+REFUSED: Final = 50
 ADVICE = {
     "K-X1+EMG": "give the PBX another route for emergency calls: this trunk can't carry them",
     "V2": "tell the carrier before many numbers are called at once, or call them more slowly",
@@ -63,6 +65,8 @@ class RecordLog:
         self.utc_offset = 0.0
         self.keep: Callable[[CallRecord, float], None] | None = None
         self.tell: Callable[[Alert, float], None] | None = None
+        self.refused: deque[CallRecord] = deque(maxlen=REFUSED)
+        """The last calls that were refused."""
 
     def call(self, record: CallRecord) -> None:
         """The line of a call that has ended: the fields of its record that are known."""
@@ -100,6 +104,8 @@ class RecordLog:
         if record.reason:
             fields["reason"] = record.reason
         self._log.info("call", **fields)
+        if record.verdict == "refused":
+            self.refused.append(record)
         if self.keep is not None:
             self.keep(record, self.utc_offset)
 

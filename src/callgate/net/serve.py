@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from hashlib import sha256
 from time import monotonic
 from typing import Any
 
@@ -240,7 +242,7 @@ def _ops(config: Config, shared: Shared, database: str, gate: Gate) -> OpsChild 
         return None
     shared.beat(monotonic())
     address: HostPort = config.ops
-    ops = OpsChild(f"http://{address}", shared.fds, database=database)
+    ops = OpsChild(f"http://{address}", shared.fds, database=database, greeting=_greeting(config))
 
     def changed(event: str, fields: dict[str, Any]) -> None:
         level = gate.log.info if event == "ops ready" else gate.log.warning
@@ -254,6 +256,21 @@ def _ops(config: Config, shared: Shared, database: str, gate: Gate) -> OpsChild 
 
     ops.on_change(changed)
     return ops
+
+
+def _greeting(config: Config) -> bytes:
+    """What the admin API needs to know (`ops.settings`)."""
+    tokens = [
+        (one.name, one.role, sha256(one.token.get_secret_value().encode()).hexdigest())
+        for one in config.admin.tokens
+    ]
+    folder = config.state_dir
+    found = {
+        "tokens": tokens,
+        "state_dir": None if folder is None else str(folder.absolute()),
+        "database": config.database_url,
+    }
+    return json.dumps(found).encode() + b"\n"
 
 
 async def _drain(gate: Gate, seconds: float, signals: _Signals, log: logging.Log) -> None:

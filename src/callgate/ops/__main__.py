@@ -1,7 +1,7 @@
 """`python -m callgate.ops`: started by the gate, never by hand.
 
-Descriptors 0 and 1 are pipes from and to the gate: the end of 0 ends this process, 1 carries `ready URL` and
-a `beat` now and then. 2 goes where the gate's own errors go.
+Descriptors 0 and 1 are pipes from and to the gate: 0 begins with a line (`settings`), and its end ends this process;
+1 carries `ready URL` and a `beat` now and then. 2 goes where the gate's own errors go.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import sys
 
 from callgate.ops import lifeline
+from callgate.ops.settings import read
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,6 +34,10 @@ def main() -> int:
     args = arguments()
     lifeline.ignore_signals_for_the_gate()
     lifeline.die_with(args.gate)
+    try:
+        settings = read(0)
+    except EOFError:
+        return 0
     lifeline.end_at_eof(0)
     # What a library prints must not reach the pipe that the gate listens to.
     voice_fd = os.dup(1)
@@ -59,7 +64,7 @@ def main() -> int:
         return 1
     view = View(args.values_fd, args.layout_fd)
     page = Page(view, args.gate)
-    serve(make_app(view, page, args.store, args.database), sock, Voice(voice_fd))
+    serve(make_app(view, page, args.store, args.database, settings), sock, Voice(voice_fd))
     return 0
 
 

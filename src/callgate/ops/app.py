@@ -7,13 +7,19 @@ from typing import Final
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.types import ASGIApp
 
 from callgate import __version__
+from callgate.ops import problems
+from callgate.ops.guard import Guard
 from callgate.ops.render import Page
+from callgate.ops.settings import Settings
 from callgate.ops.view import View
 
 HEARTBEAT_SECONDS: Final = 3.0
 """The gate beats several times a second; older than this, its loop does not turn."""
+
+NOTHING: Final = Settings()
 
 
 class Health(BaseModel):
@@ -59,11 +65,12 @@ def readiness(view: View, store: str, database: str) -> tuple[bool, Readiness]:
         listeners=view.listeners,
         store=Part(kind=store, state=_word(view.store_up)),
         database=Part(kind=database, state=_database_state(view, database)),
-        trunks=_trunks(view),
+        trunks=trunks(view),
     )
 
 
-def _trunks(view: View) -> dict[str, Way]:
+def trunks(view: View) -> dict[str, Way]:
+    """Every trunk, as the gate sees it now."""
     registered = view.registered()
     return {
         trunk: Way(
@@ -85,8 +92,8 @@ def _database_state(view: View, kind: str) -> str:
     return _word(view.database_up)
 
 
-def make_app(view: View, page: Page, store: str, database: str) -> FastAPI:
-    """The application: four paths that need no token, and 404 for all else."""
+def make_app(view: View, page: Page, store: str, database: str, settings: Settings = NOTHING) -> ASGIApp:
+    """The application: four paths that need no token, the admin API behind one, and 404 for all else."""
     app = FastAPI(
         title="CallGate",
         version=__version__,
@@ -124,4 +131,11 @@ def make_app(view: View, page: Page, store: str, database: str) -> FastAPI:
         )
         return Response(body, headers=headers)
 
-    return app
+    problems.handle(app)
+
+    def complete() -> None:
+        from callgate.ops.api import router
+
+        app.include_router(router(view, settings))
+
+    return Guard(app, settings, complete)

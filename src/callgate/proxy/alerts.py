@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from callgate.proxy.commands import Alert, Command
 from callgate.proxy.counts import Counts
@@ -79,6 +79,10 @@ class Alerts:
         """What these were about is there no more."""
         for name in [name for name, (_, alert) in self._active.items() if gone(alert)]:
             self._resolved(self._active.pop(name)[1])
+
+    def active(self) -> Iterator[Alert]:
+        """Those that are up now."""
+        return iter([alert for _, alert in self._active.values()])
 
     def expire(self, now: float) -> None:
         """Resolve what has been quiet for long enough."""

@@ -170,7 +170,7 @@ class Context:
     """Whether it records another call (`proxy.siprec`), and is none itself."""
 
     def tell(self, now: float, what: str, *details: object) -> None:
-        """One more step of the call's story; `cli.explain` has the words."""
+        """One more step of the call's story; `store.story` has the words."""
         if len(self.story) < STEPS:
             self.story.append((now, what, *details))
 

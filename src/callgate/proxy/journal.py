@@ -1,5 +1,5 @@
 """What is written down of a call, so that a crash ends none: plain values, made on the path of a message and therefore
-cheap. `proxy.restore` makes calls of them again, `cli.explain` words.
+cheap. `proxy.restore` makes calls of them again, `store.story` words.
 
 A row is a tuple that begins with its kind, the leg's number and when (monotonic seconds, as all times in it):
 
