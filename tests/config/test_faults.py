@@ -459,6 +459,19 @@ TABLE = {
         2,
         "dns.servers[0]: `dns.example.jp` is no name server: write its IP address",
     ),
+    "a token that can be guessed": (
+        "ops:",
+        "admin: {tokens: [{name: ops, role: view, token: secret}]}\nops:",
+        2,
+        "admin.tokens[0].token: a token of fewer than 16 characters can be guessed; `openssl rand -hex 24` makes one",
+    ),
+    "two tokens of one name": (
+        "ops:",
+        "admin: {tokens: [{name: ops, role: view, token: 0123456789abcdefgh},\n"
+        " {name: ops, role: operate, token: another-one-of-eighteen}]}\nops:",
+        3,
+        "admin.tokens[1].name: the token's name ops stands at `admin.tokens[0].name` (line 2) too; keep one",
+    ),
     "name server": ("ops:", 'dns: {servers: ["0.0.0.0"]}\nops:', 2, "`0.0.0.0` is no name server"),
     "health": (
         "    profile:",

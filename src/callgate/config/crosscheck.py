@@ -343,6 +343,21 @@ def hooks(config: Config) -> Iterator[Finding]:
         yield Finding(place, text)
 
 
+TOKEN_SHORTEST = 16
+"""Characters: what is shorter can be guessed over a network."""
+
+
+def admin(config: Config) -> Iterator[Finding]:
+    """Who did what is in the audit log by the token's name: each has one, and it is no word."""
+    at = ("admin", "tokens")
+    tokens = config.admin.tokens
+    yield from _twice((((*at, n, "name"), one.name) for n, one in enumerate(tokens)), "the token's name")
+    for n, one in enumerate(tokens):
+        if len(one.token.get_secret_value()) < TOKEN_SHORTEST:
+            text = f"a token of fewer than {TOKEN_SHORTEST} characters can be guessed; `openssl rand -hex 24` makes one"
+            yield Finding((*at, n, "token"), text)
+
+
 CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     something_to_do,
     listeners,
@@ -363,6 +378,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     limits,
     tls,
     hooks,
+    admin,
 )
 
 
