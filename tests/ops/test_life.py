@@ -35,6 +35,13 @@ def test_kill_9_of_the_gate_takes_ops_along_and_frees_its_port() -> None:
     bind(told["address"], patience=0).close()
 
 
+def greeted() -> tuple[int, int]:
+    """A pipe to ops, with what the gate says first."""
+    reading, writing = os.pipe()
+    os.write(writing, b"{}\n")
+    return reading, writing
+
+
 @pytest.fixture
 def orphan_of(shared: Shared) -> Iterator[Callable[[int], tuple[subprocess.Popen[bytes], int]]]:
     """A parent that starts ops with a stdin that the test holds open; nothing of it outlives the test."""
@@ -73,7 +80,7 @@ def orphan_of(shared: Shared) -> Iterator[Callable[[int], tuple[subprocess.Popen
 def test_the_kernel_s_rope_holds_where_the_pipe_stays_open(
     orphan_of: Callable[[int], tuple[subprocess.Popen[bytes], int]],
 ) -> None:
-    reading, writing = os.pipe()
+    reading, writing = greeted()
     parent, pid = orphan_of(reading)
     pidfd = pidfd_open(pid)
     parent.kill()
@@ -86,7 +93,7 @@ def test_the_kernel_s_rope_holds_where_the_pipe_stays_open(
 def test_the_pipe_s_rope_holds_while_the_gate_lives(
     orphan_of: Callable[[int], tuple[subprocess.Popen[bytes], int]],
 ) -> None:
-    reading, writing = os.pipe()
+    reading, writing = greeted()
     parent, pid = orphan_of(reading)
     pidfd = pidfd_open(pid)
     os.close(writing)
@@ -100,7 +107,7 @@ def test_the_pipe_s_rope_holds_while_the_gate_lives(
 def test_a_gate_that_died_before_ops_looked_is_noticed(shared: Shared) -> None:
     values, layout = map(str, shared.fds)
     arguments = ["--gate", "1", "--bind", "http://127.0.0.1:0", "--values-fd", values, "--layout-fd", layout]
-    reading, writing = os.pipe()  # held open: this rope doesn't help
+    reading, writing = greeted()  # held open: this rope doesn't help
     done = subprocess.run(
         [*OPS, *arguments],
         stdin=reading,
@@ -128,7 +135,7 @@ def test_an_address_that_can_t_be_had_is_named_with_its_place_in_the_config(shar
     values, layout = map(str, shared.fds)
     # 192.0.2.0/24 is for documentation: no machine has it.
     arguments = ["--bind", "http://192.0.2.1:9060", "--values-fd", values, "--layout-fd", layout]
-    reading, writing = os.pipe()
+    reading, writing = greeted()
     done = subprocess.run(
         [*OPS, *arguments, "--gate", str(os.getpid()), "--patience", "0"],
         stdin=reading,
