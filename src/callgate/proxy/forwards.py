@@ -4,7 +4,6 @@ A PBX that forwards says so in one of these ways, the first that there is decidi
 
 * `X-Inbound-Call-ID` is the Call-ID of a live call in of the same key; where the header matches none, the call is an
   ordinary one, whatever else it says;
-* it keeps the Call-ID of a live call in of the key, as a proxy does (RFC 3261 §16.6);
 * Diversion (RFC 5806) or History-Info (RFC 7044) names a number of the key that has a live call in: of several the one
   whose caller this call shows too, else the latest;
 * Referred-By (RFC 3892) names one: a call in was transferred.
@@ -67,9 +66,6 @@ class Forwards:
         named = request.noted(NAMES_LEG)
         if named and (value := header_value(request.lines[named[0]])):
             return self.named(value, key)
-        same = self.named(request.call_id, key)
-        if same is not None:
-            return same
         for header in NAME_NUMBERS:
             found = self._with_numbers(request, header, key)
             if found:
