@@ -178,3 +178,67 @@ def test_a_forward_of_the_pbx_is_known_after_a_crash(ladder: Ladder) -> None:
     world.pbx.gets("ACK", call="in")
     world.carrier.gets("486", call="in")
     world.carrier.sends("ACK", call="in")
+
+
+@pytest.fixture
+def young(routed: World) -> World:
+    """The gate has just carried a call on when it crashes; nothing of that is written down."""
+    calls_in(routed)
+    routed.crashes(lost=1.0)
+    routed.journal.clear()
+    routed.holds_nothing()
+    return routed
+
+
+def test_young_and_answered(young: World) -> None:
+    """Nobody is there to talk: the gate acknowledges and hangs up, each copy too."""
+    carrier = young.carrier
+    ok = carrier.sends("200", call="far")
+    carrier.gets("ACK", call="far")
+    carrier.gets("BYE", call="far")
+    young.holds(forwarded=1)
+    carrier.transmits(ok.data)
+    carrier.gets("ACK", call="far")
+    carrier.sends("200 BYE", call="far")
+    young.holds_nothing()
+    assert young.record().direction == "forwarded"
+
+
+@pytest.mark.parametrize("crossing", [False, True])
+def test_young_and_ringing(young: World, crossing: bool) -> None:
+    """It is counted as a forward, and cancelled at once; or picked up nevertheless."""
+    carrier = young.carrier
+    carrier.sends("180 INVITE", call="far")
+    cancel = carrier.gets("CANCEL", call="far")
+    assert "@198.51.100.1" in cancel.uri
+    young.holds(forwarded=1)
+    if crossing:
+        carrier.sends("200 INVITE", call="far")
+        carrier.sends("200 CANCEL", call="far")
+        carrier.gets("ACK", call="far")
+        carrier.gets("BYE", call="far")
+        carrier.sends("200 BYE", call="far")
+    else:
+        carrier.sends("200 CANCEL", call="far")
+        carrier.sends("487 INVITE", call="far")
+        carrier.gets("ACK", call="far")
+    young.holds_nothing()
+
+
+def test_young_and_refused(young: World) -> None:
+    young.carrier.sends("486", call="far")
+    young.carrier.gets("ACK", call="far")
+    young.holds_nothing()
+
+
+def test_young_and_a_second_crash(young: World) -> None:
+    carrier = young.carrier
+    carrier.sends("180 INVITE", call="far")
+    carrier.gets("CANCEL", call="far")
+    young.crashes()
+    carrier.sends("180 INVITE", call="far")
+    carrier.gets("CANCEL", call="far")
+    carrier.sends("200 CANCEL", call="far")
+    carrier.sends("487 INVITE", call="far")
+    carrier.gets("ACK", call="far")
+    young.holds_nothing()

@@ -15,10 +15,11 @@ from callgate.proxy.call import SPARE, Call
 from callgate.proxy.context import Phase
 from callgate.proxy.cseq import JUMP
 from callgate.proxy.dialog import Stage
-from callgate.proxy.flow import Flow
+from callgate.proxy.flow import INNER, Flow
 from callgate.proxy.forward import Routes, reply_flow
 from callgate.proxy.hangup import AHEAD
 from callgate.proxy.lanes import LEASE
+from callgate.proxy.meters import DIRECTIONS, FORWARDED
 from callgate.proxy.peers import Key
 from callgate.proxy.restore import PROBED_WITHIN, SOON, count, stub
 from callgate.proxy.targets import Target
@@ -38,6 +39,28 @@ if TYPE_CHECKING:
 ANSWERS_FOR: Final = 200.0
 """Seconds after a start in which answers to INVITEs of an earlier one may still come: Timer C, and a little."""
 WHY: Final = "a call of before the restart of which nothing was written down"
+ALONE: Final = "a forward of before the restart of which nothing was written down: its other side is lost"
+
+
+class Orphan(Call):
+    """The call out of a forward that the gate has made, and whose call in is lost: it ends as soon as it can be.
+    Nothing that is said of it goes to anybody."""
+
+    __slots__ = ()
+
+    @property
+    def counted_as(self) -> int:
+        return FORWARDED
+
+    def _on_success(self, client: InviteClientTransaction, response: Message, now: float) -> None:
+        if self.phase is Phase.TRYING:
+            self.nowhere(
+                480, ALONE, now
+            )  # then it is a late answer, which the gate acknowledges and hangs up
+        super()._on_success(client, response, now)
+
+    def _pass_on(self, response: Message, now: float, code: int = 0) -> bool:
+        return response.code >= 300 and super()._pass_on(response, now, code)  # which ends its transaction
 
 
 class Adoption:
@@ -89,19 +112,25 @@ class Adoption:
         uri = parse_uri(parse_name_addr(response.value(TO)).uri)
         lines = _of_invite(response)
         top = response.lines[response.at[VIA]]
-        sent = wire([b"INVITE %b SIP/2.0" % uri.raw, b"Via: " + response.via.text, *lines], b"")
+        asked = uri.raw
+        if token.direction == OUTBOUND and token.gateway < len(key.trunk.gateways):
+            asked = core.trunk_uri(uri, key.trunk.gateways[token.gateway].hostport, key.trunk)
+        sent = wire([b"INVITE %b SIP/2.0" % asked, b"Via: " + response.via.text, *lines], b"")
         vias = [response.lines[i] for i in response.places(VIA) if response.lines[i] is not top]
         if response.via.rest:
             vias.insert(0, b"Via: " + response.via.rest)
         request = parse(wire([b"INVITE %b SIP/2.0" % uri.raw, *vias, *lines], b""))
         if request.faults:
             raise Malformed(request.faults[0])
-        came = self._caller(token, key, request)
+        inner = token.direction == OUTBOUND and token.pbx_listener == INNER
+        came = core.bridge.flow(key) if inner else self._caller(token, key, request)
         server = InviteServerTransaction(
             core.layer, request, server_key(request, request.via), reply_flow(request, came), now
         )
-        call = Call(core, token.leg, key, token.direction, request, server, came, now)
+        kind = Orphan if inner else Call
+        call = kind(core, token.leg, key, token.direction, request, server, came, now)
         call.phase = Phase.TRYING
+        call.cancelled = inner
         call.routes, call.dialled, call.hops = Routes(), uri, 70
         call.caller.cseq = request.cseq_number
         gateway = key.trunk.gateways[token.gateway] if token.gateway < len(key.trunk.gateways) else None
@@ -189,13 +218,15 @@ class Adoption:
         """It is one of the gate's calls from here on."""
         core, key = self._core, call.key
         call.ahead = AHEAD
-        call.parts = key.inbound if call.direction == INBOUND else key.lines
+        alone = isinstance(call, Orphan)
+        call.parts = key.inbound if call.direction == INBOUND else key.forwarded_lines if alone else key.lines
         call.known_by(text)
         core.by_call_id.setdefault(call.call_id, call)
         if call.direction == INBOUND:
             core.forwards.opened(call)
         record = call.record
-        record.reason = WHY
+        record.reason = ALONE if alone else WHY
+        record.direction = DIRECTIONS[call.counted_as]
         record.sent_at, record.attempts = now, 1
         if call.dialled is not None:
             dialled = read_uri(call.dialled.raw)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from callgate.policy.claim import Claim, Verdict
 from callgate.proxy.commands import Release, Send
 from callgate.proxy.dialog import Side, Stage, side_of
-from callgate.proxy.flow import Flow, Trouble
+from callgate.proxy.flow import INNER, Flow, Trouble
 from callgate.proxy.hangup import AHEAD, Bye, own_request
 from callgate.proxy.lanes import ASK_SECONDS
+from callgate.proxy.meters import FORWARDED
 from callgate.proxy.peers import Key, Peer, Trunk
-from callgate.proxy.token import AWAY, OUTBOUND
+from callgate.proxy.token import AWAY, INBOUND, OUTBOUND
 from callgate.proxy.transactions import AnyClient, InviteClientTransaction
 from callgate.sip.message import FROM, TO, Message
 from callgate.sip.transaction import LIFE, NEVER, T2
@@ -58,7 +59,8 @@ class LateAnswers:
         if first:
             call.remember(now + TAKES_UP + HANGS_UP + LIFE)
         if first or (response.call_id, response.to_tag) in self.open:
-            self._take(call.key, call.trunk, call.direction, client.branch, response, client.flow, told, now)
+            counted = call.counted_as
+            self._take(call.key, call.trunk, counted, client.branch, response, client.flow, told, now)
 
     def stray(self, response: Message, branch: bytes, flow: Flow, now: float) -> bool:
         """A 2xx to an INVITE that matches no transaction; False where it is none of ours. Our token in its Via says
@@ -86,14 +88,16 @@ class LateAnswers:
             theirs = peer.key is key or key in peer.owners or flow.host == token.pbx_host
         if not theirs:
             return False
-        self._take(key, trunk, token.direction, branch, response, flow, False, now)
+        inner = token.direction == OUTBOUND and token.pbx_listener == INNER
+        counted = FORWARDED if inner else token.direction
+        self._take(key, trunk, counted, branch, response, flow, False, now)
         return True
 
     def _take(
         self,
         key: Key,
         trunk: Trunk,
-        direction: int,
+        counted: int,
         branch: bytes,
         response: Message,
         flow: Flow,
@@ -107,7 +111,7 @@ class LateAnswers:
         elif response.to_tag and len(self.open) < MOST:
             token = branch.partition(b".")[0]
             self.core.counts.rejected("late answer")
-            answer = self.open[name] = LateAnswer(self, key, trunk, direction, token, response, flow, now)
+            answer = self.open[name] = LateAnswer(self, key, trunk, counted, token, response, flow, now)
             answer.begin(told, now)
 
     def taken_up(self, call_id: bytes, tag: bytes, now: float) -> None:
@@ -124,12 +128,13 @@ class LateAnswers:
 
 
 class LateAnswer:
-    """One dialog with nobody. The user of the BYE that ends it."""
+    """One dialog with nobody. The user of the BYE that ends it. `counted`: as what, a place in `meters.DIRECTIONS`."""
 
     __slots__ = (
         "answers",
         "bye",
         "claim",
+        "counted",
         "due",
         "held",
         "hung_up",
@@ -149,7 +154,7 @@ class LateAnswer:
         answers: LateAnswers,
         key: Key,
         trunk: Trunk,
-        direction: int,
+        counted: int,
         token: bytes,
         response: Message,
         flow: Flow,
@@ -157,11 +162,12 @@ class LateAnswer:
     ) -> None:
         self.answers = answers
         self.key = key
+        self.counted = counted
         self.token = token
         self.name = (response.call_id, response.to_tag)
         self.parties = (response.value(FROM), response.value(TO))
         self.number = response.cseq_number
-        self.peer = Peer(trunk=trunk) if direction == OUTBOUND else Peer(key=key)
+        self.peer = Peer(key=key) if counted == INBOUND else Peer(trunk=trunk)
         self.side = Side(response.to_tag, flow)
         self.side.learn_contact(response)
         self.side.learn_routes(response)
@@ -175,9 +181,10 @@ class LateAnswer:
         """Count the line, whatever the limit: the carrier does. One that the PBX answers late is nothing to the
         carrier."""
         core, key = self.answers.core, self.key
-        if self.peer.trunk is key.trunk and key.lines:
+        lines = key.forwarded_lines if self.counted == FORWARDED else key.lines
+        if self.peer.trunk is key.trunk and lines:
             self.claim = core.next_id()
-            core.ask(self, key, Claim(self.claim, key.lines, now + ASK_SECONDS, LEASE, force=True), now)
+            core.ask(self, key, Claim(self.claim, lines, now + ASK_SECONDS, LEASE, force=True), now)
         if told:
             self.due = now + TAKES_UP
         else:
@@ -196,7 +203,7 @@ class LateAnswer:
             self.held = False
             core = self.answers.core
             core.out.append(Release(self.claim))
-            core.counts.call_down(self.key, OUTBOUND)
+            core.counts.call_down(self.key, self.counted)
 
     def expire(self, now: float) -> None:
         """The caller has not done it; or no copies come any more."""
@@ -227,7 +234,7 @@ class LateAnswer:
             self.answers.core.out.append(Release(claim_id))
         else:
             self.held = True
-            self.answers.core.counts.call_up(self.key, OUTBOUND)
+            self.answers.core.counts.call_up(self.key, self.counted)
 
     def on_response(self, client: AnyClient, response: Message, now: float) -> None:
         if self.bye is not None and self.bye.again(self.answers.core, client, response, now):

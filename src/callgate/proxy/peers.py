@@ -184,6 +184,7 @@ class Key:
         "consent",
         "dial",
         "forwarded",
+        "forwarded_lines",
         "gap",
         "hold_alert_seconds",
         "hold_release_seconds",
@@ -285,6 +286,7 @@ class Key:
             one.more.at_once is None for one in more_in
         )
         self.lines = tuple(part for part in outbound if not isinstance(part, Window))
+        self.forwarded_lines = tuple(part for part in forwarded if not isinstance(part, Window))
         self.attempt = attempt
         self.routes: Numbers[Route] | None = None
         self.token_seconds = max((p.period for p in attempt if isinstance(p, Window)), default=0.0)
