@@ -5,25 +5,12 @@ from __future__ import annotations
 import pytest
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import DID, World
-from tests.proxy.test_forwards import PBX_THEN_PHONE, TO_PHONE, Forwarded, by_302, calls_in
-
-from callgate.proxy.directory import Probing
-
-PROBES = Probing(interval=300.0, misses=3, gap=10.0)
+from tests.proxy.test_forwards import PBX_THEN_PHONE, PROBES, TO_PHONE, Forwarded, by_302, calls_in, hangs_up
 
 
 @pytest.fixture
 def routed(ladder: Ladder) -> World:
     return ladder(route=TO_PHONE, forwarded_calls=5, lines=10, probing=PROBES)
-
-
-def hangs_up(world: World, ender: str) -> None:
-    carrier, other = world.carrier, "far" if ender == "near" else "near"
-    carrier.sends("BYE", call=ender)
-    carrier.gets("200 BYE", call=ender)
-    carrier.gets("BYE", call=other)
-    carrier.sends("200 BYE", call=other)
-    world.holds_nothing()
 
 
 @pytest.mark.parametrize("ender", ["near", "far"])

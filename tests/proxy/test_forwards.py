@@ -69,6 +69,16 @@ def by_302(world: World) -> Forwarded:
     return Forwarded(world)
 
 
+def hangs_up(world: World, ender: str) -> None:
+    """One side ends it, the other hears so, and both lines are free."""
+    carrier, other = world.carrier, "far" if ender == "near" else "near"
+    carrier.sends("BYE", call=ender)
+    carrier.gets("200 BYE", call=ender)
+    carrier.gets("BYE", call=other)
+    carrier.sends("200 BYE", call=other)
+    world.holds_nothing()
+
+
 @pytest.mark.parametrize("ender", ["near", "far"])
 @pytest.mark.parametrize("how", [calls_in, by_302])
 def test_a_forward_from_invite_to_bye(ladder: Ladder, how: object, ender: str) -> None:
@@ -77,12 +87,7 @@ def test_a_forward_from_invite_to_bye(ladder: Ladder, how: object, ender: str) -
     call = how(world)  # type: ignore[operator]
     world.holds(inbound=1, forwarded=1)
     call.is_answered()
-    carrier, other = world.carrier, "far" if ender == "near" else "near"
-    carrier.sends("BYE", call=ender)
-    carrier.gets("200 BYE", call=ender)
-    carrier.gets("BYE", call=other)
-    carrier.sends("200 BYE", call=other)
-    world.holds_nothing()
+    hangs_up(world, ender)
     near = next(r for r in world.records if r.direction == "inbound")
     far = next(r for r in world.records if r.direction == "forwarded")
     assert far.forwarded_of == near.id
@@ -191,11 +196,7 @@ def test_an_answer_overtakes_the_cancel(routed: World) -> None:
     carrier.sends("200 CANCEL", call="far")
     carrier.sends("ACK", call="near")
     carrier.gets("ACK", call="far")
-    carrier.sends("BYE", call="near")
-    carrier.gets("200 BYE", call="near")
-    carrier.gets("BYE", call="far")
-    carrier.sends("200 BYE", call="far")
-    routed.holds_nothing()
+    hangs_up(routed, "near")
 
 
 def test_requests_pass_inside(routed: World) -> None:
@@ -230,11 +231,7 @@ def test_requests_pass_inside(routed: World) -> None:
     carrier.gets("488", call="near")
     carrier.sends("ACK", call="near")
     routed.holds(inbound=1, forwarded=1)
-    carrier.sends("BYE", call="far")
-    carrier.gets("200 BYE", call="far")
-    carrier.gets("BYE", call="near")
-    carrier.sends("200 BYE", call="near")
-    routed.holds_nothing()
+    hangs_up(routed, "far")
 
 
 @pytest.mark.parametrize("limits", [{"forwarded_calls": 0, "lines": 10}, {"forwarded_calls": 5, "lines": 1}])
@@ -311,11 +308,7 @@ def test_numbers_of_a_302_are_tried_in_their_order(forwarding: World) -> None:
     second = Forwarded(world)
     assert second.invite.uri.startswith("sip:0311111111@")
     second.is_answered()
-    world.carrier.sends("BYE", call="near")
-    world.carrier.gets("200 BYE", call="near")
-    world.carrier.gets("BYE", call="far")
-    world.carrier.sends("200 BYE", call="far")
-    world.holds_nothing()
+    hangs_up(world, "near")
 
 
 def test_a_circle_ends(routed: World) -> None:
@@ -343,11 +336,7 @@ def test_the_pbx_does_not_answer(ladder: Ladder) -> None:
     world.carrier.current = world.labels["near"]
     call = Forwarded(world)
     call.is_answered()
-    world.carrier.sends("BYE", call="near")
-    world.carrier.gets("200 BYE", call="near")
-    world.carrier.gets("BYE", call="far")
-    world.carrier.sends("200 BYE", call="far")
-    world.holds_nothing()
+    hangs_up(world, "near")
 
 
 def test_the_gate_hangs_up(ladder: Ladder) -> None:
@@ -530,11 +519,7 @@ def test_a_forward_whose_far_side_forks_for_ever(routed: World) -> None:
     carrier.gets("ACK", call="far")
     routed.crashes()
     routed.holds(inbound=1, forwarded=1)
-    carrier.sends("BYE", call="near")
-    carrier.gets("200 BYE", call="near")
-    carrier.gets("BYE", call="far")
-    carrier.sends("200 BYE", call="far")
-    routed.holds_nothing()
+    hangs_up(routed, "near")
 
 
 def test_the_far_side_loses_the_acks(routed: World) -> None:
@@ -569,11 +554,7 @@ def test_probes_are_answered_by_the_endpoint(ladder: Ladder) -> None:
     for leg in ("near", "far"):
         world.carrier.sends("200 OPTIONS", call=leg)
     world.holds(inbound=1, forwarded=1)
-    world.carrier.sends("BYE", call="near")
-    world.carrier.gets("200 BYE", call="near")
-    world.carrier.gets("BYE", call="far")
-    world.carrier.sends("200 BYE", call="far")
-    world.holds_nothing()
+    hangs_up(world, "near")
 
 
 def test_one_end_is_gone(ladder: Ladder) -> None:
@@ -628,11 +609,7 @@ def test_a_pbx_that_keeps_the_call_id_answers_302_after_its_own_attempt(ladder: 
         carrier.sends("200 INFO", call=receiver)
         carrier.gets("200 INFO", call=sender)
     world.holds(inbound=1, forwarded=1)
-    carrier.sends("BYE", call="near")
-    carrier.gets("200 BYE", call="near")
-    carrier.gets("BYE", call="far")
-    carrier.sends("200 BYE", call="far")
-    world.holds_nothing()
+    hangs_up(world, "near")
 
 
 def tried(world: World, call: str) -> None:
@@ -663,11 +640,7 @@ def test_the_same_call_by_two_ways(routed: World, up: bool) -> None:
     if not up:
         call.is_answered()
     world.after(60)
-    carrier.sends("BYE", call="near")
-    carrier.gets("200 BYE", call="near")
-    carrier.gets("BYE", call="far")
-    carrier.sends("200 BYE", call="far")
-    world.holds_nothing()
+    hangs_up(world, "near")
 
 
 def test_forwards_of_a_pbx_that_keeps_the_call_id(ladder: Ladder) -> None:
