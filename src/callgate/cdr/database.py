@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def _sqlite(path: Path, write: bool) -> Engine:
     def connected(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver opens no transaction of its own: `begins` does
         if write:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(connection)
             # Kill -9 loses nothing that was committed; a power cut may lose the last of it, and damages nothing.
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA secure_delete = ON")  # what is erased (T12) is not left in free pages
@@ -74,6 +75,19 @@ def _sqlite(path: Path, write: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _write_ahead(connection: Any) -> None:
+    """Two that change a new file to this at once are told at once that it is locked: SQLite does not wait then."""
+    end = time.monotonic() + SQLITE_WAIT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(0.01)
 
 
 def prepare_file(path: Path) -> None:
