@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from callgate.cdr.row import Row
+from callgate.cdr.row import Row, written
 from callgate.proxy.commands import Alert
 
 CDR, MISSED = "cdr", "call.missed"
@@ -132,4 +132,4 @@ def test_event(at: float, by: str) -> Event:
 
 def stamp_of(at: float) -> str:
     """Seconds since 1970 as RFC 3339, UTC, microseconds."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+    return written(datetime.fromtimestamp(at, UTC))

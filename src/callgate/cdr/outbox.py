@@ -122,10 +122,11 @@ def delivered(connection: Connection, done: Sequence[Letter]) -> None:
     """They have arrived. Not those that are in the outbox anew."""
     for at in range(0, len(done), MOVED):
         names = [(one.receiver, one.key, one.seq) for one in done[at : at + MOVED]]
-        connection.execute(delete(outbox).where(_lane_and_seq.in_(names)))
+        connection.execute(delete(outbox).where(_place.in_(names)))
 
 
-_lane_and_seq = tuple_(outbox.c.receiver, outbox.c.key, outbox.c.seq)
+_place = tuple_(outbox.c.receiver, outbox.c.key, outbox.c.seq)
+_dead_place = tuple_(dead_letters.c.receiver, dead_letters.c.key, dead_letters.c.seq)
 
 
 def give_up(connection: Connection, receiver: str, key: str | None, before: str, fault: str) -> int:
@@ -140,7 +141,7 @@ def give_up(connection: Connection, receiver: str, key: str | None, before: str,
             insert(dead_letters), [row | {"dead_at": now, "fault": fault[:300]} for row in rows]
         )
         names = [(row["receiver"], row["key"], row["seq"]) for row in rows]
-        connection.execute(delete(outbox).where(_lane_and_seq.in_(names)))
+        connection.execute(delete(outbox).where(_place.in_(names)))
     return len(rows)
 
 
@@ -234,8 +235,7 @@ def replay(connection: Connection, choice: Choice) -> Replayed:
         again = [{name: row[name] for name in COLUMNS} | {"queued_at": now} for row in some]
         connection.execute(insert(outbox), again)
         names = [(row["receiver"], row["key"], row["seq"]) for row in some]
-        place = tuple_(dead_letters.c.receiver, dead_letters.c.key, dead_letters.c.seq)
-        connection.execute(delete(dead_letters).where(place.in_(names)))
+        connection.execute(delete(dead_letters).where(_dead_place.in_(names)))
     touched = {(row["receiver"], row["key"]) for row in rows}
     off = [receivers.c.receiver == choice.receiver] if choice.receiver is not None else []
     if choice.ids or choice.key is not None:
@@ -279,8 +279,7 @@ def prune(connection: Connection, days: float) -> bool:
     before = stamp_of(datetime.now(UTC).timestamp() - days * 86_400)
     old = select(dead_letters.c.receiver, dead_letters.c.key, dead_letters.c.seq)
     old = old.where(dead_letters.c.dead_at < before).limit(MOVED)
-    place = tuple_(dead_letters.c.receiver, dead_letters.c.key, dead_letters.c.seq)
-    return connection.execute(delete(dead_letters).where(place.in_(old))).rowcount >= MOVED
+    return connection.execute(delete(dead_letters).where(_dead_place.in_(old))).rowcount >= MOVED
 
 
 def _touch(connection: Connection, touched: Sequence[tuple[str, str]]) -> None:

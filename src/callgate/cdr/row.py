@@ -70,6 +70,11 @@ _TYPES: Final[dict[Kind, tuple[type, ...]]] = {
 }
 
 
+def written(at: datetime) -> str:
+    """A moment as a row has it. Raises OverflowError for one that UTC can't say."""
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z".rjust(27, "0")  # strftime does not fill up years
+
+
 class _Stamp:
     """Seconds since 1970 as RFC 3339; what stands above a second is made once for each. For one thread."""
 
@@ -94,7 +99,7 @@ def rower() -> Callable[[CallRecord, float], Row]:
 
     def row_of(record: CallRecord, offset: float) -> Row:
         sent, ringing, answer, end = record.sent_at, record.ringing_at, record.answer_at, record.end_at
-        counted = bool(record.limit or record.value)
+        value, limit = record.measured
         return {
             "id": f"{record.id:016x}",
             "call_id": clean(record.call_id),
@@ -115,8 +120,8 @@ def rower() -> Callable[[CallRecord, float], Row]:
             "ended_by": record.ended_by or None,
             "verdict": record.verdict,
             "rule": record.rule or None,
-            "value": record.value if counted else None,
-            "limit": record.limit if counted else None,
+            "value": value,
+            "limit": limit,
             "class": record.number_class or None,
             "fault": fault_of(record),
             "attempts": record.attempts,

@@ -7,7 +7,6 @@ a newer program is left alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -33,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.types import TypeEngine
 
-from callgate.cdr.row import COLUMNS, Kind
+from callgate.cdr.row import COLUMNS, Kind, written
 
 
 class Instant(TypeDecorator[str]):
@@ -49,7 +48,7 @@ class Instant(TypeDecorator[str]):
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
         if value is None or isinstance(value, str):
             return value
-        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+        return written(value)
 
 
 _TYPES: Final[dict[Kind, Callable[[], TypeEngine[Any]]]] = {

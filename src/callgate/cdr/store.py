@@ -16,7 +16,7 @@ from callgate.cdr import outbox
 from callgate.cdr.database import engine_of, identity, prepare_file, sqlite_path
 from callgate.cdr.erase import Erased, Selection, proof_of
 from callgate.cdr.events import Event, Receiver, events_of
-from callgate.cdr.row import NAMES, Row
+from callgate.cdr.row import NAMES, Row, written
 from callgate.cdr.schema import cdr, dead_letters, migrate
 from callgate.cdr.schema import outbox as letters
 
@@ -120,7 +120,7 @@ class Store:
     def prune(self, keep_days: float) -> bool:
         """Delete some of the records of calls older than that. True where there may be more."""
         before = datetime.now(UTC) - timedelta(days=keep_days)
-        old = select(cdr.c.id).where(cdr.c.invite_at < f"{before:%Y-%m-%dT%H:%M:%S.%f}Z")
+        old = select(cdr.c.id).where(cdr.c.invite_at < written(before))
         with self.connection.begin():
             done = self.connection.execute(
                 delete(cdr).where(cdr.c.id.in_(old.order_by(cdr.c.invite_at).limit(PRUNED)))

@@ -220,7 +220,7 @@ class Desk:
         return map(self._refusal_row, reversed(list(self._gate.records.refused)))
 
     def _refusal_row(self, record: CallRecord) -> Row:
-        counted = bool(record.limit or record.value)
+        value, limit = record.measured
         return {
             "at": self._utc(record.end_at or record.invite_at),
             "call_id": record.call_id,
@@ -230,8 +230,8 @@ class Desk:
             "to": record.raw,
             "code": record.final_code or None,
             "rule": record.rule,
-            "value": record.value if counted else None,
-            "limit": record.limit if counted else None,
+            "value": value,
+            "limit": limit,
             "reason": record.reason,
         }
 

@@ -4,10 +4,10 @@ said when it goes wrong."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from callgate.cdr.database import shown
 from callgate.cdr.erase import Selection
@@ -21,6 +21,25 @@ from callgate.net.outbox import Outbox, receivers_of
 from callgate.proxy.commands import Alert
 from callgate.proxy.meters import DATABASE_UP
 
+LOSSES: Final[dict[str, tuple[str, str, Callable[[State], int]]]] = {
+    "records-lost": (
+        "critical",
+        "call records are lost: neither the database nor `state_dir` can be written, and memory is full",
+        lambda state: state.lost,
+    ),
+    "records-aside": (
+        "warning",
+        "call records that can't be read, or that the database refuses, are put aside in {folder}",
+        lambda state: state.aside,
+    ),
+    "events-lost": (
+        "warning",
+        "events about alerts are lost: the database can't be written, and memory is full",
+        lambda state: state.events_lost,
+    ),
+}
+"""Counts that only grow: rule → severity and text of the alert about one more, and which count it is."""
+
 
 class Keeping:
     """`writer` takes every record from now on. `look`: call it a few times a second."""
@@ -31,7 +50,7 @@ class Keeping:
         self._where = shown(config.database_url)
         self._state_dir = config.state_dir
         self._gate = gate
-        self._lost = self._aside = self._events_lost = 0
+        self._told = dict.fromkeys(LOSSES, 0)
         receivers = receivers_of(config)
         self.writer = Writer(
             config.database_url, config.state_dir, keep_days=config.records.keep_days, receivers=receivers
@@ -82,8 +101,8 @@ class Keeping:
         """Keep what is left."""
         state = await asyncio.to_thread(self.writer.close)
         self._count(state)
-        if state.lost > self._lost or state.waiting:
-            lost = state.lost - self._lost
+        lost = state.lost - self._told["records-lost"]
+        if lost > 0 or state.waiting:
             self._gate.log.warning("records not in the database", lost=lost, spill_bytes=state.waiting)
 
     def _count(self, state: State) -> None:
@@ -96,20 +115,12 @@ class Keeping:
         meters.values[DATABASE_UP] = up
 
     def _losses(self, state: State) -> None:
-        core, now = self._gate.core, monotonic()
-        if state.lost > self._lost:
-            self._lost = state.lost
-            text = "call records are lost: neither the database nor `state_dir` can be written, and memory is full"
-            core.alert(Alert("records-lost", "critical", "", text, value=state.lost), now)
-        if state.aside > self._aside:
-            self._aside = state.aside
-            text = f"call records that can't be read, or that the database refuses, are put aside in {self._state_dir}"
-            core.alert(Alert("records-aside", "warning", "", text, value=state.aside), now)
-
-        if state.events_lost > self._events_lost:
-            self._events_lost = state.events_lost
-            text = "events about alerts are lost: the database can't be written, and memory is full"
-            core.alert(Alert("events-lost", "warning", "", text, value=state.events_lost), now)
+        for rule, (severity, text, count) in LOSSES.items():
+            value = count(state)
+            if value > self._told[rule]:
+                self._told[rule] = value
+                alert = Alert(rule, severity, "", text.format(folder=self._state_dir), value=value)
+                self._gate.core.alert(alert, monotonic())
 
     def _database_words(self, state: State) -> str:
         where = "in memory" if self._state_dir is None else f"in {self._state_dir}"

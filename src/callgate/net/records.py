@@ -97,8 +97,9 @@ class RecordLog:
             fields["rule"] = record.rule
         if record.shadow:
             fields["shadow"] = True
-        if record.limit or record.value:
-            fields |= {"value": record.value, "limit": record.limit}
+        value, limit = record.measured
+        if value is not None:
+            fields |= {"value": value, "limit": limit}
         if record.waited:
             fields["waited_seconds"] = round(record.waited, 6)
         if record.reason:

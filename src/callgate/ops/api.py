@@ -11,7 +11,6 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -235,8 +234,10 @@ def _place(text: str) -> tuple[str, str]:
 
 
 def _stamp(at: AwareDatetime) -> str:
+    from callgate.cdr.row import written
+
     try:
-        return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z".rjust(27, "0")
+        return written(at)
     except OverflowError:
         raise Refused(400, "a time beyond what UTC can say") from None
 

@@ -16,6 +16,7 @@ import sys
 from typing import Any
 
 from callgate.ops import lifeline
+from callgate.ops.settings import first_line
 
 BEAT_SECONDS = 2.0
 
@@ -93,12 +94,10 @@ def main() -> int:
     os.dup2(2, 1)
     with contextlib.suppress(OSError):
         os.nice(5)  # calls first
-    first = b""
-    while not first.endswith(b"\n"):
-        byte = os.read(0, 1)
-        if not byte:
-            return 0
-        first += byte
+    try:
+        first = first_line(0)
+    except EOFError:
+        return 0
     asyncio.run(_serve(first, voice_fd))
     return 0
 

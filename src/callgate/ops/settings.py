@@ -36,15 +36,21 @@ class Settings(NamedTuple):
         return found
 
 
-def read(fd: int) -> Settings:
-    """The line, byte by byte: what follows is not ours. EOFError where the gate has ended before it."""
+def first_line(fd: int) -> bytes:
+    """What the gate says to a process of its own before all else, byte by byte: what follows is not ours. EOFError
+    where the gate has ended before it."""
     line = bytearray()
     while not line.endswith(b"\n"):
         byte = os.read(fd, 1)
         if not byte:
             raise EOFError
         line += byte
-    found = json.loads(line)
+    return bytes(line)
+
+
+def read(fd: int) -> Settings:
+    """What `net.serve` has told ops. EOFError where the gate has ended before it."""
+    found = json.loads(first_line(fd))
     tokens = tuple(Token(name, role, bytes.fromhex(digest)) for name, role, digest in found.get("tokens", ()))
     folder = found.get("state_dir")
     return Settings(tokens, None if folder is None else Path(folder), found.get("database", ""))

@@ -79,6 +79,11 @@ class CallRecord:
         self.shadow = False
         self.waited = 0.0  # seconds in the queue of the rate
 
+    @property
+    def measured(self) -> tuple[int, int] | tuple[None, None]:
+        """(value, limit) of the rule that decided; None both where it measures nothing."""
+        return (self.value, self.limit) if self.limit or self.value else (None, None)
+
 
 PAST = CallRecord(0, "", 0.0)
 """Stands for the record of a call that has ended: its own is with whoever keeps it."""
