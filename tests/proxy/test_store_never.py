@@ -8,7 +8,7 @@ from tests.proxy.conftest import Ladder, make_ladders
 from tests.proxy.ladder import World
 from tests.proxy.stores import NEVER_ANSWERS, SAME_TURN
 
-from callgate.proxy.call import ASK_SECONDS
+from callgate.policy.ledger import ASK_SECONDS
 
 
 @pytest.fixture

@@ -8,6 +8,10 @@ from callgate.policy.claim import Claim, Verdict
 
 MARGIN = 0.020
 """Seconds a token stays out beyond its period: what the network's jitter may move an arrival."""
+ASK_SECONDS = 0.2
+"""How long the store may think."""
+LEASE = 900.0
+"""Seconds a call that nobody has answered may hold what it claimed; renewed while it rings."""
 
 
 class Store(Protocol):

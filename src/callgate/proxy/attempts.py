@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from callgate.policy.ledger import LEASE
 from callgate.proxy.answer import rank
 from callgate.proxy.around import REASON
 from callgate.proxy.commands import Journal
@@ -16,7 +17,6 @@ from callgate.proxy.dialog import Stage, hear
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.health import retry_after, says_cps_limit
 from callgate.proxy.journal import rings
-from callgate.proxy.lanes import LEASE
 from callgate.proxy.login import CHALLENGED, Passage
 from callgate.proxy.notices import may_say
 from callgate.proxy.targets import Target

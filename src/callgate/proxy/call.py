@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from callgate.numbers import read_dialled
 from callgate.policy.claim import GRANTED, Claim, Members, Part, Verdict
+from callgate.policy.ledger import ASK_SECONDS, LEASE
 from callgate.proxy.answer import DRAINING, Refusal, refused_by_limit, reply
 from callgate.proxy.attempts import TIMER_C, Attempts
 from callgate.proxy.commands import Alert, Arrived, Journal, Record, Release, Renew
@@ -21,7 +22,7 @@ from callgate.proxy.context import Phase
 from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow
 from callgate.proxy.journal import over, trying, up
-from callgate.proxy.lanes import ASK_SECONDS, LEASE, Parts
+from callgate.proxy.lanes import Parts
 from callgate.proxy.meters import DIRECTIONS, FORWARDED
 from callgate.proxy.notices import may_say
 from callgate.proxy.peers import Key
@@ -97,7 +98,6 @@ class Call(Attempts):
         if core.draining and not (self.direction == INBOUND and self.free):
             self.refuse(DRAINING, now)
             return
-        core.counts.sent(b"INVITE", 100)
         core.layer.respond(server, 100, reply(request, 100), now)
         if may_say(request) and core.recordings.begins(self, request, now):
             return  # it has its licence first, or none
@@ -161,7 +161,6 @@ class Call(Attempts):
         server, request, core, key = self.server, self.request, self.core, self.key
         assert server is not None and request is not None
         self.emergency = True
-        core.counts.sent(b"INVITE", 100)
         core.layer.respond(server, 100, reply(request, 100), now)
         if self.away:
             self.free = True  # another trunk: it takes nothing of this contract

@@ -299,7 +299,6 @@ class Context:
         self._finish(code, now)
         if request is not None:
             tag = self.core.answer_tag(request)
-            self.core.counts.sent(b"INVITE", code)
             self.core.layer.respond(server, code, reply(request, code, tag, headers), now)
 
     def _finish(self, code: int, now: float) -> None:
@@ -327,13 +326,13 @@ class Context:
             self.core.counts.rejected("no Via left")
             return False
         if self.core.layer.respond(server, code or response.code, data, now):
-            self.core.counts.sent(b"INVITE", code or response.code)
             return True
         if response.code >= 300 or server.state is State.COMPLETED:
             # A caller whose ACK has not come may not have seen the failure: it must not hear two finals (§17.2.1).
             return False
         # The caller has had another final answer, but a callee has picked up all the same: it is told, so that it
         # can end the call that now exists (RFC 3261 §16.7 step 5).
+        self.core.counts.sent(b"INVITE", response.code)
         self.core.out.append(Send(server.flow, data))
         return True
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.policy.claim import Claim, Verdict
-from callgate.policy.ledger import MARGIN
+from callgate.policy.ledger import ASK_SECONDS, LEASE, MARGIN
 from callgate.proxy.commands import Release, Withdraw
-from callgate.proxy.lanes import ASK_SECONDS, LEASE, Parts, Rank, Ticket
+from callgate.proxy.lanes import Parts, Rank, Ticket
 from callgate.proxy.transactions import AnyClient, InviteClientTransaction
 from callgate.sip.transaction import NEVER, State
 

@@ -119,7 +119,7 @@ class Core:
         self.around = Around(self.alerts)
         self.errors: list[Exception] = []  # bugs of ours, for the shell to report
         self.wheel = Wheel(started, self.errors)
-        self.layer = Transactions(self.wheel, self.out)
+        self.layer = Transactions(self.wheel, self.out, self.counts.sent)
         self.draining = False
         self.journals = True  # whether there is somebody to write rows down
         self.rows = Rows()

@@ -197,7 +197,6 @@ class Dispatch:
         if request.method == b"ACK":
             return
         server = core.layer.open_server(request, key, reply_flow(request, flow), now)
-        core.counts.sent(request.method, code)
         core.layer.respond(server, code, reply(request, code, core.answer_tag(request), extra), now)
 
     def validate(self, request: Message, key: TransactionKey, flow: Flow, now: float) -> int | None:

@@ -11,6 +11,7 @@ from random import uniform
 from typing import TYPE_CHECKING, Final
 
 from callgate.numbers import read_uri
+from callgate.policy.ledger import LEASE
 from callgate.proxy.call import SPARE, Call
 from callgate.proxy.context import Phase
 from callgate.proxy.cseq import JUMP
@@ -18,7 +19,6 @@ from callgate.proxy.dialog import Stage
 from callgate.proxy.flow import INNER, Flow
 from callgate.proxy.forward import Routes, reply_flow
 from callgate.proxy.hangup import AHEAD
-from callgate.proxy.lanes import LEASE
 from callgate.proxy.meters import DIRECTIONS, FORWARDED
 from callgate.proxy.peers import Key
 from callgate.proxy.restore import PROBED_WITHIN, SOON, count, stub

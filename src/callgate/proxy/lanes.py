@@ -20,10 +20,6 @@ from callgate.proxy.wheel import NEVER, Wheel
 if TYPE_CHECKING:
     from callgate.proxy.pacing import Pacing
 
-ASK_SECONDS = 0.2
-"""How long the store may think."""
-LEASE = 900.0
-"""Seconds a call that nobody has answered may hold what it claimed; renewed while it rings."""
 WAIT_AGAIN = 0.02
 """Seconds until somebody asks again for a token when nobody knows when one comes free."""
 NEAR = 0.005

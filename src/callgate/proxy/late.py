@@ -12,11 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.policy.claim import Claim, Verdict
+from callgate.policy.ledger import ASK_SECONDS
 from callgate.proxy.commands import Release, Send
 from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import INNER, Flow, Trouble
 from callgate.proxy.hangup import AHEAD, Bye, own_request
-from callgate.proxy.lanes import ASK_SECONDS
 from callgate.proxy.meters import FORWARDED
 from callgate.proxy.peers import Key, Peer, Trunk
 from callgate.proxy.token import AWAY, INBOUND, OUTBOUND

@@ -145,7 +145,6 @@ class Outside:
                 text = "a call of the trunk for a number that is no key's was answered with 404"
                 who = {"number": user_of(request.value(TO)), "trunk": peer.trunk.name}
                 self.core.alert(Alert("N1", "info", "", text, details=who), now)
-                self.core.counts.sent(b"INVITE", 404)
                 self.core.layer.respond(server, 404, reply(request, 404, tag), now)
                 return
             key, number, asked = found

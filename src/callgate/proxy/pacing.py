@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict, Window
-from callgate.policy.ledger import MARGIN
+from callgate.policy.ledger import ASK_SECONDS, LEASE, MARGIN
 from callgate.proxy.commands import Release
-from callgate.proxy.lanes import ASK_SECONDS, LEASE, NEAR, WAIT_AGAIN, Host, Lane, Rank, Ring, Ticket
+from callgate.proxy.lanes import NEAR, WAIT_AGAIN, Host, Lane, Rank, Ring, Ticket
 from callgate.proxy.peers import Key
 from callgate.proxy.wheel import NEVER
 

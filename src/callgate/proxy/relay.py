@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from callgate.policy.claim import Claim, Verdict
+from callgate.policy.ledger import ASK_SECONDS, LEASE
 from callgate.proxy.answer import reply
 from callgate.proxy.commands import Release
 from callgate.proxy.context import Phase
@@ -14,7 +15,6 @@ from callgate.proxy.dialog import Side
 from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.forward import Routes, response_out
-from callgate.proxy.lanes import ASK_SECONDS, LEASE
 from callgate.proxy.login import CHALLENGED, WARNING, Passage, refusal
 from callgate.proxy.notices import may_say
 from callgate.proxy.peers import Key
@@ -130,7 +130,6 @@ class Relay:
             server = self.server
             assert server is not None and server.request is not None
             if self.client is None:
-                core.counts.sent(self.method, 100)
                 core.layer.respond(server, 100, reply(server.request, 100), now)
             client = InviteClientTransaction(core.layer, branch, data, flow, self, now)
         else:
@@ -199,7 +198,6 @@ class Relay:
             self.core.counts.rejected("no Via left")
             return
         code = mapped or code
-        self.core.counts.sent(self.method, code)
         self.core.layer.respond(server, code, data, now)
         if code >= 200:
             self.due = NEVER
@@ -303,7 +301,6 @@ class Relay:
         if server is not None and server.request is not None:
             request = server.request
             data = reply(request, code, self.core.answer_tag(request), headers)
-            self.core.counts.sent(self.method, code)
             self.core.layer.respond(server, code, data, now)
 
     def on_cancel(self, server: AnyServer, cancel: Message, now: float) -> None:

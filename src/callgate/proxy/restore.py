@@ -12,6 +12,7 @@ from random import uniform
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from callgate.policy.claim import Claim, Members, Part, Verdict
+from callgate.policy.ledger import LEASE
 from callgate.proxy.answer import Refusal, reply
 from callgate.proxy.call import SPARE, Call
 from callgate.proxy.commands import Journal, Record
@@ -22,7 +23,6 @@ from callgate.proxy.flow import INNER, Flow, Listener, Trust
 from callgate.proxy.forward import Routes, max_forwards
 from callgate.proxy.hangup import AHEAD
 from callgate.proxy.journal import OVER, QUEUED, RECORD, RINGS, TRYING, UP, Row, gone, record_of, unpack
-from callgate.proxy.lanes import LEASE
 from callgate.proxy.login import Passage
 from callgate.proxy.peers import Key, Step
 from callgate.proxy.record import CallRecord
@@ -37,7 +37,7 @@ from callgate.proxy.transactions import (
 )
 from callgate.proxy.vitals import PROBED_PER_SECOND, Vitals
 from callgate.sip.errors import Malformed
-from callgate.sip.fields import split_list
+from callgate.sip.fields import COOKIE, split_list
 from callgate.sip.message import CSEQ, MAX_FORWARDS, RECORD_ROUTE, VIA, Message, header_value, parse, wire
 from callgate.sip.transaction import LIFE, NEVER, Event, State
 from callgate.sip.uri import parse_uri
@@ -472,9 +472,8 @@ def _as_it_came(data: bytes, number: int) -> Message:
     Record-Route, with its own CSeq and the hop that we took. Raises Malformed."""
     request = parse(data)
     lines: list[bytes | None] = list(request.lines)
-    own = None
     via = request.at[VIA]
-    own = request.via.branch.removeprefix(b"z9hG4bK").partition(b".")[0]
+    own = request.via.branch.removeprefix(COOKIE).partition(b".")[0]
     rest = request.via.rest
     lines[via] = b"Via: " + rest if rest else None
     for i in request.places(RECORD_ROUTE):

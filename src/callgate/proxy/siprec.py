@@ -18,9 +18,10 @@ from callgate.proxy.call import Call
 from callgate.proxy.context import Phase
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Trust
+from callgate.proxy.licence import Recording, Waiter
 from callgate.proxy.notices import SESSION
 from callgate.proxy.peers import Network, Peer, Trunk
-from callgate.proxy.recordings import Recording, Recordings, Waiter
+from callgate.proxy.recordings import Recordings
 from callgate.proxy.targets import Target
 from callgate.sip.errors import Malformed
 from callgate.sip.message import Message
@@ -119,7 +120,6 @@ class Session(Call):
         ):
             self.refuse(NOT_SECURE, now)
             return
-        core.counts.sent(b"INVITE", 100)
         core.layer.respond(server, 100, reply(request, 100), now)
         core.recordings.session(self, names_in(request), Licence(self, frozenset((SESSION,))), now)
 

@@ -7,7 +7,7 @@ the timers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from callgate.proxy.answer import reply
@@ -171,11 +171,13 @@ def server_key(request: Message, via: Via) -> Key:
 
 
 class Transactions:
-    """All transactions of the gate. `out` is the core's list of commands."""
+    """All transactions of the gate. `out` is the core's list of commands; `answered` hears of each answer that leaves,
+    but for its copies: method and code."""
 
-    def __init__(self, wheel: Wheel, out: list[Command]) -> None:
+    def __init__(self, wheel: Wheel, out: list[Command], answered: Callable[[bytes, int], None]) -> None:
         self._wheel = wheel
         self._out = out
+        self._answered = answered
         self.servers: dict[Key, AnyServer] = {}
         self.clients: dict[bytes, AnyClient] = {}
         self.retransmissions = 0  # copies that came in or went out again
@@ -203,6 +205,7 @@ class Transactions:
         """Answer; False where the state allows no such answer any more."""
         if server.on(ANSWERS[code // 100], now) is not SEND:
             return False
+        self._answered(server.key[0], code)
         self._out.append(Send(server.flow, data))
         if server.state is ACCEPTED:
             server.last = b""  # its 2xx is repeated by the callee (RFC 6026 §7.1)
@@ -224,6 +227,7 @@ class Transactions:
                 # RFC 4320 §4.1: a non-INVITE request over UDP that is still open gets its only 100 now.
                 server.rtx_at = NEVER
                 server.last = reply(server.request, 100)
+                self._answered(server.key[0], 100)
                 self._out.append(Send(server.flow, server.last))
         if server.end_at <= now:
             unanswered = server.on(Event.END, now) is TIMEOUT or server.request is not None
