@@ -89,7 +89,7 @@ class Ledger:
     def _take_up(self, kept: Kept, start: Start, now: float, began: float) -> list[Row]:
         core = self._core
         shift = self._shift(kept, start, now)
-        core.adoption.over = kept.over
+        core.adoption.over = set(kept.over)
         restorer = Restorer(core, start.listeners, start.fields, shift)
         taken = restorer.restore(fold(kept.calls), now)
         core.keep_all(now)

@@ -489,6 +489,7 @@ class Call(Attempts):
             record.outcome = "answered"
         record.ended_by = ended_by or record.ended_by
         core.live_calls -= 1
+        core.adoption.ended(self.leg)
         core.counts.ended(record)
         core.out.append(Record(record))
         if core.journals:
