@@ -590,6 +590,7 @@ class World:
             ("by_token", core.by_token),
             ("by_call_id", core.by_call_id),
             ("sent_at", core.sent_at),
+            ("twins", core._twins),
             ("recordings", core.recordings),
             ("wheel", core.wheel),
             ("commands", core.out),

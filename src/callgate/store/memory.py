@@ -172,7 +172,7 @@ class MemoryStore:
         """Calls may have been sent of which nobody knows: each window that they may have taken of counts them."""
         self._owed.append(owed)
         for known in (self._windows, self._seen):
-            for name, window in known.items():  # type: ignore[attr-defined]
+            for name, window in known.items():
                 if owed.concerns(name):
                     window.charge(owed)
 
