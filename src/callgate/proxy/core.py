@@ -397,6 +397,12 @@ class Core:
         """What a key is held to by the present config; a call that is up may have an earlier one's object."""
         return self.directory.keys.get(key.id, key)
 
+    def held_to(self, call: Context) -> Key:
+        """What a call that has left is held to from now on: its key as it is in the present config; as it was where
+        that has another trunk by now, or none."""
+        key = self.current(call.key)
+        return key if key.trunk.name == call.key.trunk.name else call.key
+
     def live(self) -> Iterator[Call]:
         """The calls that are up or set up when the first is asked for, and are not over when their turn comes."""
         seen: set[int] = set()
