@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import httpx
@@ -170,3 +172,11 @@ async def test_openapi_tells_the_paths_and_nothing_else_is_there(shared: Shared)
     assert open_to_all == {"/metrics", "/healthz", "/readyz"}
     assert nothing == [404] * 5
     assert posted.status_code == 405
+
+
+def test_what_needs_no_token_does_not_wait_for_the_admin_api() -> None:
+    """Its libraries take longer to load than all the rest of ops."""
+    look = "import sys, callgate.ops.app, callgate.ops.server; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True).stdout
+    assert "starlette" in loaded.split()
+    assert not {"fastapi", "pydantic", "sqlalchemy"} & set(loaded.split())
