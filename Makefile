@@ -35,7 +35,7 @@ check: dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-test: dev programs check
+test: dev programs
 	@tools/test.sh $(TESTS)
 
 # Led by coverage where atheris can be had (it has no wheel for every Python), else by seeds alone.
