@@ -296,7 +296,7 @@ class World:
         """kill -9 and a new start on the same state, `away` seconds later. `lost`: the journal's last commit is so old;
         `shift`: the new start's clock runs so many seconds ahead of the old one's."""
         kept = [row for at, row in self.journal if at <= self.now - lost]
-        over = frozenset(row[1] for row in kept if row[0] == OVER)
+        over = {row[1] for row in kept if row[0] == OVER}
         self.now += away + shift
         self.started += shift
         for agent in self.agents:
@@ -592,6 +592,7 @@ class World:
             ("by_token", core.by_token),
             ("by_call_id", core.by_call_id),
             ("sent_at", core.sent_at),
+            ("twins", core._twins),
             ("recordings", core.recordings),
             ("wheel", core.wheel),
             ("commands", core.out),

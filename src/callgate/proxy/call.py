@@ -78,7 +78,10 @@ class Call(Attempts):
         """This call carries on a call in (V4), which may have claimed for both."""
         self.inbound_leg = leg.leg
         if self.leg == leg.reserved:
-            self.copies.granted = (self.leg,)
+            if self.key is leg.key:
+                self.copies.granted = (self.leg,)
+            else:  # a reload has come in between: it asks for what it needs by now
+                self.core.out.append(Release(self.leg))
             leg.reserved = 0
         self.record.direction = DIRECTIONS[FORWARDED]
         self.record.forwarded_of = leg.leg
@@ -489,6 +492,7 @@ class Call(Attempts):
             record.outcome = "answered"
         record.ended_by = ended_by or record.ended_by
         core.live_calls -= 1
+        core.adoption.ended(self.leg)
         core.counts.ended(record)
         core.out.append(Record(record))
         if core.journals:

@@ -85,6 +85,9 @@ CHALLENGE_SECONDS = 10.0
 CHALLENGES_MAX = 10_000
 DATAGRAM_MAX = 1300
 """Octets of a request beyond which it goes over a stream (RFC 3261 §18.1.1)."""
+TWINS_MAX = 10_000
+"""Twins of claims without an answer that are remembered, to be given back with a late grant: of those before them the
+lease does it."""
 
 
 class Challenged(NamedTuple):
@@ -131,7 +134,7 @@ class Core:
         self._id = self._first_id = first_id & 0x7FFFFFFFFFFFFFFF
         self.live_calls = 0  # calls that hold something or wait for an answer
         self._branch = 0
-        # Claims that the store has not answered, and until when; of those, the claim of a forward that goes with it.
+        # Claims that the store has not answered, and until when; their twins, also after that: a late grant is of both.
         self._asked: dict[int, tuple[Asker, float]] = {}
         self._twins: dict[int, int] = {}
         self._asked_order: deque[tuple[float, int]] = deque()
@@ -313,6 +316,8 @@ class Core:
         self._asked[claim.id] = who, claim.deadline
         if claim.twin is not None:
             self._twins[claim.id] = claim.twin.id
+            if len(self._twins) > TWINS_MAX:
+                del self._twins[next(iter(self._twins))]  # the oldest
         self._asked_order.append((claim.deadline, claim.id))
         self._touched.add(key.id)
         self.out.append(claim)
@@ -391,6 +396,12 @@ class Core:
     def current(self, key: Key) -> Key:
         """What a key is held to by the present config; a call that is up may have an earlier one's object."""
         return self.directory.keys.get(key.id, key)
+
+    def held_to(self, call: Context) -> Key:
+        """What a call that has left is held to from now on: its key as it is in the present config; as it was where
+        that has another trunk by now, or none."""
+        key = self.current(call.key)
+        return key if key.trunk.name == call.key.trunk.name else call.key
 
     def live(self) -> Iterator[Call]:
         """The calls that are up or set up when the first is asked for, and are not over when their turn comes."""

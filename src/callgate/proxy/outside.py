@@ -245,6 +245,12 @@ class Outside:
             self.core.alert(Alert(verdict.alert, "warning", key.id, text, details=who), now)
         call.refuse(refusal, now)
 
+    def gateways(self, call: Call, now: float) -> Groups:
+        """What a call tries that has waited, and whose trunk is another one since."""
+        groups = self.core.trunks.groups(call.key, now)
+        sips = call.dialled is not None and call.dialled.scheme == b"sips"
+        return secure_only(groups) if sips else groups
+
     def _suspended(self, call: Call, now: float) -> bool:
         """V9: whether a call was refused because its key is suspended."""
         suspensions = self.core.suspensions
