@@ -198,7 +198,8 @@ class Adoption:
             (request.from_tag, request.to_tag) if by_caller else (request.to_tag, request.from_tag)
         )
         path.sender.flow = flow
-        path.sender.cseq = request.cseq_number
+        # Only what comes behind it is a copy. The ACK has the number of what it acknowledges.
+        path.sender.cseq = request.cseq_number - (request.method != b"ACK")
         call.caller, call.callees = caller, (callee,)
         caller.seen_at = callee.seen_at = now - 1.0
         callee.stage, callee.acknowledged = Stage.UP, True
@@ -211,6 +212,7 @@ class Adoption:
             call.shift = core.shifts.of(request.call_id, pbx.tag, token.raised, ahead=JUMP)
         longest = path.key.max_call_seconds
         self._takes(call, path.text, NEVER if longest is None else longest + SPARE, now)
+        path.call, path.adopted = call, True
         call.keep(now)
         call.goes_on(NEVER if longest is None else now + longest, now)
 
@@ -221,7 +223,7 @@ class Adoption:
         alone = isinstance(call, Orphan)
         call.parts = key.inbound if call.direction == INBOUND else key.forwarded_lines if alone else key.lines
         call.known_by(text)
-        core.by_call_id.setdefault(call.call_id, call)
+        core.by_call_id.add_before(call)
         if call.direction == INBOUND:
             core.forwards.opened(call)
         record = call.record
@@ -233,6 +235,7 @@ class Adoption:
             record.raw, record.canonical = dialled.dialled, dialled.canonical
         call.tell(now, "adopted")
         count(call, lease)
+        core.recordings.appears(call, now)
 
 
 def _of_invite(response: Message) -> list[bytes]:
