@@ -28,6 +28,7 @@ from callgate.proxy.answer import reply
 from callgate.proxy.around import Around
 from callgate.proxy.auth import Auth
 from callgate.proxy.call import Call
+from callgate.proxy.call_ids import CallIds
 from callgate.proxy.commands import Alert, Command, Hangup, Release
 from callgate.proxy.context import Context, Phase
 from callgate.proxy.counts import Counts
@@ -60,6 +61,7 @@ from callgate.proxy.recordings import Recordings
 from callgate.proxy.registrar import Registrar
 from callgate.proxy.registration import Registrations
 from callgate.proxy.relay import Relay, Way
+from callgate.proxy.siprec import Reach
 from callgate.proxy.streams import Streams
 from callgate.proxy.suspension import Suspensions
 from callgate.proxy.sweep import Sweep
@@ -128,7 +130,7 @@ class Core:
         self.rows = Rows()
         self.utc_offset = 0.0
         self.by_token: dict[bytes, Call] = {}
-        self.by_call_id: dict[bytes, Call] = {}
+        self.by_call_id = CallIds()
         # Claim of an unanswered INVITE → when its last copy left; minus its arrival here until the first has.
         self.sent_at: dict[int, float] = {}
         self._id = self._first_id = first_id & 0x7FFFFFFFFFFFFFFF
@@ -155,6 +157,7 @@ class Core:
         self.forwards = Forwards(self)
         self.holds = Holds(self)
         self.recordings = Recordings(self)
+        self.recorders = Reach(self)
         self.adoption = Adoption(self, started)
         self.trunks = Trunks(self, dice)
         self.trunks.begin(started)
@@ -406,17 +409,17 @@ class Core:
     def live(self) -> Iterator[Call]:
         """The calls that are up or set up when the first is asked for, and are not over when their turn comes."""
         seen: set[int] = set()
-        for call in chain(list(self.by_call_id.values()), list(self.by_token.values())):
+        for call in chain(list(self.by_call_id.every()), list(self.by_token.values())):
             if call.phase is not Phase.OVER and call.leg not in seen:
                 seen.add(call.leg)
                 yield call
 
-    def find_call(self, text: str) -> Call | None:
-        """The call with that Call-ID, or with that number of its record (16 hex digits). Looks at every call."""
-        found = self.by_call_id.get(text.encode("utf-8", "surrogateescape"))
-        if found is not None and found.phase is not Phase.OVER:
-            return found
-        return next((call for call in self.live() if f"{call.record.id:016x}" == text), None)
+    def find_calls(self, text: str) -> list[Call]:
+        """The live calls with that Call-ID, the latest first, or the one with that number of its record (16 hex
+        digits). Looks at every call."""
+        found = self.by_call_id.all(text.encode("utf-8", "surrogateescape"))
+        live = [call for call in found if call.phase is not Phase.OVER]
+        return live or [call for call in self.live() if f"{call.record.id:016x}" == text]
 
     def free_lines(self, call: Call, why: str, now: float) -> None:
         """Give back what a call that is up holds, though it goes on."""
@@ -445,11 +448,7 @@ class Core:
         """An ended call need not be remembered any more."""
         for text in call.tokens:
             self.by_token.pop(text, None)
-        if self.by_call_id.get(call.call_id) is call:
-            del self.by_call_id[call.call_id]
-            other = self.forwards.named(call.call_id, call.key)
-            if other is not None:  # a PBX that is a proxy has kept its Call-ID
-                self.by_call_id[call.call_id] = other
+        self.by_call_id.drop(call)
         self.bridge.forget(call)
 
     def trunk_uri(self, dialled: Uri, hostport: bytes, trunk: Trunk) -> bytes:
