@@ -19,10 +19,10 @@ from callgate.cdr.erase import selection_of
 from callgate.cdr.outbox import Choice, UnknownLetter
 from callgate.config import effective_limits
 from callgate.config.arithmetic import limit_lines
-from callgate.net.erasure import NotErased, journal
+from callgate.net.erasure import NotErased, journal, of_record, traces
 from callgate.net.gate import Gate
 from callgate.net.keeping import Keeping
-from callgate.net.log import utc
+from callgate.net.log import mask_number, utc
 from callgate.net.records import ADVICE
 from callgate.net.reload import Reload
 from callgate.net.trail import Trail, Written
@@ -162,7 +162,9 @@ class Desk:
         self._gate.turn_ends()
         row = {"call_id": before["call_id"], "id": before["id"], "key": call.key.id, "hangup": hangup}
         freed = [] if hangup else before["lines"]
-        note = self._trail.note("release", before["call_id"], before=before, after=row, who=who)
+        # The audit log can't be erased: no number in it (T12).
+        told = before | {name: mask_number(before[name]) for name in ("from", "to")}
+        note = self._trail.note("release", before["call_id"], before=told, after=row, who=who)
         return row | {"freed": freed, "warnings": await _faults(note)}
 
     async def calls_reconcile(self, arguments: Row, who: str) -> Answer:
@@ -291,7 +293,11 @@ class Desk:
             selection = selection_of(arguments.get("number"), arguments.get("key"), arguments.get("before"))
         except ValueError as error:
             raise Unfit("usage", str(error)) from None
-        others = [journal(self._gate.config.journal.keep_hours)] if self._gate.config.state_dir else []
+        gate = self._gate
+        gate.records.forget(of_record(selection))
+        others = [journal(gate.ledger.forget)] if gate.config.state_dir is not None else []
+        if gate.capture is not None:
+            others.append(traces(gate.capture.forget))
         try:
             done = await self._keeping.erase(selection, note, who, others)
         except NotErased as error:

@@ -81,7 +81,7 @@ def read_calls(folder: Path) -> tuple[Kept, int, int]:
             highest = max(highest, serial)
             if kind == START:
                 if serial > start[0]:
-                    start = (serial, _start(rest))
+                    start = (serial, start_of(rest))
                 continue
             if kind == STOP:
                 stopped = serial
@@ -124,7 +124,7 @@ def _numbered(data: bytes, damage: Damage) -> Iterator[Row]:
             yield row
 
 
-def _start(values: Sequence[Any]) -> Start | None:
+def start_of(values: Sequence[Any]) -> Start | None:
     try:
         boot, utc_offset, listeners, fields = values
         return Start(str(boot), float(utc_offset), tuple(listeners), tuple(fields))
@@ -137,7 +137,7 @@ def _start_before(data: bytes, at: int) -> Start | None:
     while (at := data.rfind(START.encode(), 0, at)) >= 0:
         found = row_around(data, at)
         if found is not None and len(found[0]) > 3 and found[0][1] == START:
-            return _start(found[0][3:])
+            return start_of(found[0][3:])
     return None
 
 
