@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from heapq import nsmallest
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -57,7 +58,7 @@ class Unfit(Exception):
 
 
 class Argument(NamedTuple):
-    """`kind` of its value; `choices`: the values there are."""
+    """`kind` of its value: str, bool, or int, at least 1; `choices`: the values there are."""
 
     kind: type = str
     needed: bool = False
@@ -85,8 +86,8 @@ class Operation(NamedTuple):
                 if argument.needed:
                     raise Unfit("usage", f"the argument `{name}` is missing")
                 continue
-            if type(value) is not argument.kind:
-                words = {str: "text", bool: "true or false"}[argument.kind]
+            if type(value) is not argument.kind or (type(value) is int and value < 1):
+                words = {str: "text", bool: "true or false", int: "a number from 1"}[argument.kind]
                 raise Unfit("usage", f"`{name}` must be {words}")
             if isinstance(value, str):
                 _check_text(name, value)
@@ -143,7 +144,13 @@ class Desk:
         key = arguments.get("key")
         if key is not None:
             self._key(key)
-        return (self._call_row(call) for call in self._core.live() if key is None or call.key.id == key)
+        calls = (call for call in self._core.live() if key is None or call.key.id == key)
+        limit = arguments.get("limit")
+        if limit is None:
+            return map(self._call_row, calls)
+        after = _record_id(arguments.get("after", "0"))
+        later = (call for call in calls if call.record.id > after)
+        return map(self._call_row, nsmallest(limit, later, key=lambda call: call.record.id))
 
     async def calls_release(self, arguments: Row, who: str) -> Answer:
         call = self._core.find_call(arguments["call"])
@@ -245,7 +252,12 @@ class Desk:
     async def keys_list(self, arguments: Row, who: str) -> Answer:
         now = monotonic()
         one = arguments.get("key")
-        keys = self._gate.directory.keys.values() if one is None else [self._key(one)]
+        known = self._gate.directory.keys
+        keys = known.values() if one is None else [self._key(one)]
+        limit = arguments.get("limit")
+        if limit is not None:
+            names = sorted(name for name in known if name > arguments.get("after", ""))
+            keys = [known[name] for name in names[:limit]]
         return (self._key_row(key, now) for key in keys)
 
     async def keys_arithmetic(self, arguments: Row, who: str) -> Answer:
@@ -415,18 +427,28 @@ def _when(text: str) -> float:
     return at.timestamp()
 
 
+def _record_id(text: str) -> int:
+    """Of 16 hex digits, as a row has it. Raises Unfit."""
+    try:
+        return int(text, 16)
+    except ValueError:
+        raise Unfit("usage", "`after` must be the `id` of a call") from None
+
+
 KEY, CALL = Argument(needed=True), Argument(needed=True)
+PAGE: Final = {"limit": Argument(int), "after": Argument()}
+"""So many, in the order of their ids, beginning behind that one; without `limit` all, as they come."""
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "status": Operation(Desk.status),
     "reload": Operation(Desk.reload, changes=True),
-    "calls.list": Operation(Desk.calls_list, {"key": Argument()}),
+    "calls.list": Operation(Desk.calls_list, {"key": Argument(), **PAGE}),
     "calls.release": Operation(Desk.calls_release, {"call": CALL, "hangup": Argument(bool)}, changes=True),
     "calls.reconcile": Operation(Desk.calls_reconcile, changes=True),
     "sip": Operation(Desk.sip, {"call": CALL}),
     "refusals.list": Operation(Desk.refusals_list),
     "alerts.list": Operation(Desk.alerts_list),
-    "keys.list": Operation(Desk.keys_list, {"key": Argument()}),
+    "keys.list": Operation(Desk.keys_list, {"key": Argument(), **PAGE}),
     "keys.arithmetic": Operation(Desk.keys_arithmetic, {"key": KEY}),
     "keys.suspend": Operation(
         Desk.keys_suspend,
