@@ -41,7 +41,8 @@ class Event(NamedTuple):
 
 
 class Receiver(NamedTuple):
-    """Somebody who is told. `name` stands in logs, metrics and the outbox: the URL may hold a secret."""
+    """Somebody who is told. `name` stands in logs, metrics and the outbox: the URL may hold a secret. `ca`: file of the
+    authorities that its certificate may come from, empty: those of the system."""
 
     name: str
     url: str
@@ -52,6 +53,7 @@ class Receiver(NamedTuple):
     timeout: float = 5.0
     retry_max: float = 30.0
     give_up: float = 72 * 3600.0
+    ca: str = ""
 
     def wants(self, event: Event) -> bool:
         """An event without a key is nothing for who asked for some keys only."""

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Connection,
     Executable,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -88,7 +89,7 @@ def put(connection: Connection, to: Sequence[Receiver], events: Iterable[Event])
 def _bump(connection: Connection, receiver: str, key: str, count: int) -> int:
     """Take so many numbers; the last of them."""
     found = connection.execute(
-        _BUMP[connection.dialect.name], {"receiver": receiver, "key": key, "seq": count, "version": 1}
+        _BUMP[connection.dialect.name], {"receiver": receiver, "key": key, "seq": count, "version": 0}
     )
     return int(found.scalar_one())
 
@@ -96,7 +97,7 @@ def _bump(connection: Connection, receiver: str, key: str, count: int) -> int:
 def _bumping(add: Any) -> Executable:
     return add.on_conflict_do_update(  # type: ignore[no-any-return]
         index_elements=[lanes.c.receiver, lanes.c.key],
-        set_={"seq": lanes.c.seq + add.excluded.seq, "version": lanes.c.version + 1},
+        set_={"seq": lanes.c.seq + add.excluded.seq},
     ).returning(lanes.c.seq)
 
 
@@ -114,17 +115,19 @@ def all_lanes(connection: Connection) -> list[Lane]:
 
 def head(connection: Connection, receiver: str, key: str, count: int) -> list[Letter]:
     """The oldest letters of a lane."""
-    mine = select(outbox).where(outbox.c.receiver == receiver, outbox.c.key == key)
-    return [Letter(*one) for one in connection.execute(mine.order_by(outbox.c.seq).limit(count))]
+    asked = {"of": receiver, "about": key, "count": count}
+    return [Letter(*one) for one in connection.execute(_HEAD, asked)]
 
 
 def delivered(connection: Connection, done: Sequence[Letter]) -> None:
     """They have arrived. Not those that are in the outbox anew."""
-    for at in range(0, len(done), MOVED):
-        names = [(one.receiver, one.key, one.seq) for one in done[at : at + MOVED]]
-        connection.execute(delete(outbox).where(_place.in_(names)))
+    if done:
+        connection.execute(_TAKE, [{"of": one.receiver, "about": one.key, "number": one.seq} for one in done])
 
 
+_mine = and_(outbox.c.receiver == bindparam("of"), outbox.c.key == bindparam("about"))
+_HEAD: Final = select(outbox).where(_mine).order_by(outbox.c.seq).limit(bindparam("count"))
+_TAKE: Final = delete(outbox).where(_mine, outbox.c.seq == bindparam("number"))
 _place = tuple_(outbox.c.receiver, outbox.c.key, outbox.c.seq)
 _dead_place = tuple_(dead_letters.c.receiver, dead_letters.c.key, dead_letters.c.seq)
 

@@ -35,6 +35,7 @@ def receivers_of(config: Config) -> list[Receiver]:
             one.timeout_seconds,
             one.retry_max_seconds,
             one.give_up_hours * 3600.0,
+            str(one.ca or ""),
         )
         for one in config.webhooks
     ]
