@@ -34,10 +34,16 @@ class Event(NamedTuple):
     data: dict[str, Any]
     began: str = ""
 
+    def around(self) -> tuple[str, str]:
+        """What is sent, before and after `seq`, which counts the events of a key to one receiver."""
+        head = _encode({"type": self.type, "timestamp": self.at, "data": {"key": self.key, "seq": 0}})
+        tail = _encode({name: value for name, value in self.data.items() if name != "key"})
+        return head[:-3], f",{tail[1:]}}}" if len(tail) > 2 else "}}"
+
     def body(self, seq: int) -> str:
-        """What is sent; `seq` counts the events of a key to one receiver."""
-        data = {"key": self.key, "seq": seq} | self.data
-        return _encode({"type": self.type, "timestamp": self.at, "data": data})
+        """What is sent."""
+        head, tail = self.around()
+        return f"{head}{seq}{tail}"
 
 
 class Receiver(NamedTuple):
