@@ -98,8 +98,14 @@ class Store:
 
     def _known(self, rows: Sequence[Row]) -> dict[str, str]:
         """Id → end of those that are in the database."""
-        there = select(cdr.c.id, cdr.c.end_at).where(cdr.c.id.in_({row["id"] for row in rows}))
-        return {ident: end or "" for ident, end in self.connection.execute(there)}
+        ids = tuple({row["id"] for row in rows})
+        marks = ", ".join(["?" if self.file is not None else "%s"] * len(ids))
+        there = self.connection.exec_driver_sql(f"SELECT id FROM cdr WHERE id IN ({marks})", ids)
+        known = [ident for (ident,) in there]
+        if not known:  # as it is but for a re-send with credentials, and after a crash
+            return {}
+        ends = select(cdr.c.id, cdr.c.end_at).where(cdr.c.id.in_(known))
+        return {ident: end or "" for ident, end in self.connection.execute(ends)}
 
     def _events(self, rows: Sequence[Row], known: Mapping[str, str]) -> Iterator[Event]:
         """What is told of these, which are in the database now: nothing of what was there already, as what a crash has

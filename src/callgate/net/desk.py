@@ -20,11 +20,11 @@ from callgate.cdr.erase import selection_of
 from callgate.cdr.outbox import Choice, UnknownLetter
 from callgate.config import effective_limits
 from callgate.config.arithmetic import limit_lines
+from callgate.net.advice import advice_of
 from callgate.net.erasure import NotErased, journal, of_record, traces
 from callgate.net.gate import Gate
 from callgate.net.keeping import Keeping
 from callgate.net.log import mask_number, utc
-from callgate.net.records import ADVICE
 from callgate.net.reload import Reload
 from callgate.net.trail import Trail, Written
 from callgate.policy.claim import Members, Window
@@ -261,7 +261,8 @@ class Desk:
         }
 
     async def alerts_list(self, arguments: Row, who: str) -> Answer:
-        return map(_alert_row, self._core.alerts.active())
+        since = self._gate.records.story.since
+        return (_alert_row(alert, since(alert.name)) for alert in self._core.alerts.active())
 
     # -- keys ----------------------------------------------------------------------------------------------
 
@@ -348,12 +349,33 @@ class Desk:
         note = self._trail.note("outbox replay", target, after=row | {"ids": list(ids)}, who=who)
         return row | {"warnings": await _faults(note)}
 
-    async def outbox_test(self, arguments: Row, who: str) -> Answer:
-        count = self._keeping.outbox.test(who)
-        if not count:
-            raise Unfit("failed", "no receiver in `webhooks` gets alerts of all keys")
-        note = self._trail.note("outbox test", after={"receivers": count}, who=who)
-        return {"receivers": count, "warnings": await _faults(note)}
+    async def events_list(self, arguments: Row, who: str) -> Answer:
+        key, story = arguments.get("key"), self._gate.records.story
+        if key is not None:
+            self._key(key)
+        return (
+            {"at": one.at, "type": one.type, "key": one.key, "active": story.is_up(one.data["alert"])}
+            | one.data
+            for one in tuple(self._gate.records.events)
+            if key is None or one.key == key
+        )
+
+    async def events_test(self, arguments: Row, who: str) -> Answer:
+        receiver = arguments.get("receiver")
+        try:
+            found = await self._keeping.outbox.test(who, receiver)
+        except Exception as error:
+            raise Unfit("failed", f"what became of it can't be read: {words(error)}") from None
+        if not found and receiver is not None:
+            names = ", ".join(one.name for one in self._keeping.outbox.receivers) or "none"
+            raise Unfit("unknown", f"`webhooks` has no receiver `{receiver}`; there is: {names}")
+        if not found:
+            raise Unfit(
+                "failed", "no receiver in `webhooks` gets alerts of all keys; name one: --receiver NAME"
+            )
+        results = {row["receiver"]: row["result"] for row in found}
+        note = self._trail.note("events test", receiver or "", after=results, who=who)
+        return {"receivers": found, "warnings": await _faults(note)}
 
     def _key(self, key_id: str) -> Key:
         key = self._gate.directory.keys.get(key_id)
@@ -402,7 +424,7 @@ class Desk:
         return _stamp(at + self._core.utc_offset) or ""
 
 
-def _alert_row(alert: Alert) -> Row:
+def _alert_row(alert: Alert, since: str | None) -> Row:
     return {
         "rule": alert.rule,
         "severity": alert.severity,
@@ -411,7 +433,8 @@ def _alert_row(alert: Alert) -> Row:
         "text": alert.text,
         "value": alert.value,
         "limit": alert.limit,
-        "advice": alert.advice or ADVICE.get(alert.rule, ""),
+        "since": since,
+        "advice": advice_of(alert),
         "details": dict(alert.details),
     }
 
@@ -482,7 +505,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "outbox.replay": Operation(
         Desk.outbox_replay, {"ids": Argument(), "receiver": Argument(), "key": Argument()}, changes=True
     ),
-    "outbox.test": Operation(Desk.outbox_test, changes=True),
+    "events.list": Operation(Desk.events_list, {"key": Argument()}),
+    "events.test": Operation(Desk.events_test, {"receiver": Argument()}, changes=True),
     "keys.resume": Operation(Desk.keys_resume, {"key": KEY}, changes=True),
 }
 """Every operation there is, by name."""
