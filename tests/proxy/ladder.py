@@ -156,6 +156,7 @@ class World:
         self.hung_up: list[Flow] = []
         self.resolves: list[Gateway | Key] = []  # who is to be looked up anew
         self.by_branch: dict[tuple[str, str], Text] = {}
+        self.branches: set[str] = set()
         self.arrived: dict[tuple[str, str, str, str], Text] = {}
         self.answers: dict[tuple[str, str, int], list[Text]] = {}
         self.kept: dict[tuple[str, bytes], tuple[Row, ...]] = {}  # what is registered, as the disk has it
@@ -285,6 +286,7 @@ class World:
         self._hears_the_endpoint()
         self.store = Watched(self.store.kind, self.now, self._answered)
         self.by_branch.clear()
+        self.branches.clear()
         for rows in self.kept.values():
             for row in rows:
                 self.core.registrar.restore(row, self.now)

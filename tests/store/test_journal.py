@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import many
 
 from callgate.store import journal as module
 from callgate.store.frames import HEAD, MARK, SHORTEST, Damage, frame, rows
@@ -260,7 +261,7 @@ def test_every_octet_spoiled(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=200), st.integers(0, 800), st.integers(0, 300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=many(100), deadline=None)
 def test_rubbish_in_the_middle(rubbish: bytes, at: int, gone: int) -> None:
     data, _ = whole()
     at = min(at, len(data))

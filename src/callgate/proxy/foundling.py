@@ -226,7 +226,8 @@ class Adoption:
             (request.from_tag, request.to_tag) if by_caller else (request.to_tag, request.from_tag)
         )
         path.sender.flow = flow
-        path.sender.cseq = request.cseq_number
+        # Only what comes behind it is a copy. The ACK has the number of what it acknowledges.
+        path.sender.cseq = request.cseq_number - (request.method != b"ACK")
         call.caller, call.callees = caller, (callee,)
         caller.seen_at = callee.seen_at = now - 1.0
         callee.stage, callee.acknowledged = Stage.UP, True
@@ -239,6 +240,7 @@ class Adoption:
             call.shift = core.shifts.of(request.call_id, pbx.tag, token.raised, ahead=JUMP)
         longest = path.key.max_call_seconds
         self._takes(call, path.text, NEVER if longest is None else longest + SPARE, now)
+        path.call, path.adopted = call, True
         call.keep(now)
         call.goes_on(NEVER if longest is None else now + longest, now)
 
@@ -256,6 +258,7 @@ class Adoption:
             dialled = read_uri(call.dialled.raw)
             record.raw, record.canonical = dialled.dialled, dialled.canonical
         take_up(call, "adopted", lease, now)
+        self._core.recordings.appears(call, now)
 
 
 def _of_invite(response: Message) -> list[bytes]:

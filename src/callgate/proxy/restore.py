@@ -26,7 +26,7 @@ from callgate.proxy.journal import OVER, QUEUED, RECORD, RINGS, TRYING, UP, Row,
 from callgate.proxy.login import Passage
 from callgate.proxy.peers import Key, Step
 from callgate.proxy.record import CallRecord
-from callgate.proxy.siprec import Session
+from callgate.proxy.siprec import NO_RECORDERS, Session
 from callgate.proxy.targets import Groups, Target
 from callgate.proxy.token import INBOUND, OUTBOUND
 from callgate.proxy.transactions import (
@@ -81,7 +81,9 @@ def take_up(call: Call, how: str, lease: float, now: float) -> None:
     call.ahead = AHEAD
     before = core.by_call_id.get(call.call_id)
     if before is None or (before.leg < call.leg and not core.began_here(before.leg)):
-        core.by_call_id[call.call_id] = call
+        core.by_call_id.add(call)
+    else:
+        core.by_call_id.add_before(call)
     if call.direction == INBOUND:
         core.forwards.opened(call)
     call.tell(now, how)
@@ -152,11 +154,12 @@ class Restorer:
                 left_out.append(str(why))
             except Exception as error:  # a row of another version, or one that makes no sense
                 left_out.append(repr(error))
-                self._undo()
+                self._undo(now)
         self._core.bridge.mend(now)
+        self._core.recordings.mend(now)
         return Taken(count[UP], count[TRYING], count[QUEUED], tuple(left_out))
 
-    def _undo(self) -> None:
+    def _undo(self, now: float) -> None:
         """A call was half made."""
         call, core = self._made, self._core
         if call is not None and call.phase is not Phase.OVER:
@@ -168,6 +171,7 @@ class Restorer:
                 client.user = NOBODY
             if call.server is not None:
                 call.server.user = None  # no cycle is left: see `net.gate`
+            core.recordings.ended(call, now)
             core.forget(call)
 
     # -- the kinds -----------------------------------------------------------------------------------------
@@ -310,8 +314,6 @@ class Restorer:
         now: float,
     ) -> Call:
         kind = Session if more is not None and more[-1] else Call
-        if kind is Session and key.recorders is None:
-            raise _LeftOut("its key has no recorders any more")
         call = self._made = kind(self._core, leg, key, direction, request, server, server.flow, now)
         call.caller = self._side(caller, now)
         call.record = self._record(record, now)
@@ -341,8 +343,8 @@ class Restorer:
         call.did, call.inbound_leg, call.emergency = did, inbound_leg, emergency
         call.ring_until = ring_until + self._shift
         self._left, self._stepping = left, stepping
-        if is_session and call.key.recorders is not None:
-            call.trunk = call.key.recorders.trunk
+        if is_session:
+            call.trunk = (call.key.recorders or NO_RECORDERS).trunk
         elif away and call.key.trunk.emergency is not None:
             call.trunk = call.key.trunk.emergency
         if joint is not None:
@@ -362,7 +364,7 @@ class Restorer:
     def _take_up(self, call: Call, lease: float, now: float) -> None:
         take_up(call, "restart", lease, now)
         if self._recorded is not None:
-            self._core.recordings.recall(call, self._recorded, lease, now)
+            self._core.recordings.recall(call, self._recorded)
 
     def _doubt(self, call: Call, now: float) -> None:
         """It may have ended while the gate was away."""
