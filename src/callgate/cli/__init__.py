@@ -25,6 +25,7 @@ COMMANDS = (
     "explain",
     "demo",
     "status",
+    "top",
     "reload",
     "calls",
     "keys",
@@ -37,7 +38,6 @@ COMMANDS = (
 
 NOT_YET: dict[str, int | None] = {
     "events": 5,
-    "top": 5,
     "sla": None,
     "statement": None,
     "replay": None,

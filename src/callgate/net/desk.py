@@ -22,19 +22,14 @@ from callgate.config.arithmetic import limit_lines
 from callgate.net.erasure import NotErased, journal
 from callgate.net.gate import Gate
 from callgate.net.keeping import Keeping
-from callgate.net.log import utc
-from callgate.net.records import ADVICE
+from callgate.net.overview import COUNT_MAX, FIRST_MAX, PANES, Overview
 from callgate.net.reload import Reload
+from callgate.net.rows import Row, Rows, alert_row
 from callgate.net.trail import Trail, Written
-from callgate.policy.claim import Members, Window
-from callgate.proxy.call import Call
-from callgate.proxy.commands import Alert
 from callgate.proxy.context import Phase
 from callgate.proxy.peers import Key
-from callgate.proxy.record import CallRecord
-from callgate.proxy.suspension import REASON_MAX, Suspension
+from callgate.proxy.suspension import REASON_MAX
 from callgate.proxy.sweep import Sweep
-from callgate.proxy.token import INBOUND
 
 PATIENCE = 15.0
 """Seconds that an operation waits for what it has set going; what is then still open is said in the answer."""
@@ -42,7 +37,6 @@ LOOK = 0.02
 """Seconds between two looks at it."""
 TEXT_MAX: Final = 1024
 
-Row = dict[str, Any]
 Answer = Row | Iterator[Row]
 
 
@@ -57,11 +51,12 @@ class Unfit(Exception):
 
 
 class Argument(NamedTuple):
-    """`kind` of its value; `choices`: the values there are."""
+    """`kind` of its value; `choices`: the values there are; `most`: of a number."""
 
     kind: type = str
     needed: bool = False
     choices: tuple[str, ...] = ()
+    most: int = 0
 
 
 class Operation(NamedTuple):
@@ -86,10 +81,12 @@ class Operation(NamedTuple):
                     raise Unfit("usage", f"the argument `{name}` is missing")
                 continue
             if type(value) is not argument.kind:
-                words = {str: "text", bool: "true or false"}[argument.kind]
+                words = {str: "text", bool: "true or false", int: "a whole number"}[argument.kind]
                 raise Unfit("usage", f"`{name}` must be {words}")
             if isinstance(value, str):
                 _check_text(name, value)
+            if isinstance(value, int) and argument.most and not 0 <= value <= argument.most:
+                raise Unfit("usage", f"`{name}` must be between 0 and {argument.most}")
             if argument.choices and value not in argument.choices:
                 raise Unfit("usage", f"`{name}` must be one of {', '.join(argument.choices)}")
             found[name] = value
@@ -113,10 +110,12 @@ class Desk:
         self._trail = trail
         self._keeping = keeping
         self._started = monotonic()
+        self._rows = Rows(gate)
+        self._overview = Overview(gate, self._rows)
 
     # -- the gate ------------------------------------------------------------------------------------------
 
-    async def status(self, arguments: Row, who: str) -> Answer:
+    async def status(self, arguments: Row, who: str) -> Row:
         gate, core = self._gate, self._core
         return {
             "version": callgate.__version__,
@@ -131,6 +130,9 @@ class Desk:
             "calls": core.live_calls,
         }
 
+    async def overview(self, arguments: Row, who: str) -> Answer:
+        return {"gate": await self.status({}, who)} | await self._overview.look(arguments)
+
     async def reload(self, arguments: Row, who: str) -> Answer:
         outcome = await self._reload.request(who)
         if outcome.faults:
@@ -143,7 +145,8 @@ class Desk:
         key = arguments.get("key")
         if key is not None:
             self._key(key)
-        return (self._call_row(call) for call in self._core.live() if key is None or call.key.id == key)
+        now = monotonic()
+        return (self._rows.call(call, now) for call in self._core.live() if key is None or call.key.id == key)
 
     async def calls_release(self, arguments: Row, who: str) -> Answer:
         call = self._core.find_call(arguments["call"])
@@ -151,7 +154,7 @@ class Desk:
             raise Unfit("unknown", f"there is no call `{arguments['call']}`")
         now = monotonic()
         hangup = arguments.get("hangup", False)
-        before = self._call_row(call)
+        before = self._rows.call(call, now)
         if hangup:
             if not self._core.end_early(call, f"hung up by {who}", now):
                 raise Unfit("failed", "the call is being ended already")
@@ -189,54 +192,11 @@ class Desk:
         found = gate.capture.of_call(arguments["call"], full_numbers=gate.config.log.full_numbers)
         return iter(await asyncio.to_thread(list, found))
 
-    def _call_row(self, call: Call) -> Row:
-        record = call.record
-        state, since = "asking", record.invite_at
-        if call.phase is Phase.UP:
-            state, since = "up", record.answer_at or record.invite_at
-        elif record.ringing_at is not None:
-            state, since = "ringing", record.ringing_at
-        elif call.phase is Phase.TRYING:
-            state, since = "trying", record.sent_at or record.invite_at
-        lines: dict[str, int] = {}
-        for claim_id in (*call.copies.granted, *self._core.recordings.licence_of(call)):
-            for name, weight in self._gate.store.lines(claim_id):
-                name = name.rpartition("/")[2]
-                lines[name] = lines.get(name, 0) + weight
-        return {
-            "call_id": call.call_id.decode("utf-8", "replace"),
-            "id": f"{call.record.id:016x}",
-            "key": call.key.id,
-            "direction": "inbound" if call.direction == INBOUND else "outbound",
-            "state": state,
-            "since": self._utc(since),
-            "from": record.caller_raw,
-            "to": record.raw,
-            "lines": lines,
-            "gateway": record.gateway or None,
-        }
-
     async def refusals_list(self, arguments: Row, who: str) -> Answer:
-        return map(self._refusal_row, reversed(list(self._gate.records.refused)))
-
-    def _refusal_row(self, record: CallRecord) -> Row:
-        value, limit = record.measured
-        return {
-            "at": self._utc(record.end_at or record.invite_at),
-            "call_id": record.call_id,
-            "key": record.key,
-            "direction": record.direction,
-            "from": record.caller_raw,
-            "to": record.raw,
-            "code": record.final_code or None,
-            "rule": record.rule,
-            "value": value,
-            "limit": limit,
-            "reason": record.reason,
-        }
+        return map(self._rows.refusal, reversed(list(self._gate.records.refused)))
 
     async def alerts_list(self, arguments: Row, who: str) -> Answer:
-        return map(_alert_row, self._core.alerts.active())
+        return map(alert_row, self._core.alerts.active())
 
     # -- keys ----------------------------------------------------------------------------------------------
 
@@ -244,7 +204,7 @@ class Desk:
         now = monotonic()
         one = arguments.get("key")
         keys = self._gate.directory.keys.values() if one is None else [self._key(one)]
-        return (self._key_row(key, now) for key in keys)
+        return (self._rows.key(key, now) for key in keys)
 
     async def keys_arithmetic(self, arguments: Row, who: str) -> Answer:
         key, config = self._key(arguments["key"]), self._reload.config
@@ -265,7 +225,7 @@ class Desk:
         self._gate.turn_ends()
         warnings = await self._kept("the key is suspended, but not over a restart")
         await self._until(lambda: not sweep.at_work)
-        return self._key_row(key, monotonic()) | _ended(sweep) | {"warnings": warnings}
+        return self._rows.key(key, monotonic()) | _ended(sweep) | {"warnings": warnings}
 
     async def keys_resume(self, arguments: Row, who: str) -> Answer:
         key = arguments["key"]
@@ -276,7 +236,9 @@ class Desk:
         self._gate.turn_ends()
         warnings = await self._kept("the key is resumed, but suspended again after a restart")
         present = self._gate.directory.keys.get(key)
-        row = self._key_row(present, monotonic()) if present is not None else {"key": key, "state": "unknown"}
+        row = (
+            self._rows.key(present, monotonic()) if present is not None else {"key": key, "state": "unknown"}
+        )
         return row | {"was": found.words, "warnings": warnings}
 
     # -- records -------------------------------------------------------------------------------------------
@@ -327,28 +289,6 @@ class Desk:
             raise Unfit("unknown", f"there is no key `{key_id}`")
         return key
 
-    def _key_row(self, key: Key, now: float) -> Row:
-        suspension: Suspension | None = self._core.suspensions.of(key.id, now)
-        limits = {}
-        for part in (*key.outbound, *key.inbound, *key.recorded):
-            if isinstance(part, Window | Members):
-                used = self._gate.store.used(part.name, now)
-                limits[part.name.rpartition("/")[2]] = {"rule": part.rule, "used": used, "limit": part.limit}
-        active = [self._core.counts.active(key, direction) for direction in (0, 1)]
-        return {
-            "key": key.id,
-            "trunk": key.trunk.name,
-            "mode": "shadow" if key.shadow else "enforce",
-            "state": "suspended" if suspension is not None else "active",
-            "reason": suspension.reason if suspension is not None else None,
-            "since": _stamp(suspension.since) if suspension is not None else None,
-            "until": _stamp(suspension.until) if suspension is not None else None,
-            "by": suspension.by if suspension is not None else None,
-            "outbound": active[0],
-            "inbound": active[1],
-            "limits": limits,
-        }
-
     async def _kept(self, what: str) -> list[str]:
         """What is wrong with keeping a suspension."""
         kept = self._gate.suspensions
@@ -364,23 +304,6 @@ class Desk:
                 return
             await asyncio.sleep(LOOK)
 
-    def _utc(self, at: float) -> str:
-        return _stamp(at + self._core.utc_offset) or ""
-
-
-def _alert_row(alert: Alert) -> Row:
-    return {
-        "rule": alert.rule,
-        "severity": alert.severity,
-        "key": alert.key,
-        "trunk": alert.trunk or None,
-        "text": alert.text,
-        "value": alert.value,
-        "limit": alert.limit,
-        "advice": alert.advice or ADVICE.get(alert.rule, ""),
-        "details": dict(alert.details),
-    }
-
 
 def _ended(sweep: Sweep) -> Row:
     return {"calls_ended": sweep.done}
@@ -388,10 +311,6 @@ def _ended(sweep: Sweep) -> Row:
 
 async def _faults(*written: Any) -> list[str]:
     return [fault for fault in [await asyncio.wrap_future(one) for one in written] if fault]
-
-
-def _stamp(at: float | None) -> str | None:
-    return None if at is None else utc(int(at * 1e6) * 1000)
 
 
 def _now() -> str:
@@ -411,8 +330,19 @@ def _when(text: str) -> float:
 
 KEY, CALL = Argument(needed=True), Argument(needed=True)
 
+_OVERVIEW = {"key": Argument()}
+for _pane, _orders in PANES.items():
+    _OVERVIEW |= {
+        f"{_pane}_sort": Argument(choices=tuple(_orders)),
+        f"{_pane}_reverse": Argument(bool),
+        f"{_pane}_filter": Argument(),
+        f"{_pane}_first": Argument(int, most=FIRST_MAX),
+        f"{_pane}_count": Argument(int, most=COUNT_MAX),
+    }
+
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "status": Operation(Desk.status),
+    "overview": Operation(Desk.overview, _OVERVIEW),
     "reload": Operation(Desk.reload, changes=True),
     "calls.list": Operation(Desk.calls_list, {"key": Argument()}),
     "calls.release": Operation(Desk.calls_release, {"call": CALL, "hangup": Argument(bool)}, changes=True),
