@@ -66,6 +66,7 @@ class World:
         record = self.record(number, key, to)
         call = SimpleNamespace(phase=phase, leg=number, key=self.key(key), record=record, turn=None)
         call.call_id, call.copies = b"call-%d" % number, SimpleNamespace(granted=())
+        call.is_session = False
         self.core.by_call_id[call.call_id] = cast(Any, call)
         self.core.live_calls += 1
         return call

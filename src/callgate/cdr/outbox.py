@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -26,8 +27,8 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
+from callgate.cdr.database import insert_in
 from callgate.cdr.erase import Selection
 from callgate.cdr.events import Event, Receiver, stamp_of
 from callgate.cdr.schema import dead_letters, lanes, outbox, receivers
@@ -82,30 +83,31 @@ def put(connection: Connection, to: Sequence[Receiver], events: Iterable[Event])
                 )
             )
         )
-    connection.execute(_ADD[connection.dialect.name], rows)
+    connection.execute(_adding(connection.dialect.name), rows)
 
 
 def _bump(connection: Connection, receiver: str, key: str, count: int) -> int:
     """Take so many numbers; the last of them."""
     found = connection.execute(
-        _BUMP[connection.dialect.name], {"receiver": receiver, "key": key, "seq": count, "version": 1}
+        _bumping(connection.dialect.name), {"receiver": receiver, "key": key, "seq": count, "version": 1}
     )
     return int(found.scalar_one())
 
 
-def _bumping(add: Any) -> Executable:
+# Made once: making them takes longer than what the database does.
+@cache
+def _bumping(dialect: str) -> Executable:
+    add = insert_in(dialect)(lanes)
     return add.on_conflict_do_update(  # type: ignore[no-any-return]
         index_elements=[lanes.c.receiver, lanes.c.key],
         set_={"seq": lanes.c.seq + add.excluded.seq, "version": lanes.c.version + 1},
     ).returning(lanes.c.seq)
 
 
-# Made once: making them takes longer than what the database does.
-_BUMP: Final = {"sqlite": _bumping(sqlite.insert(lanes)), "postgresql": _bumping(postgresql.insert(lanes))}
-_ADD: Final[dict[str, Executable]] = {
-    "sqlite": sqlite.insert(outbox).on_conflict_do_nothing(index_elements=["receiver", "id"]),
-    "postgresql": postgresql.insert(outbox).on_conflict_do_nothing(index_elements=["receiver", "id"]),
-}
+@cache
+def _adding(dialect: str) -> Executable:
+    add = insert_in(dialect)(outbox)
+    return add.on_conflict_do_nothing(index_elements=["receiver", "id"])  # type: ignore[no-any-return]
 
 
 def all_lanes(connection: Connection) -> list[Lane]:
@@ -147,7 +149,7 @@ def give_up(connection: Connection, receiver: str, key: str | None, before: str,
 
 def disable(connection: Connection, receiver: str) -> None:
     """It has answered 410: nothing more is sent until a replay."""
-    add = sqlite.insert(receivers) if connection.dialect.name == "sqlite" else postgresql.insert(receivers)
+    add = insert_in(connection.dialect.name)(receivers)
     connection.execute(add.values(receiver=receiver, disabled_at=_now()).on_conflict_do_nothing())
 
 

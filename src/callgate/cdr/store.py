@@ -9,11 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
 from callgate.cdr import outbox
-from callgate.cdr.database import engine_of, identity, prepare_file, sqlite_path
+from callgate.cdr.database import engine_of, identity, insert_in, prepare_file, sqlite_path
 from callgate.cdr.erase import Erased, Selection, proof_of
 from callgate.cdr.events import Event, Receiver, events_of
 from callgate.cdr.row import NAMES, Row, written
@@ -174,7 +173,7 @@ def _insert(connection: Connection) -> str:
     One that is there stays as it is, unless the new one ended later: that is the re-send, with credentials, of a call
     that was challenged, and both are one record.
     """
-    insert = sqlite.insert(cdr) if connection.dialect.name == "sqlite" else postgresql.insert(cdr)
+    insert = insert_in(connection.dialect.name)(cdr)
     later = insert.excluded
     both: dict[str, Any] = {name: later[name] for name in NAMES if name not in FIRST}
     both["sent_at"] = func.coalesce(cdr.c.sent_at, later.sent_at)

@@ -26,6 +26,7 @@ from callgate.net.overview import COUNT_MAX, FIRST_MAX, PANES, Overview
 from callgate.net.reload import Reload
 from callgate.net.rows import Row, Rows, alert_row
 from callgate.net.trail import Trail, Written
+from callgate.proxy.call import Call
 from callgate.proxy.context import Phase
 from callgate.proxy.peers import Key
 from callgate.proxy.suspension import REASON_MAX
@@ -149,24 +150,40 @@ class Desk:
         return (self._rows.call(call, now) for call in self._core.live() if key is None or call.key.id == key)
 
     async def calls_release(self, arguments: Row, who: str) -> Answer:
-        call = self._core.find_call(arguments["call"])
-        if call is None:
+        """All calls with that Call-ID, most often one. Where none of them can be released it says why."""
+        calls = self._core.find_calls(arguments["call"])
+        if not calls:
             raise Unfit("unknown", f"there is no call `{arguments['call']}`")
         now = monotonic()
         hangup = arguments.get("hangup", False)
-        before = self._rows.call(call, now)
-        if hangup:
-            if not self._core.end_early(call, f"hung up by {who}", now):
-                raise Unfit("failed", "the call is being ended already")
-        elif call.phase is not Phase.UP:
-            raise Unfit("failed", "the call is not up yet, so its lines go when it ends: --hangup ends it")
-        else:
-            self._core.free_lines(call, f"its lines were released by {who}", now)
+        released: list[Row] = []
+        notes, why = [], ""
+        for call in calls:
+            if call.phase is Phase.OVER:
+                continue  # it was another one's other leg
+            before = self._rows.call(call, now)
+            refused = self._release(call, hangup, who, now)
+            if refused:
+                why = refused
+                continue
+            row = {"call_id": before["call_id"], "id": before["id"], "key": call.key.id, "hangup": hangup}
+            notes.append(self._trail.note("release", before["call_id"], before=before, after=row, who=who))
+            released.append(row | {"freed": {} if hangup else before["lines"]})
+        if not released:
+            raise Unfit("failed", why)
         self._gate.turn_ends()
-        row = {"call_id": before["call_id"], "id": before["id"], "key": call.key.id, "hangup": hangup}
-        freed = [] if hangup else before["lines"]
-        note = self._trail.note("release", before["call_id"], before=before, after=row, who=who)
-        return row | {"freed": freed, "warnings": await _faults(note)}
+        warnings = [f"of {len(calls)} calls with this Call-ID, not all: {why}"] if why else []
+        return released[0] | {"others": released[1:], "warnings": warnings + await _faults(*notes)}
+
+    def _release(self, call: Call, hangup: bool, who: str, now: float) -> str:
+        """Why it can't be released; empty where it is."""
+        if hangup:
+            done = self._core.end_early(call, f"hung up by {who}", now)
+            return "" if done else "the call is being ended already"
+        if call.phase is not Phase.UP:
+            return "the call is not up yet, so its lines go when it ends: --hangup ends it"
+        self._core.free_lines(call, f"its lines were released by {who}", now)
+        return ""
 
     async def calls_reconcile(self, arguments: Row, who: str) -> Answer:
         sweep, tally = self._core.reconcile(monotonic())
