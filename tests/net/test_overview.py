@@ -40,7 +40,8 @@ class World:
         self.store = MemoryStore(0.0)
         self.refused: deque[CallRecord] = deque(maxlen=50)
         gate = SimpleNamespace(core=self.core, store=self.store, directory=directory)
-        gate.records = SimpleNamespace(refused=self.refused)
+        story = SimpleNamespace(since=lambda name: None)
+        gate.records = SimpleNamespace(refused=self.refused, story=story)
         self.directory = directory
         self.overview = Overview(cast(Gate, gate), Rows(cast(Gate, gate)))
 
@@ -174,9 +175,9 @@ async def test_alerts_begin_with_the_worst(world: World) -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"calls_count": COUNT_MAX + 1}, "must be between 0 and 200"),
-        ({"calls_first": -1}, "must be between"),
-        ({"calls_count": True}, "a whole number"),
+        ({"calls_count": COUNT_MAX + 1}, "must be a number from 1 to 200"),
+        ({"calls_first": -1}, "must be a number from 0"),
+        ({"calls_count": True}, "must be a number from 1"),
         ({"keys_sort": "colour"}, "must be one of use, key"),
         ({"keys_filter": "a\x1b[2J"}, "without control characters"),
     ],

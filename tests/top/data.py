@@ -47,7 +47,17 @@ def refusal(number: int, **other: Any) -> Row:
 
 def alert(rule: str = "V1", severity: str = "warning", **other: Any) -> Row:
     row = {"rule": rule, "severity": severity, "key": "acme", "trunk": None, "text": "at its limit"}
-    return row | {"value": 3, "limit": 3, "advice": "call more slowly", "details": {}} | other
+    return (
+        row
+        | {
+            "value": 3,
+            "limit": 3,
+            "since": "2026-04-01T08:00:00.000000Z",
+            "advice": "call more slowly",
+            "details": {},
+        }
+        | other
+    )
 
 
 def part(rows: list[Row], *, total: int | None = None, matching: int | None = None, first: int = 0) -> Row:

@@ -179,7 +179,7 @@ def test_alerts_say_what_to_do() -> None:
     state.press("a")
     assert state.page is not None
     text = "\n".join(state.page.lines)
-    assert "warning V1 acme: at its limit (3/3)\n    call more slowly" in text
+    assert "warning V1 acme: at its limit (3/3)\n    since 2026-04-01 08:00:00 UTC; call more slowly" in text
     assert "critical trunk-down carrier: at its limit\n" in text
     state = state_of()
     state.press("a")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from heapq import nsmallest
+from sys import maxsize
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -19,12 +21,13 @@ from callgate.cdr.erase import selection_of
 from callgate.cdr.outbox import Choice, UnknownLetter
 from callgate.config import effective_limits
 from callgate.config.arithmetic import limit_lines
-from callgate.net.erasure import NotErased, journal
+from callgate.net.erasure import NotErased, journal, of_record, traces
 from callgate.net.gate import Gate
 from callgate.net.keeping import Keeping
+from callgate.net.log import mask_number
 from callgate.net.overview import COUNT_MAX, FIRST_MAX, PANES, Overview
 from callgate.net.reload import Reload
-from callgate.net.rows import Row, Rows, alert_row
+from callgate.net.rows import Row, Rows
 from callgate.net.trail import Trail, Written
 from callgate.proxy.call import Call
 from callgate.proxy.context import Phase
@@ -52,12 +55,22 @@ class Unfit(Exception):
 
 
 class Argument(NamedTuple):
-    """`kind` of its value; `choices`: the values there are; `most`: of a number."""
+    """`kind` of its value: str, bool, or int, from `least` to `most`; `choices`: the values there are."""
 
     kind: type = str
     needed: bool = False
     choices: tuple[str, ...] = ()
-    most: int = 0
+    least: int = 1
+    most: int = maxsize
+
+    @property
+    def range(self) -> str:
+        """Of a number, in words."""
+        return f"a number from {self.least}" + (f" to {self.most}" if self.most != maxsize else "")
+
+    def fits(self, value: Any) -> bool:
+        """Whether a number is not too small and not too large."""
+        return self.kind is not int or self.least <= value <= self.most
 
 
 class Operation(NamedTuple):
@@ -81,13 +94,11 @@ class Operation(NamedTuple):
                 if argument.needed:
                     raise Unfit("usage", f"the argument `{name}` is missing")
                 continue
-            if type(value) is not argument.kind:
-                words = {str: "text", bool: "true or false", int: "a whole number"}[argument.kind]
+            if type(value) is not argument.kind or not argument.fits(value):
+                words = {str: "text", bool: "true or false", int: argument.range}[argument.kind]
                 raise Unfit("usage", f"`{name}` must be {words}")
             if isinstance(value, str):
                 _check_text(name, value)
-            if isinstance(value, int) and argument.most and not 0 <= value <= argument.most:
-                raise Unfit("usage", f"`{name}` must be between 0 and {argument.most}")
             if argument.choices and value not in argument.choices:
                 raise Unfit("usage", f"`{name}` must be one of {', '.join(argument.choices)}")
             found[name] = value
@@ -147,7 +158,13 @@ class Desk:
         if key is not None:
             self._key(key)
         now = monotonic()
-        return (self._rows.call(call, now) for call in self._core.live() if key is None or call.key.id == key)
+        calls: Iterable[Call] = (call for call in self._core.live() if key is None or call.key.id == key)
+        limit = arguments.get("limit")
+        if limit is not None:
+            after = _record_id(arguments.get("after", "0"))
+            later = (call for call in calls if call.record.id > after)
+            calls = nsmallest(limit, later, key=lambda call: call.record.id)
+        return (self._rows.call(call, now) for call in calls)
 
     async def calls_release(self, arguments: Row, who: str) -> Answer:
         """All calls with that Call-ID, most often one. Where none of them can be released it says why."""
@@ -167,7 +184,9 @@ class Desk:
                 why = refused
                 continue
             row = {"call_id": before["call_id"], "id": before["id"], "key": call.key.id, "hangup": hangup}
-            notes.append(self._trail.note("release", before["call_id"], before=before, after=row, who=who))
+            # The audit log can't be erased: no number in it (T12).
+            told = before | {name: mask_number(before[name]) for name in ("from", "to")}
+            notes.append(self._trail.note("release", before["call_id"], before=told, after=row, who=who))
             released.append(row | {"freed": {} if hangup else before["lines"]})
         if not released:
             raise Unfit("failed", why)
@@ -213,14 +232,19 @@ class Desk:
         return map(self._rows.refusal, reversed(list(self._gate.records.refused)))
 
     async def alerts_list(self, arguments: Row, who: str) -> Answer:
-        return map(alert_row, self._core.alerts.active())
+        return map(self._rows.alert, self._core.alerts.active())
 
     # -- keys ----------------------------------------------------------------------------------------------
 
     async def keys_list(self, arguments: Row, who: str) -> Answer:
         now = monotonic()
         one = arguments.get("key")
-        keys = self._gate.directory.keys.values() if one is None else [self._key(one)]
+        known = self._gate.directory.keys
+        keys = known.values() if one is None else [self._key(one)]
+        limit = arguments.get("limit")
+        if limit is not None:
+            names = sorted(name for name in known if name > arguments.get("after", ""))
+            keys = [known[name] for name in names[:limit]]
         return (self._rows.key(key, now) for key in keys)
 
     async def keys_arithmetic(self, arguments: Row, who: str) -> Answer:
@@ -270,7 +294,11 @@ class Desk:
             selection = selection_of(arguments.get("number"), arguments.get("key"), arguments.get("before"))
         except ValueError as error:
             raise Unfit("usage", str(error)) from None
-        others = [journal(self._gate.config.journal.keep_hours)] if self._gate.config.state_dir else []
+        gate = self._gate
+        gate.records.forget(of_record(selection))
+        others = [journal(gate.ledger.forget)] if gate.config.state_dir is not None else []
+        if gate.capture is not None:
+            others.append(traces(gate.capture.forget))
         try:
             done = await self._keeping.erase(selection, note, who, others)
         except NotErased as error:
@@ -293,12 +321,33 @@ class Desk:
         note = self._trail.note("outbox replay", target, after=row | {"ids": list(ids)}, who=who)
         return row | {"warnings": await _faults(note)}
 
-    async def outbox_test(self, arguments: Row, who: str) -> Answer:
-        count = self._keeping.outbox.test(who)
-        if not count:
-            raise Unfit("failed", "no receiver in `webhooks` gets alerts of all keys")
-        note = self._trail.note("outbox test", after={"receivers": count}, who=who)
-        return {"receivers": count, "warnings": await _faults(note)}
+    async def events_list(self, arguments: Row, who: str) -> Answer:
+        key, story = arguments.get("key"), self._gate.records.story
+        if key is not None:
+            self._key(key)
+        return (
+            {"at": one.at, "type": one.type, "key": one.key, "active": story.is_up(one.data["alert"])}
+            | one.data
+            for one in tuple(self._gate.records.events)
+            if key is None or one.key == key
+        )
+
+    async def events_test(self, arguments: Row, who: str) -> Answer:
+        receiver = arguments.get("receiver")
+        try:
+            found = await self._keeping.outbox.test(who, receiver)
+        except Exception as error:
+            raise Unfit("failed", f"what became of it can't be read: {words(error)}") from None
+        if not found and receiver is not None:
+            names = ", ".join(one.name for one in self._keeping.outbox.receivers) or "none"
+            raise Unfit("unknown", f"`webhooks` has no receiver `{receiver}`; there is: {names}")
+        if not found:
+            raise Unfit(
+                "failed", "no receiver in `webhooks` gets alerts of all keys; name one: --receiver NAME"
+            )
+        results = {row["receiver"]: row["result"] for row in found}
+        note = self._trail.note("events test", receiver or "", after=results, who=who)
+        return {"receivers": found, "warnings": await _faults(note)}
 
     def _key(self, key_id: str) -> Key:
         key = self._gate.directory.keys.get(key_id)
@@ -345,7 +394,17 @@ def _when(text: str) -> float:
     return at.timestamp()
 
 
+def _record_id(text: str) -> int:
+    """Of 16 hex digits, as a row has it. Raises Unfit."""
+    try:
+        return int(text, 16)
+    except ValueError:
+        raise Unfit("usage", "`after` must be the `id` of a call") from None
+
+
 KEY, CALL = Argument(needed=True), Argument(needed=True)
+PAGE: Final = {"limit": Argument(int), "after": Argument()}
+"""So many, in the order of their ids, beginning behind that one; without `limit` all, as they come."""
 
 _OVERVIEW = {"key": Argument()}
 for _pane, _orders in PANES.items():
@@ -353,7 +412,7 @@ for _pane, _orders in PANES.items():
         f"{_pane}_sort": Argument(choices=tuple(_orders)),
         f"{_pane}_reverse": Argument(bool),
         f"{_pane}_filter": Argument(),
-        f"{_pane}_first": Argument(int, most=FIRST_MAX),
+        f"{_pane}_first": Argument(int, least=0, most=FIRST_MAX),
         f"{_pane}_count": Argument(int, most=COUNT_MAX),
     }
 
@@ -361,13 +420,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "status": Operation(Desk.status),
     "overview": Operation(Desk.overview, _OVERVIEW),
     "reload": Operation(Desk.reload, changes=True),
-    "calls.list": Operation(Desk.calls_list, {"key": Argument()}),
+    "calls.list": Operation(Desk.calls_list, {"key": Argument(), **PAGE}),
     "calls.release": Operation(Desk.calls_release, {"call": CALL, "hangup": Argument(bool)}, changes=True),
     "calls.reconcile": Operation(Desk.calls_reconcile, changes=True),
     "sip": Operation(Desk.sip, {"call": CALL}),
     "refusals.list": Operation(Desk.refusals_list),
     "alerts.list": Operation(Desk.alerts_list),
-    "keys.list": Operation(Desk.keys_list, {"key": Argument()}),
+    "keys.list": Operation(Desk.keys_list, {"key": Argument(), **PAGE}),
     "keys.arithmetic": Operation(Desk.keys_arithmetic, {"key": KEY}),
     "keys.suspend": Operation(
         Desk.keys_suspend,
@@ -385,7 +444,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "outbox.replay": Operation(
         Desk.outbox_replay, {"ids": Argument(), "receiver": Argument(), "key": Argument()}, changes=True
     ),
-    "outbox.test": Operation(Desk.outbox_test, changes=True),
+    "events.list": Operation(Desk.events_list, {"key": Argument()}),
+    "events.test": Operation(Desk.events_test, {"receiver": Argument()}, changes=True),
     "keys.resume": Operation(Desk.keys_resume, {"key": KEY}, changes=True),
 }
 """Every operation there is, by name."""

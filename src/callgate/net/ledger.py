@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Final
@@ -19,6 +19,7 @@ from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
 from callgate.proxy.journal import CALL_BACK, RECORD, Row
 from callgate.proxy.restore import Restorer, fold
+from callgate.store.forget import Forgotten, Wanted
 from callgate.store.journal import Journal
 from callgate.store.memory import MemoryStore, Owed
 from callgate.store.recall import SENT, Kept, Start
@@ -258,6 +259,10 @@ class Ledger:
         """Call a few times a second: what was dropped for a disk that hung is written down anew."""
         if self._journal is not None and self._journal.overflowed:
             self._core.keep_all(now)
+
+    def forget(self, wanted: Wanted, needles: Sequence[bytes]) -> Forgotten:
+        """Erase in the journal (`Journal.forget`). Not for the loop."""
+        return Forgotten(0, 0) if self._journal is None else self._journal.forget(wanted, needles)
 
     def close(self) -> None:
         if self._journal is not None and self._loop is not None:

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from callgate.net.gate import Gate
-from callgate.net.rows import Row, Rows, alert_row, stamp
+from callgate.net.rows import Row, Rows, stamp
 from callgate.policy.claim import Members, Window
 from callgate.proxy.call import Call
 from callgate.proxy.context import Phase
@@ -63,7 +63,7 @@ class Overview:
         return {
             "now": stamp(now + core.utc_offset),
             "trunks": [self._trunk(one, now) for one in islice(self._gate.directory.trunks.values(), TOLD)],
-            "alerts": {"total": len(alerts), "rows": [alert_row(alert) for alert in alerts[:TOLD]]},
+            "alerts": {"total": len(alerts), "rows": [self._rows.alert(alert) for alert in alerts[:TOLD]]},
             "keys": await self._list(
                 "keys", asked, keys, len(keys), self._key_values(now), _key_words, self._key_row
             ),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from callgate.net.advice import advice_of
 from callgate.net.gate import Gate
 from callgate.net.log import utc
-from callgate.net.records import ADVICE
 from callgate.policy.claim import Members, Window
 from callgate.proxy.call import Call
 from callgate.proxy.commands import Alert
@@ -103,22 +103,23 @@ class Rows:
             "limits": limits,
         }
 
+    def alert(self, alert: Alert) -> Row:
+        """One that is up. `advice`: what to do about it."""
+        return {
+            "rule": alert.rule,
+            "severity": alert.severity,
+            "key": alert.key,
+            "trunk": alert.trunk or None,
+            "text": alert.text,
+            "value": alert.value,
+            "limit": alert.limit,
+            "since": self._gate.records.story.since(alert.name),
+            "advice": advice_of(alert),
+            "details": dict(alert.details),
+        }
+
     def _utc(self, at: float) -> str:
         return stamp(at + self._core.utc_offset) or ""
-
-
-def alert_row(alert: Alert) -> Row:
-    return {
-        "rule": alert.rule,
-        "severity": alert.severity,
-        "key": alert.key,
-        "trunk": alert.trunk or None,
-        "text": alert.text,
-        "value": alert.value,
-        "limit": alert.limit,
-        "advice": alert.advice or ADVICE.get(alert.rule, ""),
-        "details": dict(alert.details),
-    }
 
 
 def stamp(at: float | None) -> str | None:

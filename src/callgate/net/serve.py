@@ -240,6 +240,8 @@ async def _beat(gate: Gate, keeping: Keeping, shared: Shared, meters: Meters) ->
 def _ops(config: Config, shared: Shared, database: str, gate: Gate) -> OpsChild | None:
     if config.ops is None:
         return None
+    if config.ops_warning:
+        gate.log.warning("ops in the clear", text=config.ops_warning)
     shared.beat(monotonic())
     address: HostPort = config.ops
     ops = OpsChild(f"http://{address}", shared.fds, database=database, greeting=_greeting(config))

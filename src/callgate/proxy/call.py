@@ -23,6 +23,7 @@ from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow
 from callgate.proxy.journal import over, trying, up
 from callgate.proxy.lanes import Parts
+from callgate.proxy.login import CHALLENGED
 from callgate.proxy.meters import DIRECTIONS, FORWARDED
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
@@ -492,7 +493,9 @@ class Call(Attempts):
         record.ended_by = ended_by or record.ended_by
         core.live_calls -= 1
         core.adoption.ended(self.leg)
-        core.counts.ended(record)
+        challenged = record.final_code in CHALLENGED and self.dialled is not None
+        if not (challenged and core.challenges.ended(self, self.dialled.raw)):  # type: ignore[union-attr]
+            core.counts.ended(record)
         core.out.append(Record(record))
         if core.journals:
             core.out.append(Journal(over(self, now)))

@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from random import getrandbits, random
-from typing import NamedTuple
 
 from callgate.bridge.endpoint import Endpoint
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
@@ -29,6 +28,7 @@ from callgate.proxy.around import Around
 from callgate.proxy.auth import Auth
 from callgate.proxy.call import Call
 from callgate.proxy.call_ids import CallIds
+from callgate.proxy.challenges import Challenges
 from callgate.proxy.commands import Alert, Command, Hangup, Release
 from callgate.proxy.context import Context, Phase
 from callgate.proxy.counts import Counts
@@ -65,7 +65,6 @@ from callgate.proxy.siprec import Reach
 from callgate.proxy.streams import Streams
 from callgate.proxy.suspension import Suspensions
 from callgate.proxy.sweep import Sweep
-from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
 from callgate.proxy.transactions import CANCEL_MARK, Transactions, server_key
 from callgate.proxy.trunks import Trunks
@@ -82,24 +81,11 @@ from callgate.sip.message import (
 from callgate.sip.transaction import NEVER
 from callgate.sip.uri import Uri
 
-CHALLENGE_SECONDS = 10.0
-"""How long a caller has to answer a challenge of the trunk."""
-CHALLENGES_MAX = 10_000
 DATAGRAM_MAX = 1300
 """Octets of a request beyond which it goes over a stream (RFC 3261 §18.1.1)."""
 TWINS_MAX = 10_000
 """Twins of claims without an answer that are remembered, to be given back with a late grant: of those before them the
 lease does it."""
-
-
-class Challenged(NamedTuple):
-    """An INVITE that the trunk has answered with 401 or 407: its CSeq, when, who, and the id of its record, which is
-    that of the re-send too."""
-
-    cseq: int
-    at: float
-    by: Target | None
-    record: int
 
 
 class Core:
@@ -141,7 +127,7 @@ class Core:
         self._twins: dict[int, int] = {}
         self._asked_order: deque[tuple[float, int]] = deque()
         self._touched: set[str] = set()
-        self._challenged: dict[tuple[bytes, bytes, bytes], Challenged] = {}
+        self.challenges = Challenges(self.wheel, self.counts.ended)
         self.streams = Streams()
         self.auth = Auth(self)
         self.shifts = Shifts()
@@ -330,34 +316,6 @@ class Core:
         self._asked[claim.id] = who, NEVER
         self._touched.add(key.id)
         self.out.append(claim)
-
-    def challenged(self, call: Context, uri: bytes, now: float) -> None:
-        """The trunk's 401 or 407 goes to the caller, who may answer it once."""
-        if len(self._challenged) >= CHALLENGES_MAX:
-            self._challenged.clear()
-        self._challenged[call.call_id, call.caller.tag, uri] = Challenged(
-            call.caller.cseq, now, call.challenger, call.record.id
-        )
-
-    def answers_challenge(self, request: Message, now: float) -> Challenged | None:
-        """What an INVITE answers that is the re-send with credentials of one that the trunk has seen: it needs no
-        token. Who has asked for them: nobody else knows that nonce."""
-        if not self._challenged:
-            return None
-        name = (request.call_id, request.from_tag, request.uri)
-        asked = self._challenged.pop(name, None)
-        if asked and request.cseq_number == asked.cseq + 1 and now - asked.at <= CHALLENGE_SECONDS:
-            return asked
-        return None
-
-    def asked_again(self, request: Message) -> None:
-        """The re-send after a challenge of the trunk meets one of the gate's own: the next one is that re-send."""
-        if not self._challenged:
-            return
-        name = (request.call_id, request.from_tag, request.uri)
-        asked = self._challenged.get(name)
-        if asked and request.cseq_number == asked.cseq + 1:
-            self._challenged[name] = asked._replace(cseq=asked.cseq + 1)
 
     def connections_in_use(self) -> set[int]:
         """The numbers of the connections that calls and registered phones rely on. Looks at every call: not for the

@@ -221,7 +221,7 @@ class Outside:
                 if unwelcome is not None and not call.passes(unwelcome, now):
                     call.refuse(unwelcome, now)
                     return
-            answered = self.core.answers_challenge(request, now)
+            answered = self.core.challenges.answered_by(request, now)
             challenger = None
             if answered is not None:
                 call.free, challenger, call.record.id = True, answered.by, answered.record

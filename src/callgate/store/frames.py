@@ -50,23 +50,28 @@ class Damage:
 
 
 def rows(data: bytes, damage: Damage) -> Iterator[Row]:
-    """The rows of a file, each with its number in front. A frame that ends behind its file's end was being written when
-    the process died, and is no damage."""
+    """The rows of a file, each with its number in front."""
+    return (row for row, _, _ in pieces(data, damage) if row is not None)
+
+
+def pieces(data: bytes, damage: Damage) -> Iterator[tuple[Row | None, int, int]]:
+    """The rows of a file, each with its number in front, and from where to where its frame goes; None for a place that
+    can't be read. A frame that ends behind its file's end was being written when the process died, and is no damage."""
     at = len(HEAD)
     if HEAD.startswith(data):
         return
     if not data.startswith(HEAD):
         at = _next(data, 0, damage)
+        yield None, 0, at
     size = len(data)
     while at < size:
-        row, end = _row(data, at)
-        if row is not None:
-            yield row
-            at = end
-        elif _is_torn(data, at):
-            return
-        else:
+        begin = at
+        row, at = _row(data, at)
+        if row is None:
+            if _is_torn(data, at):
+                return
             at = _next(data, at, damage)
+        yield row, begin, at
 
 
 def _row(data: bytes, at: int) -> tuple[Row | None, int]:

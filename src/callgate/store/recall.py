@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -48,8 +49,13 @@ class Kept(NamedTuple):
 
 
 def files(folder: Path, kind: str) -> list[Path]:
-    """Oldest first."""
-    return sorted(path for path in folder.glob(f"{kind}-*") if path.name.partition("-")[2].isdigit())
+    """Oldest first; none where there is no such folder. Raises OSError."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    numbered = [name for name in names if name.startswith(f"{kind}-") and name.partition("-")[2].isdigit()]
+    return [folder / name for name in sorted(numbered)]
 
 
 def read_calls(folder: Path) -> tuple[Kept, int, int]:
@@ -80,7 +86,7 @@ def read_calls(folder: Path) -> tuple[Kept, int, int]:
             highest = max(highest, serial)
             if kind == START:
                 if serial > start[0]:
-                    start = (serial, _start(rest))
+                    start = (serial, start_of(rest))
                 continue
             if kind == STOP:
                 stopped = serial
@@ -131,7 +137,7 @@ def _numbered(data: bytes, damage: Damage) -> Iterator[Row]:
             yield row
 
 
-def _start(values: Sequence[Any]) -> Start | None:
+def start_of(values: Sequence[Any]) -> Start | None:
     try:
         boot, utc_offset, listeners, fields = values
         return Start(str(boot), float(utc_offset), tuple(listeners), tuple(fields))
@@ -144,18 +150,23 @@ def _start_before(data: bytes, at: int) -> Start | None:
     while (at := data.rfind(START.encode(), 0, at)) >= 0:
         found = row_around(data, at)
         if found is not None and len(found[0]) > 3 and found[0][1] == START:
-            return _start(found[0][3:])
+            return start_of(found[0][3:])
     return None
 
 
 def find(state_dir: Path, call_id: bytes) -> Iterator[tuple[Start | None, Row]]:
-    """Every row in the journal that is of a call, oldest first, with the start of the process that wrote it."""
+    """Every row in the journal that is of a call, oldest first, with the start of the process that wrote it. Raises
+    OSError at the end where not all could be read."""
     folder = state_dir / FOLDER
+    fault: OSError | None = None
     for kind in ("stories", "calls"):
         for path in files(folder, kind):
             try:
                 data = path.read_bytes()
-            except OSError:
+            except FileNotFoundError:  # it was too old, and has gone
+                continue
+            except OSError as error:
+                fault = error
                 continue
             at = -1
             end = 0
@@ -165,3 +176,5 @@ def find(state_dir: Path, call_id: bytes) -> Iterator[tuple[Start | None, Row]]:
                     continue
                 row, end = found
                 yield _start_before(data, at), row
+    if fault is not None:
+        raise fault

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from callgate.cli.control import Row
+from callgate.cli.control import Row, second
 
 PANES: Final = ("keys", "calls", "refusals")
 SORTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -287,7 +287,7 @@ class State:
             count = f" ({one['value']}/{one['limit']})" if one["limit"] is not None else ""
             lines += [
                 f"{one['severity']} {one['rule']}{whose}: {one['text']}{count}",
-                f"    {one['advice']}",
+                f"    {'since ' + second(one['since']) + '; ' if one['since'] else ''}{one['advice']}",
                 "",
             ]
         more = alerts["total"] - len(alerts["rows"])
