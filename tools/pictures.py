@@ -156,7 +156,7 @@ def picture_of_key(prometheus: Prometheus, seconds: float) -> None:
     )
     title = f"The key “acme” for {seconds:.0f} s: what the queries of the dashboard “CallGate: key” find"
     (IMAGES / "key.svg").write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * WIDE} {rows * HIGH + 34}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * WIDE} {rows * HIGH + 46}" '
         f'font-family="sans-serif" font-size="11">\n<rect width="100%" height="100%" fill="#111827"/>\n'
         f'<text x="10" y="20" fill="#e5e7eb" font-size="14">{escape(title)}</text>\n{body}</svg>\n'
     )

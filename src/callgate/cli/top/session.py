@@ -25,6 +25,8 @@ from callgate.store.socket_path import FILE
 ESCAPE_SECONDS: Final = 0.05
 """After so long an Escape is the key, and not the beginning of another."""
 DUMB: Final = ("", "dumb", "unknown")
+SOONEST_SECONDS: Final = 0.1
+"""From one look to the next, however many keys are pressed."""
 SHARE: Final = 10.0
 """A gate that takes long to answer has much to do: it is left alone for so many times as long."""
 SNAPSHOT_ROWS: Final = 20
@@ -133,6 +135,7 @@ class Session:
             await self._look()
             took = monotonic() - began
             self._draw()
+            await asyncio.sleep(max(SOONEST_SECONDS, took * SHARE / 2))  # a key that is held down is no flood
 
     async def _look(self) -> None:
         state = self._state
