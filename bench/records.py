@@ -93,7 +93,9 @@ class Place:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rate", type=int, default=400)
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=4)
@@ -127,8 +129,12 @@ def main() -> None:
     base = found["without records"]
     for name, each in found.items():
         more = statistics.median(one / none - 1 for one, none in zip(each, base, strict=True))
-        print(f"{name:22} best {min(each):4.0f} us, median {statistics.median(each):4.0f} us a call, {more:+.0%}")
-    print(f"{'the courier':22} best {min(courier):4.0f} us, median {statistics.median(courier):4.0f} us an event")
+        print(
+            f"{name:22} best {min(each):4.0f} us, median {statistics.median(each):4.0f} us a call, {more:+.0%}"
+        )
+    print(
+        f"{'the courier':22} best {min(courier):4.0f} us, median {statistics.median(courier):4.0f} us an event"
+    )
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
+from callgate.cdr.database import insert_in
 from callgate.cdr.erase import Selection
 from callgate.cdr.events import Event, Receiver, stamp_of
 from callgate.cdr.schema import dead_letters, lanes, outbox, receivers
@@ -158,7 +158,7 @@ def give_up(connection: Connection, receiver: str, key: str | None, before: str,
 
 def disable(connection: Connection, receiver: str) -> None:
     """It has answered 410: nothing more is sent until a replay."""
-    add = sqlite.insert(receivers) if connection.dialect.name == "sqlite" else postgresql.insert(receivers)
+    add = insert_in(connection.dialect.name)(receivers)
     connection.execute(add.values(receiver=receiver, disabled_at=_now()).on_conflict_do_nothing())
 
 

@@ -426,18 +426,24 @@ class Writer:
         if not self._step.acquire(timeout=patience):
             raise TimeoutError("the database does not answer")
         try:
-            memory = spilled = 0
+            memory = spilled = aside = 0
+
+            def keep(row: Row) -> bool:
+                return not selection.matches(row)
+
             with self._lock:
                 for batch in self._batches:
-                    kept = [row for row in batch.rows if not selection.matches(row)]
+                    kept = [row for row in batch.rows if keep(row)]
                     memory += len(batch.rows) - len(kept)
                     batch.rows[:] = kept
                 self._held -= memory
                 self._batches = deque(batch for batch in self._batches if batch.rows)
                 if self._spill is not None:
-                    spilled = self._spill.replace(lambda row: not selection.matches(row))
+                    spilled = self._spill.replace(keep)
+            if self._spill is not None:
+                aside = self._spill.erase_aside(keep, selection.needles)
             self._store.connect()
-            return self._store.erase(selection)._replace(spill=spilled, memory=memory)
+            return self._store.erase(selection)._replace(spill=spilled, memory=memory, aside=aside)
         except Exception:
             self._store.close()
             raise

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from heapq import nsmallest
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -20,10 +21,10 @@ from callgate.cdr.outbox import Choice, UnknownLetter
 from callgate.config import effective_limits
 from callgate.config.arithmetic import limit_lines
 from callgate.net.advice import advice_of
-from callgate.net.erasure import NotErased, journal
+from callgate.net.erasure import NotErased, journal, of_record, traces
 from callgate.net.gate import Gate
 from callgate.net.keeping import Keeping
-from callgate.net.log import utc
+from callgate.net.log import mask_number, utc
 from callgate.net.reload import Reload
 from callgate.net.trail import Trail, Written
 from callgate.policy.claim import Members, Window
@@ -57,7 +58,7 @@ class Unfit(Exception):
 
 
 class Argument(NamedTuple):
-    """`kind` of its value; `choices`: the values there are."""
+    """`kind` of its value: str, bool, or int, at least 1; `choices`: the values there are."""
 
     kind: type = str
     needed: bool = False
@@ -85,8 +86,8 @@ class Operation(NamedTuple):
                 if argument.needed:
                     raise Unfit("usage", f"the argument `{name}` is missing")
                 continue
-            if type(value) is not argument.kind:
-                words = {str: "text", bool: "true or false"}[argument.kind]
+            if type(value) is not argument.kind or (type(value) is int and value < 1):
+                words = {str: "text", bool: "true or false", int: "a number from 1"}[argument.kind]
                 raise Unfit("usage", f"`{name}` must be {words}")
             if isinstance(value, str):
                 _check_text(name, value)
@@ -143,27 +144,51 @@ class Desk:
         key = arguments.get("key")
         if key is not None:
             self._key(key)
-        return (self._call_row(call) for call in self._core.live() if key is None or call.key.id == key)
+        calls = (call for call in self._core.live() if key is None or call.key.id == key)
+        limit = arguments.get("limit")
+        if limit is None:
+            return map(self._call_row, calls)
+        after = _record_id(arguments.get("after", "0"))
+        later = (call for call in calls if call.record.id > after)
+        return map(self._call_row, nsmallest(limit, later, key=lambda call: call.record.id))
 
     async def calls_release(self, arguments: Row, who: str) -> Answer:
-        call = self._core.find_call(arguments["call"])
-        if call is None:
+        """All calls with that Call-ID, most often one. Where none of them can be released it says why."""
+        calls = self._core.find_calls(arguments["call"])
+        if not calls:
             raise Unfit("unknown", f"there is no call `{arguments['call']}`")
         now = monotonic()
         hangup = arguments.get("hangup", False)
-        before = self._call_row(call)
-        if hangup:
-            if not self._core.end_early(call, f"hung up by {who}", now):
-                raise Unfit("failed", "the call is being ended already")
-        elif call.phase is not Phase.UP:
-            raise Unfit("failed", "the call is not up yet, so its lines go when it ends: --hangup ends it")
-        else:
-            self._core.free_lines(call, f"its lines were released by {who}", now)
+        released: list[Row] = []
+        notes, why = [], ""
+        for call in calls:
+            if call.phase is Phase.OVER:
+                continue  # it was another one's other leg
+            before = self._call_row(call)
+            refused = self._release(call, hangup, who, now)
+            if refused:
+                why = refused
+                continue
+            row = {"call_id": before["call_id"], "id": before["id"], "key": call.key.id, "hangup": hangup}
+            # The audit log can't be erased: no number in it (T12).
+            told = before | {name: mask_number(before[name]) for name in ("from", "to")}
+            notes.append(self._trail.note("release", before["call_id"], before=told, after=row, who=who))
+            released.append(row | {"freed": {} if hangup else before["lines"]})
+        if not released:
+            raise Unfit("failed", why)
         self._gate.turn_ends()
-        row = {"call_id": before["call_id"], "id": before["id"], "key": call.key.id, "hangup": hangup}
-        freed = [] if hangup else before["lines"]
-        note = self._trail.note("release", before["call_id"], before=before, after=row, who=who)
-        return row | {"freed": freed, "warnings": await _faults(note)}
+        warnings = [f"of {len(calls)} calls with this Call-ID, not all: {why}"] if why else []
+        return released[0] | {"others": released[1:], "warnings": warnings + await _faults(*notes)}
+
+    def _release(self, call: Call, hangup: bool, who: str, now: float) -> str:
+        """Why it can't be released; empty where it is."""
+        if hangup:
+            done = self._core.end_early(call, f"hung up by {who}", now)
+            return "" if done else "the call is being ended already"
+        if call.phase is not Phase.UP:
+            return "the call is not up yet, so its lines go when it ends: --hangup ends it"
+        self._core.free_lines(call, f"its lines were released by {who}", now)
+        return ""
 
     async def calls_reconcile(self, arguments: Row, who: str) -> Answer:
         sweep, tally = self._core.reconcile(monotonic())
@@ -244,7 +269,12 @@ class Desk:
     async def keys_list(self, arguments: Row, who: str) -> Answer:
         now = monotonic()
         one = arguments.get("key")
-        keys = self._gate.directory.keys.values() if one is None else [self._key(one)]
+        known = self._gate.directory.keys
+        keys = known.values() if one is None else [self._key(one)]
+        limit = arguments.get("limit")
+        if limit is not None:
+            names = sorted(name for name in known if name > arguments.get("after", ""))
+            keys = [known[name] for name in names[:limit]]
         return (self._key_row(key, now) for key in keys)
 
     async def keys_arithmetic(self, arguments: Row, who: str) -> Answer:
@@ -292,7 +322,11 @@ class Desk:
             selection = selection_of(arguments.get("number"), arguments.get("key"), arguments.get("before"))
         except ValueError as error:
             raise Unfit("usage", str(error)) from None
-        others = [journal(self._gate.config.journal.keep_hours)] if self._gate.config.state_dir else []
+        gate = self._gate
+        gate.records.forget(of_record(selection))
+        others = [journal(gate.ledger.forget)] if gate.config.state_dir is not None else []
+        if gate.capture is not None:
+            others.append(traces(gate.capture.forget))
         try:
             done = await self._keeping.erase(selection, note, who, others)
         except NotErased as error:
@@ -432,18 +466,28 @@ def _when(text: str) -> float:
     return at.timestamp()
 
 
+def _record_id(text: str) -> int:
+    """Of 16 hex digits, as a row has it. Raises Unfit."""
+    try:
+        return int(text, 16)
+    except ValueError:
+        raise Unfit("usage", "`after` must be the `id` of a call") from None
+
+
 KEY, CALL = Argument(needed=True), Argument(needed=True)
+PAGE: Final = {"limit": Argument(int), "after": Argument()}
+"""So many, in the order of their ids, beginning behind that one; without `limit` all, as they come."""
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "status": Operation(Desk.status),
     "reload": Operation(Desk.reload, changes=True),
-    "calls.list": Operation(Desk.calls_list, {"key": Argument()}),
+    "calls.list": Operation(Desk.calls_list, {"key": Argument(), **PAGE}),
     "calls.release": Operation(Desk.calls_release, {"call": CALL, "hangup": Argument(bool)}, changes=True),
     "calls.reconcile": Operation(Desk.calls_reconcile, changes=True),
     "sip": Operation(Desk.sip, {"call": CALL}),
     "refusals.list": Operation(Desk.refusals_list),
     "alerts.list": Operation(Desk.alerts_list),
-    "keys.list": Operation(Desk.keys_list, {"key": Argument()}),
+    "keys.list": Operation(Desk.keys_list, {"key": Argument(), **PAGE}),
     "keys.arithmetic": Operation(Desk.keys_arithmetic, {"key": KEY}),
     "keys.suspend": Operation(
         Desk.keys_suspend,

@@ -13,6 +13,7 @@ from callgate.net.log import Log, utc
 from callgate.proxy.commands import Alert, Note
 from callgate.proxy.meters import Meters
 from callgate.proxy.record import CallRecord
+from callgate.store.forget import Wanted
 
 REFUSED: Final = 50
 EVENTS: Final = 500
@@ -101,6 +102,12 @@ class RecordLog:
         )
         if self.tell is not None:
             self.tell(event)
+
+    def forget(self, wanted: Wanted) -> None:
+        """Keep none of those among the last refused calls (T12)."""
+        kept = [record for record in self.refused if not wanted(record, self.utc_offset)]
+        self.refused.clear()
+        self.refused.extend(kept)
 
     def _utc(self, at: float | None) -> str | None:
         if at is None:

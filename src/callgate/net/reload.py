@@ -133,7 +133,7 @@ class Reload:
 
     def _read(self) -> Plan:
         """The thread's part. Raises ConfigError with every fault."""
-        with _soon_switching():
+        with soon_switching():
             old = self.config
             fresh = load_config(old.path, rest=_rest_a_while, before=old)
             faults = list(_needs_restart(old, fresh))
@@ -164,7 +164,8 @@ class Reload:
 
 
 @contextmanager
-def _soon_switching() -> Iterator[None]:
+def soon_switching() -> Iterator[None]:
+    """While other threads work hard: the loop gets the processor from them soon."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(min(before, SWITCH_SECONDS))
     try:
