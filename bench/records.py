@@ -20,11 +20,10 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench.webhooks import SECRET, receive
 from tests.e2e.gate import Gate
 from tests.e2e.net import NUMBER, Net
 from tests.e2e.sipp import Sipp
-
-from bench.webhooks import SECRET, receive
 
 TICKS = os.sysconf("SC_CLK_TCK")
 WITHOUT = (
