@@ -320,6 +320,11 @@ class Courier:
     def _begin(self, lane: _Lane, letters: list[Letter]) -> None:
         if not letters:
             lane.seen = lane.mark
+            if lane.failures:  # what failed was erased or given up
+                lane.failures = 0
+                self._oldest.pop((lane.receiver, lane.key), None)
+                if not any(one.failures for one in self._lanes.values() if one.receiver == lane.receiver):
+                    self._counts[lane.receiver].fault = ""
             return
         lane.under_way = True
         self._counts[lane.receiver].under_way += 1
