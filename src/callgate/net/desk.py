@@ -295,7 +295,7 @@ class Desk:
         except ValueError as error:
             raise Unfit("usage", str(error)) from None
         gate = self._gate
-        gate.records.forget(of_record(selection))
+        gate.records.forget(of_record(selection), selection)
         others = [journal(gate.ledger.forget)] if gate.config.state_dir is not None else []
         if gate.capture is not None:
             others.append(traces(gate.capture.forget))
