@@ -39,9 +39,10 @@ class Event(NamedTuple):
 
     def around(self) -> tuple[str, str]:
         """What is sent, before and after `seq`, which counts the events of a key to one receiver."""
-        head = _encode({"type": self.type, "timestamp": self.at, "data": {"key": self.key, "seq": 0}})
-        tail = _encode({name: value for name, value in self.data.items() if name != "key"})
-        return head[:-3], f",{tail[1:]}}}" if len(tail) > 2 else "}}"
+        data = f'{{"key":{_encode(self.key)},"seq":'
+        head = f'{{"type":{_encode(self.type)},"timestamp":{_encode(self.at)},"data":{data}'
+        whole = _encode({"key": self.key, "seq": 0} | self.data)  # these two stay the first
+        return head, f"{whole[len(data) + 1 :]}}}"
 
     def body(self, seq: int) -> str:
         """What is sent."""
