@@ -15,7 +15,8 @@ from tests.ops.test_guard import OPERATE, SETTINGS, bearer
 
 from callgate.cdr import query
 from callgate.net.control import Control
-from callgate.net.desk import PAGE, Answer, Argument, Desk, Operation, Row, Unfit
+from callgate.net.desk import PAGE, Answer, Argument, Desk, Operation, Unfit
+from callgate.net.rows import Row
 from callgate.ops import problems
 from callgate.ops.api import router
 from callgate.ops.guard import Guard
@@ -55,8 +56,12 @@ async def http(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     settings = SETTINGS._replace(state_dir=folder, database=f"sqlite:///{folder}/a.db")
     app = FastAPI()
     problems.handle(app)
-    guarded = Guard(app, settings, lambda: app.include_router(router(cast(View, None), settings)))
-    transport = httpx.ASGITransport(guarded)
+
+    def made() -> FastAPI:
+        app.include_router(router(cast(View, None), settings))
+        return app
+
+    transport = httpx.ASGITransport(Guard(app, settings, made))
     async with httpx.AsyncClient(
         transport=transport, base_url="http://ops", headers=bearer(OPERATE)
     ) as client:

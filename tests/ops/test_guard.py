@@ -85,7 +85,12 @@ async def test_two_tokens_are_none(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_token_has_a_name_and_a_role(http: httpx.AsyncClient) -> None:
-    assert (await http.get("/api/v1/thing", headers=bearer(VIEW))).json() == "grafana"
+    answer = await http.get("/api/v1/thing", headers=bearer(VIEW))
+    assert answer.json() == "grafana"
+    assert (answer.headers["x-content-type-options"], answer.headers["cache-control"]) == (
+        "nosniff",
+        "no-store",
+    )
     for method in ("POST", "DELETE"):
         refused = await http.request(method, "/api/v1/thing", headers=bearer(VIEW))
         assert refused.status_code == 403

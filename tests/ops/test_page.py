@@ -5,15 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 
 import httpx
 import pytest
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 from tests.ops.support import serving
 
 from callgate.net.shared import Shared
-from callgate.ops.render import Page
+from callgate.ops.render import Page, _histogram
 from callgate.ops.view import View
 from callgate.proxy.meters import ABSENT, METRICS
 
@@ -192,3 +197,40 @@ def test_what_needs_no_token_does_not_wait_for_the_admin_api() -> None:
     loaded = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True).stdout
     assert "starlette" in loaded.split()
     assert not {"fastapi", "pydantic", "sqlalchemy"} & set(loaded.split())
+
+
+@pytest.mark.parametrize(
+    "accept", ["", "text/plain;version=1.0.0", "application/openmetrics-text;version=1.0.0"]
+)
+def test_the_lines_are_what_the_library_writes(shared: Shared, accept: str) -> None:
+    """Whatever stands in a label, and whatever a value is: of all metrics, of ours and its own."""
+    meters = shared.meters
+    odd = 'a"b\\c\nd\u202e=cmd|<script>'
+    meters.declare_key(odd, ["V1"], {"rate_window_limit": 3})
+    meters.set("trunk_up", odd, "sip:[::1]:5080", value=1)
+    meters.set("loop_lag_seconds", value=1e-7)
+    meters.set("records_held", value=123456789.5)
+
+    meters.histogram("setup_added_seconds").observe(0.003)
+    view = View(*shared.fds)
+    ours, headers = Page(view, 1).render(accept, "identity")
+
+    class Theirs(Collector):
+        def collect(self) -> Iterable[Metric]:
+            for name, series in view.series():
+                of = METRICS[name]
+                family = Metric("callgate_" + name.removesuffix("_total"), of.help, of.kind)
+                for labels, at in series:
+                    if of.kind == "histogram":
+                        family.samples += _histogram("callgate_" + name, of, labels, view.values, at)
+                    elif view.values[at] == view.values[at]:
+                        family.samples.append(Sample("callgate_" + name, labels, view.values[at]))
+                yield family
+
+    encoder, content_type = choose_encoder(accept)
+    theirs = encoder(Theirs()).decode().removesuffix("# EOF\n")
+    assert headers["Content-Type"] == content_type
+    assert ours.decode().startswith(theirs)
+    rest = ours.decode().removeprefix(theirs)
+    assert rest.startswith("# HELP callgate_process_")
+    assert rest.endswith("# EOF\n") == ("openmetrics" in content_type)

@@ -20,6 +20,7 @@ NO_TOKENS: Final = (
     "no tokens are configured, so only the local socket is served: use the `callgate` command on the gate's machine, or"
     " list a token under `admin.tokens` in the config and restart the gate"
 )
+NO_PAGE: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="callgate"'}
 
 
@@ -36,6 +37,7 @@ class Guard:
         path = scope.get("path", "")
         is_api = path.startswith("/api/")
         if scope["type"] == "http" and (is_api or path == "/openapi.json"):
+            send = _for_programs(send)
             if is_api:
                 refusal = self._judge(scope)
                 if refusal is not None:
@@ -66,6 +68,17 @@ class Guard:
             )
         scope.setdefault("state", {})["token"] = holder.name
         return None
+
+
+def _for_programs(send: Send) -> Send:
+    """No browser guesses that an answer is a page, whatever text of callers is in it, and nobody keeps it."""
+
+    async def send_so(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *NO_PAGE]
+        await send(message)
+
+    return send_so
 
 
 def _bounded(receive: Receive) -> Receive:

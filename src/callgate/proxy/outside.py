@@ -64,7 +64,7 @@ class Outside:
             self._register(request, key, flow, peer, now)
             return
         fault = disguise(uri) if peer.key is not None and not peer.key.trunk.any_number else ""
-        if fault and not (method == b"INVITE" and self._is_emergency(request, peer)):
+        if fault and method != b"INVITE":
             self.core.dispatch.answer(
                 request, key, 484, flow, now, [b'Warning: 399 callgate "N2 %b"' % fault.encode()]
             )
@@ -77,7 +77,9 @@ class Outside:
         if method == b"OPTIONS" and own and (not uri.user or self._asks_gate(uri, request, peer)):
             self.core.dispatch.answer(request, key, 200, flow, now, [ALLOW])
         elif method == b"INVITE":
-            self._invite(request, uri, key, flow, peer, routes, hops, now)
+            if fault and self._is_emergency(request, peer):
+                fault = ""
+            self._invite(request, uri, key, flow, peer, routes, hops, now, fault)
         elif method == b"BYE" and self._gives_up(request, peer, now):
             self.core.dispatch.answer(request, key, 200, flow, now)
         else:
@@ -124,8 +126,9 @@ class Outside:
         routes: Routes,
         hops: int,
         now: float,
+        fault: str,
     ) -> None:
-        """A new call."""
+        """A new call. `fault`: why its number is none."""
         if any(before.origin == server_key for before in self.core.by_call_id.all(request.call_id)):
             # A copy that was on its way until its transaction was over (Timers H, I, L): this is no second call.
             self.core.counts.rejected("late copy")
@@ -196,6 +199,11 @@ class Outside:
                 call.nowhere(480, "no step of the number's route is open, or has an address", now)
             else:
                 call.nowhere(503, "no address of the PBX is known", now)
+            return
+        if fault:
+            record.raw = read_uri(request.uri).dialled
+            record.number_class = "invalid"
+            call.refuse(Refusal("N2", fault, 484), now)
             return
         if call.is_session:
             call.ask(now)
