@@ -15,6 +15,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import many
 from tests.lossy.conftest import Make
 from tests.lossy.line import PERFECT, Quality
 from tests.lossy.world import LossyWorld
@@ -128,7 +129,7 @@ def test_a_perfect_line(lossy: Make) -> None:
     assert not world.unknown
 
 
-@settings(deadline=None)
+@settings(max_examples=many(60), deadline=None)
 @given(
     seed=st.integers(0, 1_000_000),
     kind=st.sampled_from(stores.ANSWERING),

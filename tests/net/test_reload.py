@@ -164,9 +164,7 @@ async def test_what_needs_a_restart_refuses_the_lists_too(running: Running) -> N
 
 async def test_the_audit_log_has_what_keys_were_held_to_before_and_after(running: Running) -> None:
     """T13: who, what, when, before and after; and nothing of what has not changed."""
-    running.path.write_text(
-        running.path.read_text().replace("acme: {", "acme: {limits: {calls: 2}, ", 1)
-    )
+    running.path.write_text(running.path.read_text().replace("acme: {", "acme: {limits: {calls: 2}, ", 1))
     await running.hup()
     what, note = running.notes.pop()
     assert (what, note["who"] != "") == ("reload", True)

@@ -10,14 +10,13 @@ from typing import Any, cast
 import httpx
 import pytest
 import structlog
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from tests.ops.test_guard import OPERATE, SETTINGS, bearer
 
 from callgate.cdr import query
 from callgate.net.control import Control
 from callgate.net.desk import PAGE, Answer, Argument, Desk, Operation, Row, Unfit
-from callgate.ops import problems
-from callgate.ops.api import router
+from callgate.ops.api import make_api
 from callgate.ops.guard import Guard
 from callgate.ops.view import View
 from callgate.store.recall import FOLDER
@@ -53,9 +52,7 @@ async def http(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     control = Control(folder, cast(Desk, None), structlog.get_logger(), OPERATIONS)
     await control.start()
     settings = SETTINGS._replace(state_dir=folder, database=f"sqlite:///{folder}/a.db")
-    app = FastAPI()
-    problems.handle(app)
-    guarded = Guard(app, settings, lambda: app.include_router(router(cast(View, None), settings)))
+    guarded = Guard(Starlette(), settings, lambda: make_api(cast(View, None), settings, []))
     transport = httpx.ASGITransport(guarded)
     async with httpx.AsyncClient(
         transport=transport, base_url="http://ops", headers=bearer(OPERATE)

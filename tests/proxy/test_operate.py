@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.proxy.agent import Leg
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 
@@ -10,9 +11,9 @@ from callgate.proxy.call import Call
 
 def the_call(world: World) -> Call:
     (call,) = world.core.live()
-    assert world.core.find_call(call.call_id.decode()) is call
-    assert world.core.find_call(f"{call.leg:016x}") is call
-    assert world.core.find_call("nobody") is None
+    assert world.core.find_calls(call.call_id.decode()) == [call]
+    assert world.core.find_calls(f"{call.leg:016x}") == [call]
+    assert world.core.find_calls("nobody") == []
     return call
 
 
@@ -88,3 +89,54 @@ def test_reconciling(ladder: Ladder) -> None:
     world.hangs_up(call="c")
     world.after(40)
     world.pbx.inbox.clear()
+
+
+def twins(world: World) -> Leg:
+    """A call that is up and one that waits for its turn, which have the same Call-ID. The PBX's side of the first."""
+    world.talks(call="a")
+    name = world.labels["a"]
+    leg = world.pbx.legs[name]
+    world.pbx.sends("INVITE", call="b", change={"call-id": name})
+    world.pbx.gets("100")
+    return leg
+
+
+def test_calls_of_the_same_call_id(ladder: Ladder) -> None:
+    """All of them are seen and released; their records' numbers tell them apart."""
+    world = ladder(cps=1, queue_seconds=30)
+    up = twins(world)
+    name = world.labels["a"]
+    found = world.core.find_calls(name)
+    assert [bool(call.up_at) for call in found] == [False, True]
+    assert {call.leg for call in world.core.live()} == {call.leg for call in found}
+    for call in found:
+        assert world.core.find_calls(f"{call.record.id:016x}") == [call]
+        assert world.core.end_early(call, "hung up by alice", world.now)
+    world.carries_out()
+    world.pbx.gets("480")
+    world.pbx.sends("ACK")
+    world.pbx.legs[name] = up
+    world.pbx.gets("BYE")
+    world.pbx.sends("200 BYE")
+    world.carrier.gets("BYE")
+    world.carrier.sends("200 BYE")
+    assert world.core.find_calls(name) == []
+
+
+def test_the_later_one_of_the_same_call_id_ends_first(ladder: Ladder) -> None:
+    """The other is found still, at once and when the ended one is forgotten."""
+    world = ladder(cps=1, queue_seconds=30)
+    up = twins(world)
+    name = world.labels["a"]
+    world.pbx.sends("CANCEL")
+    world.pbx.gets("200 CANCEL")
+    world.pbx.gets("487")
+    world.pbx.sends("ACK")
+    for _ in range(2):
+        (call,) = world.core.find_calls(name)
+        assert call.up_at
+        world.after(60)
+    world.pbx.legs[name] = up
+    world.hangs_up(call="a")
+    world.after(60)
+    assert not world.core.by_call_id

@@ -6,6 +6,7 @@ import pytest
 from tests.proxy.agent import SDP, Agent
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
+from tests.proxy.stores import LATE
 from tests.proxy.test_reload import reload
 from tests.proxy.text import Text
 
@@ -530,6 +531,94 @@ def test_a_re_invite_that_is_cancelled_while_the_store_thinks(one: World) -> Non
     world.hangs_up()
 
 
+def in_flight(world: World, method: str = "re-INVITE") -> None:
+    """An offer of the PBX that recording starts, on its way to the carrier."""
+    world.pbx.sends(method, body=ON)
+    if method == "re-INVITE":
+        world.pbx.gets("100")
+    world.carrier.gets(method)
+
+
+@pytest.mark.parametrize("first", ["re-INVITE", "UPDATE"])
+@pytest.mark.parametrize("taken", ["re-INVITE", "UPDATE"])
+def test_two_offers_at_once(one: World, first: str, taken: str) -> None:
+    """One is taken and one is not, whichever comes first: the call is recorded."""
+    world = one
+    world.talks()
+    other = "UPDATE" if taken == "re-INVITE" else "re-INVITE"
+    for method in ("re-INVITE", "UPDATE"):
+        in_flight(world, method)
+    world.holds(outbound=1, recorded=1)
+    codes = {taken: "200", other: "491"}
+    for method in (first, "UPDATE" if first == "re-INVITE" else "re-INVITE"):
+        world.carrier.sends(f"{codes[method]} {method}", body=SDP if codes[method] == "200" else b"")
+        if codes["re-INVITE"] == "491" and method == "re-INVITE":
+            world.carrier.gets("ACK")
+        world.pbx.gets(codes[method])
+        if method == "re-INVITE":
+            world.pbx.sends("ACK")
+            if codes[method] == "200":
+                world.carrier.gets("ACK")
+    world.holds(outbound=1, recorded=1)
+    says(world, world.pbx, OFF)
+    world.holds(outbound=1)
+    world.hangs_up()
+    assert world.record().recorded
+
+
+def test_two_offers_that_are_not_taken(one: World) -> None:
+    world = one
+    world.talks()
+    for method in ("re-INVITE", "UPDATE"):
+        in_flight(world, method)
+    world.carrier.sends("491 UPDATE")
+    world.pbx.gets("491")
+    world.holds(outbound=1, recorded=1)
+    world.carrier.sends("491 re-INVITE")
+    world.carrier.gets("ACK")
+    world.pbx.gets("491")
+    world.pbx.sends("ACK")
+    world.holds(outbound=1)
+    world.hangs_up()
+    assert not world.record().recorded
+
+
+def test_two_offers_while_the_store_thinks() -> None:
+    """Neither passes before there is a licence."""
+    world = World(LATE, recordings=1)
+    fills(world)
+    world.talks(call="next")
+    world.pbx.sends("re-INVITE", call="next", body=ON)
+    world.pbx.sends("UPDATE", call="next", body=ON)
+    world.carrier.gets_nothing()
+    got = [world.pbx.gets("488", call="next").cseq for _ in range(2)]
+    assert len(got) == 2
+    world.pbx.sends("ACK", call="next")
+    world.holds(outbound=2, recorded=1)
+    world.carrier.gets_nothing()
+    world.hangs_up(call="next")
+    world.hangs_up(call="first")
+    world.ends()
+
+
+def test_off_while_an_offer_is_on_its_way(one: World) -> None:
+    """What is taken last holds."""
+    world = one
+    world.talks()
+    in_flight(world)
+    world.pbx.sends("UPDATE", body=OFF)
+    world.carrier.gets("UPDATE")
+    world.carrier.sends("200 UPDATE", body=SDP)
+    world.pbx.gets("200")
+    world.carrier.sends("200 re-INVITE", body=SDP)
+    world.pbx.gets("200")
+    world.pbx.sends("ACK")
+    world.carrier.gets("ACK")
+    world.holds(outbound=1, recorded=1)
+    says(world, world.pbx, OFF)
+    world.hangs_up()
+
+
 def test_the_call_ends_while_the_store_thinks(one: World) -> None:
     """The re-INVITE and the BYE each get their answer."""
     world = one
@@ -827,6 +916,34 @@ def test_an_emergency_call_is_never_refused(ladder: Ladder) -> None:
     world.hangs_up(call="help")
     world.holds(outbound=1, recorded=1)
     world.hangs_up(call="first")
+
+
+@pytest.mark.parametrize("who", ["pbx", "route"])
+def test_an_emergency_call_by_a_route_of_its_own(ladder: Ladder, who: str) -> None:
+    """Counted and told of like any that is recorded, whoever says so; never refused, never held up."""
+    world = ladder(recordings=1, emergency="route")
+    fills(world)
+    route = world.routes[0]
+    before = world.now
+    world.pbx.sends("INVITE", call="help", to="119", headers=X_RECORD if who == "pbx" else ())
+    world.pbx.gets("100", call="help")
+    route.gets("INVITE", call="help")
+    assert world.now == before
+    route.sends("200", call="help", body=ON if who == "route" else SDP)
+    world.pbx.gets("200", call="help")
+    world.pbx.sends("ACK", call="help")
+    route.gets("ACK", call="help")
+    world.settle()
+    assert world.used("recordings") == 2
+    assert alerts(world, "I1+EMG") == [("warning", False)]
+    assert alerts(world) == []
+    world.pbx.sends("BYE", call="help")
+    route.gets("BYE", call="help")
+    route.sends("200 BYE", call="help")
+    world.pbx.gets("200", call="help")
+    world.holds(outbound=1, recorded=1)
+    world.hangs_up(call="first")
+    assert all(record.recorded for record in world.records)
 
 
 def test_recording_of_an_emergency_call_starts_in_the_middle(ladder: Ladder) -> None:

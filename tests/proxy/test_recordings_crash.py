@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.proxy.agent import SDP
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.test_recordings import OFF, ON, WISHES, X_RECORD, alerts, says
-from tests.proxy.test_siprec import invites, names_header, records, stops
+from tests.proxy.test_siprec import UUID, invites, metadata, names_header, names_later, records, stops
 
 WAYS: dict[str, dict[str, object]] = {
     "header": {"headers": X_RECORD},
@@ -173,10 +174,134 @@ def test_two_crashes(world: World) -> None:
     world.hangs_up(call="cs")
 
 
-def test_the_recorders_are_gone(world: World) -> None:
-    """A session that the config does not know any more is left out, and what it held is free."""
+@pytest.mark.parametrize("who", ["pbx", "srs"])
+def test_the_recorders_are_gone(world: World, who: str) -> None:
+    """A session that the config would not take any more goes on to its end, and counts until then."""
     records(world)
     world.key.recorders = None
-    taken = world.crashes()
-    assert taken.left_out == ("its key has no recorders any more",)
+    assert world.crashes().left_out == ()
+    world.holds(recorded=1)
+    is_full(world)
+    stops(world, who=who)
     world.holds_nothing()
+    invites(world, "next")
+    world.pbx.gets("484", call="next")
+    world.pbx.sends("ACK", call="next")
+
+
+def names(*calls: str) -> dict[str, object]:
+    return {"body": metadata(*calls)}
+
+
+@pytest.mark.parametrize("said", [(), X_RECORD], ids=["plain", "said"])
+def test_a_session_of_several_calls(ladder: Ladder, said: tuple[str, ...]) -> None:
+    """Each counts again, as often as before: those that it named later, and not those that it names no more."""
+    world = ladder(recordings=5, recorder=True)
+    for call in "abcd":
+        world.talks(call=call, headers=said)
+    records(world, **names(world.labels["a"], world.labels["b"]))
+    own = 4 if said else 0
+    world.holds(outbound=4, recorded=own or 2)
+    names_later(world, "b", "c", "d")
+    world.holds(outbound=4, recorded=own or 3)
+    assert world.crashes().up == 5
+    world.holds(outbound=4, recorded=own or 3)
+    world.hangs_up(call="b")
+    world.hangs_up(call="c")
+    world.crashes()
+    world.holds(outbound=2, recorded=2 if said else 1)
+    world.hangs_up(call="d")
+    world.holds(outbound=1, recorded=2 if said else 1)
+    world.crashes()
+    world.holds(outbound=1, recorded=2 if said else 1)
+    stops(world)
+    world.hangs_up(call="a")
+
+
+def test_two_sessions_of_a_call_that_has_ended(world: World) -> None:
+    """They hold its licence together still."""
+    world.talks(call="cs")
+    for session in ("one", "two"):
+        records(world, session, **names_header(world, "cs"))
+    world.hangs_up(call="cs")
+    world.holds(recorded=1)
+    world.crashes()
+    world.holds(recorded=1)
+    stops(world, "one")
+    world.holds(recorded=1)
+    stops(world, "two", "srs")
+
+
+def test_the_names_of_a_session(ladder: Ladder) -> None:
+    """Of a call that it has named, and that comes after the restart."""
+    world = ladder(recordings=1, recorder=True, cps=None)
+    records(world, headers=("X-Record-Of: cs-2@example",))
+    world.crashes()
+    world.talks(call="cs")
+    world.holds(outbound=1, recorded=1)
+    is_full(world)
+    world.hangs_up(call="cs")
+    stops(world)
+
+
+def test_the_session_identifier_of_a_plain_call(ladder: Ladder) -> None:
+    """A session that comes after the restart names the call by it."""
+    world = ladder(recordings=1, recorder=True, cps=None)
+    world.talks(call="cs", headers=(f"Session-ID: {UUID};remote={'0' * 32}",))
+    world.crashes()
+    records(world, **names(UUID))
+    world.hangs_up(call="cs")
+    world.holds(recorded=1)
+    world.talks(call="other", headers=(f"Session-ID: {'7' * 32}",))
+    stops(world)
+    world.hangs_up(call="other")
+
+
+def test_a_session_whose_call_was_too_young_to_be_known(ladder: Ladder) -> None:
+    """The call is counted with its first word, and named already."""
+    world = ladder(recordings=2, recorder=True)
+    records(world, headers=("X-Record-Of: a-2@example", "X-Record-Of: b-3@example"))
+    world.after(1)
+    for call in ("a", "b"):
+        world.pbx.sends("INVITE", call=call)
+        world.pbx.gets("100", call=call)
+        world.carrier.gets("INVITE", call=call)
+    world.holds(outbound=2, recorded=2)
+    world.crashes(lost=0.5)
+    world.holds(recorded=1)
+    for call in ("a", "b"):
+        world.carrier.sends("200", call=call)
+        world.pbx.gets("200", call=call)
+        world.pbx.sends("ACK", call=call)
+        world.carrier.gets("ACK", call=call)
+    world.holds(outbound=2, recorded=2)
+    for call in ("a", "b"):
+        world.hangs_up(call=call)
+    stops(world)
+
+
+@pytest.mark.parametrize("method", ["re-INVITE", "UPDATE"])
+@pytest.mark.parametrize("who", ["offer", "answer"])
+def test_the_first_words_of_a_call_of_which_nothing_was_written_down(
+    ladder: Ladder, who: str, method: str
+) -> None:
+    """They are that it is recorded: perhaps it was before, so it counts whatever the limit."""
+    world = ladder(recordings=1, recorder=True, cps=None)
+    world.talks(call="cs")
+    world.crashes(lost=10)
+    world.talks(call="other", headers=X_RECORD)
+    world.carrier.sends(method, call="cs", body=ON if who == "offer" else SDP)
+    if method == "re-INVITE":
+        world.carrier.gets("100", call="cs")
+    world.pbx.gets(method, call="cs")
+    world.pbx.sends(f"200 {method}", call="cs", body=ON if who == "answer" else SDP)
+    world.carrier.gets("200", call="cs")
+    if method == "re-INVITE":
+        world.carrier.sends("ACK", call="cs")
+        world.pbx.gets("ACK", call="cs")
+    world.holds(outbound=2, recorded=2)
+    assert alerts(world) == [("critical", False)]
+    world.hangs_up(world.carrier, call="cs")
+    world.holds(outbound=1, recorded=1)
+    world.hangs_up(call="other")
+    assert all(record.recorded for record in world.records)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from tests.examples import many
 from tests.proxy.agent import SDP, Agent
 from tests.proxy.ladder import World
 from tests.proxy.stores import ANSWERING, Kind
@@ -225,7 +226,7 @@ class Play:
         return ends if side == "pbx" else (ends[1], ends[0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=many(60), deadline=None)
 @given(kind=st.sampled_from(ANSWERING), limit=st.integers(0, 3), script=st.lists(actions, max_size=25))
 def test_as_many_licences_as_recorded_calls(kind: Kind, limit: int, script: list[tuple[object, ...]]) -> None:
     world = World(kind, recordings=limit, recorder=True, cps=None, outbound_calls=None, calls=None)

@@ -663,7 +663,7 @@ def test_a_reload_that_takes_the_recorder_away(world: World) -> None:
     world.pbx.gets("503")
     world.pbx.sends("ACK")
     world.key.recorders = None
-    world.core.recordings.adopt(world.now)
+    world.core.recorders.adopt()
     world.carries_out()
     assert alerts(world, "I5") == [("warning", False), ("warning", True)]
 

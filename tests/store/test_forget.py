@@ -136,7 +136,8 @@ def test_what_cannot_be_read_goes_too_and_is_not_forgotten_as_damage(tmp_path: P
     assert erase(tmp_path, number=NUMBER) == (0, "")
     assert not any(one in content(tmp_path) for one in NEEDLES)
     after = read_calls(folder)[0]
-    assert (after.calls, after.gaps) == (before.calls, before.gaps) == ([up(2, OTHER)], 1)
+    assert (after.calls, after.untold) == (before.calls, before.untold)
+    assert (after.calls, after.untold > 0) == ([up(2, OTHER)], True)
     assert MARK in content(tmp_path)
 
 

@@ -106,7 +106,7 @@ class Writer:
         self._step = threading.Lock()  # held by whoever works on the database
         self._batches: deque[_Batch] = deque()
         self._events: deque[Event] = deque()
-        self._events_lost = 0
+        self._events_given = self._events_told = self._events_lost = 0
         self._held = 0
         self._up = False
         self._fault = ""
@@ -135,9 +135,16 @@ class Writer:
         else:
             self._queue.put((record, offset))
 
-    def tell(self, event: Event) -> None:
-        """Something else has happened than the end of a call. Never waits."""
+    def tell(self, event: Event) -> int:
+        """Something else has happened than the end of a call. Never waits. Its number: see `told`."""
         self._queue.put(event)
+        self._events_given += 1
+        return self._events_given
+
+    @property
+    def told(self) -> int:
+        """The number of the last event that is in the outbox, or lost."""
+        return self._events_told + self._events_lost
 
     @property
     def state(self) -> State:
@@ -324,6 +331,7 @@ class Writer:
         with self._lock:
             for _ in some:
                 self._events.popleft()
+            self._events_told += len(some)
             return bool(self._events)
 
     def _work_waits(self) -> bool:

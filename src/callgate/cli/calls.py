@@ -36,16 +36,15 @@ def register(app: typer.Typer) -> None:
         hangup: Annotated[bool, typer.Option("--hangup", help="End it: BYE to both sides.")] = False,
         as_json: Json = False,
     ) -> None:
-        """Give back the lines that a call holds; the call itself goes on, unless --hangup ends it."""
+        """Give back the lines that a call holds; the call itself goes on, unless --hangup ends it. All calls with
+        that Call-ID, where several have the same."""
         answer = do(config, "calls.release", call=call, hangup=hangup)
         if as_json:
             show_answer(answer)
-        elif hangup:
-            typer.echo(f"{answer['call_id']}: hung up")
         else:
-            typer.echo(
-                f"{answer['call_id']}: released {_lines(answer['freed']) or 'nothing, it held no lines'}"
-            )
+            for one in (answer, *answer["others"]):
+                freed = f"released {_lines(one['freed']) or 'nothing, it held no lines'}"
+                typer.echo(f"{one['call_id']}: {'hung up' if hangup else freed}")
         finish(answer)
 
     @calls.command("reconcile")

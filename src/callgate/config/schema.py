@@ -193,6 +193,7 @@ class Webhook(Section):
     events: tuple[Text, ...] = _list("cdr", "call.missed", "alert")
     keys: tuple[Id, ...] = _list()  # none: all
     allow_private: bool = False
+    ca: FilePath | None = None
     timeout_seconds: SomeSeconds = 5
     retry_max_seconds: SomeSeconds = 30
     give_up_hours: SomeSeconds = 72

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,6 +42,7 @@ def as_text(value: object, example: str) -> str:
     return value.strip()
 
 
+@lru_cache(1 << 16)  # a reload asks it of every key, on the loop
 def is_ip(host: str) -> bool:
     """Is this host an IP address (an IPv6 one without its brackets)?"""
     try:

@@ -20,11 +20,11 @@ from callgate.cdr.erase import selection_of
 from callgate.cdr.outbox import Choice, UnknownLetter
 from callgate.config import effective_limits
 from callgate.config.arithmetic import limit_lines
+from callgate.net.advice import advice_of
 from callgate.net.erasure import NotErased, journal, of_record, traces
 from callgate.net.gate import Gate
 from callgate.net.keeping import Keeping
 from callgate.net.log import mask_number, utc
-from callgate.net.records import ADVICE
 from callgate.net.reload import Reload
 from callgate.net.trail import Trail, Written
 from callgate.policy.claim import Members, Window
@@ -153,26 +153,42 @@ class Desk:
         return map(self._call_row, nsmallest(limit, later, key=lambda call: call.record.id))
 
     async def calls_release(self, arguments: Row, who: str) -> Answer:
-        call = self._core.find_call(arguments["call"])
-        if call is None:
+        """All calls with that Call-ID, most often one. Where none of them can be released it says why."""
+        calls = self._core.find_calls(arguments["call"])
+        if not calls:
             raise Unfit("unknown", f"there is no call `{arguments['call']}`")
         now = monotonic()
         hangup = arguments.get("hangup", False)
-        before = self._call_row(call)
-        if hangup:
-            if not self._core.end_early(call, f"hung up by {who}", now):
-                raise Unfit("failed", "the call is being ended already")
-        elif call.phase is not Phase.UP:
-            raise Unfit("failed", "the call is not up yet, so its lines go when it ends: --hangup ends it")
-        else:
-            self._core.free_lines(call, f"its lines were released by {who}", now)
+        released: list[Row] = []
+        notes, why = [], ""
+        for call in calls:
+            if call.phase is Phase.OVER:
+                continue  # it was another one's other leg
+            before = self._call_row(call)
+            refused = self._release(call, hangup, who, now)
+            if refused:
+                why = refused
+                continue
+            row = {"call_id": before["call_id"], "id": before["id"], "key": call.key.id, "hangup": hangup}
+            # The audit log can't be erased: no number in it (T12).
+            told = before | {name: mask_number(before[name]) for name in ("from", "to")}
+            notes.append(self._trail.note("release", before["call_id"], before=told, after=row, who=who))
+            released.append(row | {"freed": {} if hangup else before["lines"]})
+        if not released:
+            raise Unfit("failed", why)
         self._gate.turn_ends()
-        row = {"call_id": before["call_id"], "id": before["id"], "key": call.key.id, "hangup": hangup}
-        freed = [] if hangup else before["lines"]
-        # The audit log can't be erased: no number in it (T12).
-        told = before | {name: mask_number(before[name]) for name in ("from", "to")}
-        note = self._trail.note("release", before["call_id"], before=told, after=row, who=who)
-        return row | {"freed": freed, "warnings": await _faults(note)}
+        warnings = [f"of {len(calls)} calls with this Call-ID, not all: {why}"] if why else []
+        return released[0] | {"others": released[1:], "warnings": warnings + await _faults(*notes)}
+
+    def _release(self, call: Call, hangup: bool, who: str, now: float) -> str:
+        """Why it can't be released; empty where it is."""
+        if hangup:
+            done = self._core.end_early(call, f"hung up by {who}", now)
+            return "" if done else "the call is being ended already"
+        if call.phase is not Phase.UP:
+            return "the call is not up yet, so its lines go when it ends: --hangup ends it"
+        self._core.free_lines(call, f"its lines were released by {who}", now)
+        return ""
 
     async def calls_reconcile(self, arguments: Row, who: str) -> Answer:
         sweep, tally = self._core.reconcile(monotonic())
@@ -245,7 +261,8 @@ class Desk:
         }
 
     async def alerts_list(self, arguments: Row, who: str) -> Answer:
-        return map(_alert_row, self._core.alerts.active())
+        since = self._gate.records.story.since
+        return (_alert_row(alert, since(alert.name)) for alert in self._core.alerts.active())
 
     # -- keys ----------------------------------------------------------------------------------------------
 
@@ -332,12 +349,33 @@ class Desk:
         note = self._trail.note("outbox replay", target, after=row | {"ids": list(ids)}, who=who)
         return row | {"warnings": await _faults(note)}
 
-    async def outbox_test(self, arguments: Row, who: str) -> Answer:
-        count = self._keeping.outbox.test(who)
-        if not count:
-            raise Unfit("failed", "no receiver in `webhooks` gets alerts of all keys")
-        note = self._trail.note("outbox test", after={"receivers": count}, who=who)
-        return {"receivers": count, "warnings": await _faults(note)}
+    async def events_list(self, arguments: Row, who: str) -> Answer:
+        key, story = arguments.get("key"), self._gate.records.story
+        if key is not None:
+            self._key(key)
+        return (
+            {"at": one.at, "type": one.type, "key": one.key, "active": story.is_up(one.data["alert"])}
+            | one.data
+            for one in tuple(self._gate.records.events)
+            if key is None or one.key == key
+        )
+
+    async def events_test(self, arguments: Row, who: str) -> Answer:
+        receiver = arguments.get("receiver")
+        try:
+            found = await self._keeping.outbox.test(who, receiver)
+        except Exception as error:
+            raise Unfit("failed", f"what became of it can't be read: {words(error)}") from None
+        if not found and receiver is not None:
+            names = ", ".join(one.name for one in self._keeping.outbox.receivers) or "none"
+            raise Unfit("unknown", f"`webhooks` has no receiver `{receiver}`; there is: {names}")
+        if not found:
+            raise Unfit(
+                "failed", "no receiver in `webhooks` gets alerts of all keys; name one: --receiver NAME"
+            )
+        results = {row["receiver"]: row["result"] for row in found}
+        note = self._trail.note("events test", receiver or "", after=results, who=who)
+        return {"receivers": found, "warnings": await _faults(note)}
 
     def _key(self, key_id: str) -> Key:
         key = self._gate.directory.keys.get(key_id)
@@ -386,7 +424,7 @@ class Desk:
         return _stamp(at + self._core.utc_offset) or ""
 
 
-def _alert_row(alert: Alert) -> Row:
+def _alert_row(alert: Alert, since: str | None) -> Row:
     return {
         "rule": alert.rule,
         "severity": alert.severity,
@@ -395,7 +433,8 @@ def _alert_row(alert: Alert) -> Row:
         "text": alert.text,
         "value": alert.value,
         "limit": alert.limit,
-        "advice": alert.advice or ADVICE.get(alert.rule, ""),
+        "since": since,
+        "advice": advice_of(alert),
         "details": dict(alert.details),
     }
 
@@ -466,7 +505,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "outbox.replay": Operation(
         Desk.outbox_replay, {"ids": Argument(), "receiver": Argument(), "key": Argument()}, changes=True
     ),
-    "outbox.test": Operation(Desk.outbox_test, changes=True),
+    "events.list": Operation(Desk.events_list, {"key": Argument()}),
+    "events.test": Operation(Desk.events_test, {"receiver": Argument()}, changes=True),
     "keys.resume": Operation(Desk.keys_resume, {"key": KEY}, changes=True),
 }
 """Every operation there is, by name."""

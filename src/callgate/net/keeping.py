@@ -57,7 +57,7 @@ class Keeping:
             config.database_url, config.state_dir, keep_days=config.records.keep_days, receivers=receivers
         )
         gate.records.keep = self.writer.put
-        self.outbox = Outbox(config, gate, self.writer.tell, receivers)
+        self.outbox = Outbox(config, gate, self.writer, receivers)
 
     def start(self) -> None:
         """What was handed over, and what an earlier run has left, goes into the database from now on."""

@@ -9,18 +9,22 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request, Security
+from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StrictBool, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StrictBool, StringConstraints, TypeAdapter
 
-from callgate.ops.app import Way, trunks
+from callgate import __version__
+from callgate.ops import problems
+from callgate.ops.app import Health, Readiness, Way, trunks
 from callgate.ops.gate import Gate, Row
-from callgate.ops.problems import Refused, declared
+from callgate.ops.problems import Problem, Refused
 from callgate.ops.settings import Settings
 from callgate.ops.view import View
 
@@ -59,6 +63,48 @@ class Page(Rows):
     """`next`: what to send as `after` for the next page, null on the last."""
 
     next: str | None
+
+
+PLAIN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "healthz": {"response_model": Health, "responses": {503: {"model": Health}}},
+    "readyz": {"response_model": Readiness, "responses": {503: {"model": Readiness}}},
+    "metrics": {
+        "response_class": Response,
+        "responses": {200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}},
+    },
+}
+"""What the paths without a token answer."""
+
+
+def make_api(view: View, settings: Settings, plain: Iterable[Callable[..., Any]]) -> FastAPI:
+    """Every path under `/api/v1`, and the OpenAPI of these and of `plain`, the handlers of paths without a token."""
+    app = FastAPI(
+        title="CallGate",
+        version=__version__,
+        description="The control plane of a CallGate gate.",
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for one in plain:
+        app.add_api_route(f"/{one.__name__}", one, **PLAIN[one.__name__])
+    problems.handle(app)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.include_router(router(view, settings))
+    return app
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:10]]
+    return problems.answer(422, "; ".join(faults))
+
+
+def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For the OpenAPI of a path: the problems that it can answer with."""
+    content = {problems.MEDIA_TYPE: {"schema": TypeAdapter(Problem).json_schema()}}
+    return {one: {"description": HTTPStatus(one).phrase, "content": content} for one in statuses}
 
 
 def router(view: View, settings: Settings) -> APIRouter:

@@ -25,12 +25,13 @@ CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="callgate"'}
 
 
 class Guard:
-    """`complete` adds the API to `app`."""
+    """`make_api` makes what serves `/api/…` and `/openapi.json`, `app` serves all else."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, complete: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, make_api: Callable[[], ASGIApp]) -> None:
         self._app = app
         self._settings = settings
-        self._complete: Callable[[], None] | None = complete
+        self._make_api = make_api
+        self._api: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
@@ -43,9 +44,10 @@ class Guard:
                     await refusal(scope, receive, send)
                     return
                 receive = _bounded(receive)
-            if self._complete is not None:
-                self._complete()
-                self._complete = None
+            if self._api is None:
+                self._api = self._make_api()
+            await self._api(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
     def _judge(self, scope: Scope) -> ASGIApp | None:

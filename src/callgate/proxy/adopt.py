@@ -49,6 +49,7 @@ def adopt(core: Core, new: Directory, now: float, *, prepared: Container[str] = 
     core.trunks.adopt(now)
     core.registrations.adopt(new.trunks.values(), now)
     core.suspensions.adopt()
+    core.recorders.adopt()
     core.recordings.adopt(now)
     core.pacing.adopt(new.keys, now)
 

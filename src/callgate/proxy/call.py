@@ -25,7 +25,6 @@ from callgate.proxy.journal import over, trying, up
 from callgate.proxy.lanes import Parts
 from callgate.proxy.login import CHALLENGED
 from callgate.proxy.meters import DIRECTIONS, FORWARDED
-from callgate.proxy.notices import may_say
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
 from callgate.proxy.token import INBOUND, OUTBOUND
@@ -79,7 +78,10 @@ class Call(Attempts):
         """This call carries on a call in (V4), which may have claimed for both."""
         self.inbound_leg = leg.leg
         if self.leg == leg.reserved:
-            self.copies.granted = (self.leg,)
+            if self.key is leg.key:
+                self.copies.granted = (self.leg,)
+            else:  # a reload has come in between: it asks for what it needs by now
+                self.core.out.append(Release(self.leg))
             leg.reserved = 0
         self.record.direction = DIRECTIONS[FORWARDED]
         self.record.forwarded_of = leg.leg
@@ -100,7 +102,7 @@ class Call(Attempts):
             self.refuse(DRAINING, now)
             return
         core.layer.respond(server, 100, reply(request, 100), now)
-        if may_say(request) and core.recordings.begins(self, request, now):
+        if core.recordings.concerns(self, request) and core.recordings.begins(self, request, now):
             return  # it has its licence first, or none
         self.admit(now)
 
@@ -168,8 +170,8 @@ class Call(Attempts):
         else:
             parts = self.parts = key.lines if self.free else key.outbound
             core.ask(self, key, Claim(self.leg, parts, now + ASK_SECONDS, LEASE, force=True), now)
-            if may_say(request):
-                core.recordings.begins(self, request, now)
+        if core.recordings.concerns(self, request):
+            core.recordings.begins(self, request, now)
         self.phase = Phase.TRYING
         core.counts.call_up(key, self.direction)
         self.attempt(0 if self.away else self.leg, now)
@@ -315,7 +317,7 @@ class Call(Attempts):
 
     def renew(self, lease: float, now: float) -> None:
         self.core.out.append(Renew(self.leg, lease))
-        if self.core.recordings.of:
+        if self.core.recordings:
             self.core.recordings.renew(self, now)
 
     def says_recorded(self, response: Message, now: float) -> None:
@@ -470,7 +472,7 @@ class Call(Attempts):
         core.holds.over(self, now)
         if self.key.shadow:
             self._outlasts(now)
-        if core.recordings.of:
+        if core.recordings:
             core.recordings.ended(self, now)
         if self.phase is not Phase.ASKING:
             self._uncount()
@@ -490,6 +492,7 @@ class Call(Attempts):
             record.outcome = "answered"
         record.ended_by = ended_by or record.ended_by
         core.live_calls -= 1
+        core.adoption.ended(self.leg)
         challenged = record.final_code in CHALLENGED and self.dialled is not None
         if not (challenged and core.challenges.ended(self, self.dialled.raw)):  # type: ignore[union-attr]
             core.counts.ended(record)

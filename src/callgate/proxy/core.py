@@ -27,9 +27,10 @@ from callgate.proxy.answer import reply
 from callgate.proxy.around import Around
 from callgate.proxy.auth import Auth
 from callgate.proxy.call import Call
+from callgate.proxy.call_ids import CallIds
 from callgate.proxy.challenges import Challenges
 from callgate.proxy.commands import Alert, Command, Hangup, Release
-from callgate.proxy.context import Phase
+from callgate.proxy.context import Context, Phase
 from callgate.proxy.counts import Counts
 from callgate.proxy.cseq import Shifts
 from callgate.proxy.dialog import Stage
@@ -60,6 +61,7 @@ from callgate.proxy.recordings import Recordings
 from callgate.proxy.registrar import Registrar
 from callgate.proxy.registration import Registrations
 from callgate.proxy.relay import Relay, Way
+from callgate.proxy.siprec import Reach
 from callgate.proxy.streams import Streams
 from callgate.proxy.suspension import Suspensions
 from callgate.proxy.sweep import Sweep
@@ -81,6 +83,9 @@ from callgate.sip.uri import Uri
 
 DATAGRAM_MAX = 1300
 """Octets of a request beyond which it goes over a stream (RFC 3261 §18.1.1)."""
+TWINS_MAX = 10_000
+"""Twins of claims without an answer that are remembered, to be given back with a late grant: of those before them the
+lease does it."""
 
 
 class Core:
@@ -111,13 +116,13 @@ class Core:
         self.rows = Rows()
         self.utc_offset = 0.0
         self.by_token: dict[bytes, Call] = {}
-        self.by_call_id: dict[bytes, Call] = {}
+        self.by_call_id = CallIds()
         # Claim of an unanswered INVITE → when its last copy left; minus its arrival here until the first has.
         self.sent_at: dict[int, float] = {}
         self._id = self._first_id = first_id & 0x7FFFFFFFFFFFFFFF
         self.live_calls = 0  # calls that hold something or wait for an answer
         self._branch = 0
-        # Claims that the store has not answered, and until when; of those, the claim of a forward that goes with it.
+        # Claims that the store has not answered, and until when; their twins, also after that: a late grant is of both.
         self._asked: dict[int, tuple[Asker, float]] = {}
         self._twins: dict[int, int] = {}
         self._asked_order: deque[tuple[float, int]] = deque()
@@ -138,6 +143,7 @@ class Core:
         self.forwards = Forwards(self)
         self.holds = Holds(self)
         self.recordings = Recordings(self)
+        self.recorders = Reach(self)
         self.adoption = Adoption(self, started)
         self.trunks = Trunks(self, dice)
         self.trunks.begin(started)
@@ -299,6 +305,8 @@ class Core:
         self._asked[claim.id] = who, claim.deadline
         if claim.twin is not None:
             self._twins[claim.id] = claim.twin.id
+            if len(self._twins) > TWINS_MAX:
+                del self._twins[next(iter(self._twins))]  # the oldest
         self._asked_order.append((claim.deadline, claim.id))
         self._touched.add(key.id)
         self.out.append(claim)
@@ -350,20 +358,26 @@ class Core:
         """What a key is held to by the present config; a call that is up may have an earlier one's object."""
         return self.directory.keys.get(key.id, key)
 
+    def held_to(self, call: Context) -> Key:
+        """What a call that has left is held to from now on: its key as it is in the present config; as it was where
+        that has another trunk by now, or none."""
+        key = self.current(call.key)
+        return key if key.trunk.name == call.key.trunk.name else call.key
+
     def live(self) -> Iterator[Call]:
         """The calls that are up or set up when the first is asked for, and are not over when their turn comes."""
         seen: set[int] = set()
-        for call in chain(list(self.by_call_id.values()), list(self.by_token.values())):
+        for call in chain(list(self.by_call_id.every()), list(self.by_token.values())):
             if call.phase is not Phase.OVER and call.leg not in seen:
                 seen.add(call.leg)
                 yield call
 
-    def find_call(self, text: str) -> Call | None:
-        """The call with that Call-ID, or with that number of its record (16 hex digits). Looks at every call."""
-        found = self.by_call_id.get(text.encode("utf-8", "surrogateescape"))
-        if found is not None and found.phase is not Phase.OVER:
-            return found
-        return next((call for call in self.live() if f"{call.record.id:016x}" == text), None)
+    def find_calls(self, text: str) -> list[Call]:
+        """The live calls with that Call-ID, the latest first, or the one with that number of its record (16 hex
+        digits). Looks at every call."""
+        found = self.by_call_id.all(text.encode("utf-8", "surrogateescape"))
+        live = [call for call in found if call.phase is not Phase.OVER]
+        return live or [call for call in self.live() if f"{call.record.id:016x}" == text]
 
     def free_lines(self, call: Call, why: str, now: float) -> None:
         """Give back what a call that is up holds, though it goes on."""
@@ -392,11 +406,7 @@ class Core:
         """An ended call need not be remembered any more."""
         for text in call.tokens:
             self.by_token.pop(text, None)
-        if self.by_call_id.get(call.call_id) is call:
-            del self.by_call_id[call.call_id]
-            other = self.forwards.named(call.call_id, call.key)
-            if other is not None:  # a PBX that is a proxy has kept its Call-ID
-                self.by_call_id[call.call_id] = other
+        self.by_call_id.drop(call)
         self.bridge.forget(call)
 
     def trunk_uri(self, dialled: Uri, hostport: bytes, trunk: Trunk) -> bytes:

@@ -38,6 +38,7 @@ class Path:
     """A dialog as one request sees it."""
 
     __slots__ = (
+        "adopted",
         "by_caller",
         "call",
         "from_pbx",
@@ -74,6 +75,7 @@ class Path:
         self.text = text
         self.by_caller = by_caller
         self.raised = token.raised if token is not None else 0  # what it says of the INVITE's CSeq
+        self.adopted = False  # whether the call was made of this very request
 
 
 class Inside:
@@ -336,9 +338,9 @@ class Inside:
         else:
             if call is None and path.from_pbx and method == b"INVITE":
                 relay.rate = path.key
-            if may_say(request) and method in SPEAKS and call is not None:
+            if call is not None and method in SPEAKS and (may_say(request) or call.is_session):
                 way = Way(request, uri, token, flow, to, routes, hops, b"")
-                if self.core.recordings.holds_up(relay, way, now):
+                if self.core.recordings.holds_up(relay, way, now, counts=path.adopted):
                     return  # until there is a licence for it
             self.core.start(relay, request, uri, token, flow, to, routes, hops, now)
 

@@ -188,7 +188,7 @@ def _more(call: Context) -> Row | None:
     recorded, and whether it records another."""
     core = call.core
     hold = core.holds.row(call) if core.holds else None
-    recorded = core.recordings.row(call) if core.recordings.of else None
+    recorded = core.recordings.row(call) if core.recordings else None
     if not (call.direction or call.inbound_leg or call.emergency or hold or recorded or call.is_session):
         return None
     joint = core.bridge.row(call)

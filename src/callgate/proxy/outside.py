@@ -88,16 +88,11 @@ class Outside:
     def _gives_up(self, request: Message, peer: Peer, now: float) -> bool:
         """A BYE without a To tag, as RFC 2543 callers send it: whether it ended a call that still waits here. The
         carrier has not seen that one."""
-        call = self.core.by_call_id.get(request.call_id)
-        if (
-            call is None
-            or call.turn is None
-            or call.caller.tag != request.from_tag
-            or call.key is not peer.key
-        ):
-            return False
-        call.turn.leaves("the caller sent a BYE", now)
-        return True
+        for call in self.core.by_call_id.all(request.call_id):
+            if call.turn is not None and call.caller.tag == request.from_tag and call.key is peer.key:
+                call.turn.leaves("the caller sent a BYE", now)
+                return True
+        return False
 
     def _register(self, request: Message, key: TransactionKey, flow: Flow, peer: Peer, now: float) -> None:
         """Never passed on (interface.md): the gate is a registrar for keys that want one, and for nobody else."""
@@ -134,8 +129,7 @@ class Outside:
         fault: str,
     ) -> None:
         """A new call. `fault`: why its number is none."""
-        before = self.core.by_call_id.get(request.call_id)
-        if before is not None and before.origin == server_key:
+        if any(before.origin == server_key for before in self.core.by_call_id.all(request.call_id)):
             # A copy that was on its way until its transaction was over (Timers H, I, L): this is no second call.
             self.core.counts.rejected("late copy")
             return
@@ -190,7 +184,7 @@ class Outside:
         call.caller.learn_via(request)
         call.caller.learn_contact(request)
         call.caller.learn_routes(request)
-        self.core.by_call_id[call.call_id] = call
+        self.core.by_call_id.add(call)
         record = call.record
         call.caller_uri = request.value(FROM)
         record.caller_raw, record.caller = self.callers.of(request, call.caller_uri)
@@ -252,6 +246,12 @@ class Outside:
             text = "ACR on: the PBX puts a carrier prefix before its calls, which this contract doesn't carry"
             self.core.alert(Alert(verdict.alert, "warning", key.id, text, details=who), now)
         call.refuse(refusal, now)
+
+    def gateways(self, call: Call, now: float) -> Groups:
+        """What a call tries that has waited, and whose trunk is another one since."""
+        groups = self.core.trunks.groups(call.key, now)
+        sips = call.dialled is not None and call.dialled.scheme == b"sips"
+        return secure_only(groups) if sips else groups
 
     def _suspended(self, call: Call, now: float) -> bool:
         """V9: whether a call was refused because its key is suspended."""

@@ -31,6 +31,7 @@ from callgate.sip.transaction import LIFE, NEVER, State
 if TYPE_CHECKING:
     from callgate.proxy.call import Call
     from callgate.proxy.core import Core
+    from callgate.proxy.licence import Offers
 
 TIMER_C = 181.0
 
@@ -72,11 +73,11 @@ class Relay:
         "from_pbx",
         "key",
         "method",
+        "offers",
         "passage",
         "rate",
         "receiver",
         "request",
-        "says",
         "sender",
         "server",
         "slot",
@@ -117,7 +118,7 @@ class Relay:
             b""  # what it came with, where it left with another (I19): so its sender gets it back
         )
         self.way: Way | None = None
-        self.says: frozenset[str] = frozenset()  # by whom the call is recorded if this offer is taken (I1)
+        self.offers: Offers = []  # what is recorded if it is taken (I1)
         self.due = NEVER
         self.slot = 0
         server.user = self
@@ -227,8 +228,8 @@ class Relay:
         """What a final answer says about the call."""
         call = self.call
         assert call is not None
-        if code < 300 and self.method in SPEAKS and (may_say(response) or call.core.recordings.of):
-            call.core.recordings.agreed(call, self.sender is call.caller, self.request, response, now)
+        if code < 300 and self.method in SPEAKS and (may_say(response) or call.core.recordings):
+            call.core.recordings.agreed(self, self.request, response, now)
         if self.method == b"BYE":
             # The carrier counts the line until it has answered; a challenge means that it will be asked again.
             if code not in CHALLENGED:
@@ -252,9 +253,9 @@ class Relay:
 
     def _unsay(self, now: float) -> None:
         """What it offered has not come to be."""
-        if self.says and self.call is not None:
-            self.core.recordings.unsaid(self.call, self.says, now)
-            self.says = frozenset()
+        if self.offers and self.call is not None:
+            offers, self.offers = self.offers, []
+            self.core.recordings.declined(self.call, offers, now)
 
     def decline(self, code: int, headers: list[bytes], now: float) -> None:
         """It has not been sent, and will not be."""

@@ -26,7 +26,7 @@ from callgate.proxy.journal import OVER, QUEUED, RECORD, RINGS, TRYING, UP, Row,
 from callgate.proxy.login import Passage
 from callgate.proxy.peers import Key, Step
 from callgate.proxy.record import CallRecord
-from callgate.proxy.siprec import Session
+from callgate.proxy.siprec import NO_RECORDERS, Session
 from callgate.proxy.targets import Groups, Target
 from callgate.proxy.token import INBOUND, OUTBOUND
 from callgate.proxy.transactions import (
@@ -74,8 +74,19 @@ class Counted:
 COUNTED = Counted()
 
 
-def count(call: Call, lease: float) -> None:
-    """Count a call that the store knows nothing of, whatever the limit: the carrier does."""
+def take_up(call: Call, how: str, lease: float, now: float) -> None:
+    """A call of an earlier start is one of the gate's from here on. It counts, whatever the limit: the carrier does."""
+    core = call.core
+    core.adoption.taken_up(call)
+    call.ahead = AHEAD
+    before = core.by_call_id.get(call.call_id)
+    if before is None or (before.leg < call.leg and not core.began_here(before.leg)):
+        core.by_call_id.add(call)
+    else:
+        core.by_call_id.add_before(call)
+    if call.direction == INBOUND:
+        core.forwards.opened(call)
+    call.tell(now, how)
     if call.is_session:
         return
     call.core.counts.call_up(call.key, call.counted_as)
@@ -143,11 +154,12 @@ class Restorer:
                 left_out.append(str(why))
             except Exception as error:  # a row of another version, or one that makes no sense
                 left_out.append(repr(error))
-                self._undo()
+                self._undo(now)
         self._core.bridge.mend(now)
+        self._core.recordings.mend(now)
         return Taken(count[UP], count[TRYING], count[QUEUED], tuple(left_out))
 
-    def _undo(self) -> None:
+    def _undo(self, now: float) -> None:
         """A call was half made."""
         call, core = self._made, self._core
         if call is not None and call.phase is not Phase.OVER:
@@ -159,6 +171,7 @@ class Restorer:
                 client.user = NOBODY
             if call.server is not None:
                 call.server.user = None  # no cycle is left: see `net.gate`
+            core.recordings.ended(call, now)
             core.forget(call)
 
     # -- the kinds -----------------------------------------------------------------------------------------
@@ -301,8 +314,6 @@ class Restorer:
         now: float,
     ) -> Call:
         kind = Session if more is not None and more[-1] else Call
-        if kind is Session and key.recorders is None:
-            raise _LeftOut("its key has no recorders any more")
         call = self._made = kind(self._core, leg, key, direction, request, server, server.flow, now)
         call.caller = self._side(caller, now)
         call.record = self._record(record, now)
@@ -311,7 +322,6 @@ class Restorer:
         call.record.key, call.record.trunk = key.id, call.trunk.name
         call.parts = parts_again(lines)
         call.story = [(step[0] + self._shift, *step[1:]) for step in story]
-        call.ahead = AHEAD
         return call
 
     def _recall(
@@ -333,8 +343,8 @@ class Restorer:
         call.did, call.inbound_leg, call.emergency = did, inbound_leg, emergency
         call.ring_until = ring_until + self._shift
         self._left, self._stepping = left, stepping
-        if is_session and call.key.recorders is not None:
-            call.trunk = call.key.recorders.trunk
+        if is_session:
+            call.trunk = (call.key.recorders or NO_RECORDERS).trunk
         elif away and call.key.trunk.emergency is not None:
             call.trunk = call.key.trunk.emergency
         if joint is not None:
@@ -352,17 +362,9 @@ class Restorer:
         return record
 
     def _take_up(self, call: Call, lease: float, now: float) -> None:
-        """It is one of the gate's calls from here on."""
-        core = self._core
-        before = core.by_call_id.get(call.call_id)
-        if before is None or before.leg < call.leg:
-            core.by_call_id[call.call_id] = call
-        call.tell(now, "restart")
-        if call.direction == INBOUND:
-            core.forwards.opened(call)
-        count(call, lease)
+        take_up(call, "restart", lease, now)
         if self._recorded is not None:
-            core.recordings.recall(call, self._recorded, lease, now)
+            self._core.recordings.recall(call, self._recorded)
 
     def _doubt(self, call: Call, now: float) -> None:
         """It may have ended while the gate was away."""

@@ -1,8 +1,8 @@
 """Sessions with a recorder (SIPREC, RFC 7866): how they get there, and what becomes of those that don't.
 
 A PBX that records opens a session of its own with a recording server (`recorders`). It is no call of the contract: it
-takes no token and no line, obeys no number rule and leaves as it came; all that it takes is the licence of the call
-that it records (I1), one with that call where it names it. A recorder that does not answer in time holds up nothing:
+takes no token and no line, obeys no number rule and leaves as it came; all that it takes is the licences of the calls
+that it records (I1), one with each that it names. A recorder that does not answer in time holds up nothing:
 its session ends, and with it the licence if no other says that the call is recorded.
 """
 
@@ -12,24 +12,24 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from callgate.policy.claim import Verdict
 from callgate.proxy.answer import DRAINING, NOT_SECURE, reply
 from callgate.proxy.call import Call
+from callgate.proxy.commands import Alert
 from callgate.proxy.context import Phase
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Trust
-from callgate.proxy.licence import Recording, Waiter
-from callgate.proxy.notices import SESSION
-from callgate.proxy.peers import Network, Peer, Trunk
+from callgate.proxy.licence import Several
+from callgate.proxy.peers import Key, Network, Peer, Trunk
 from callgate.proxy.recordings import Recordings
 from callgate.proxy.targets import Target
 from callgate.sip.errors import Malformed
 from callgate.sip.message import Message
-from callgate.sip.siprec import is_recording_session, names_in
+from callgate.sip.siprec import is_recording_session
 from callgate.sip.transaction import State
 from callgate.sip.uri import Uri, parse_uri
 
 if TYPE_CHECKING:
+    from callgate.proxy.core import Core
     from callgate.proxy.transactions import InviteClientTransaction
 
 ANSWERS_WITHIN: Final = 5.0
@@ -90,6 +90,10 @@ class Recorders:
         return Flow(listener, host, port, trust=Trust("", (host,)) if listener.secure else None)
 
 
+NO_RECORDERS: Final = Recorders(())
+"""Stands for those of a key that has none any more, while a session of before goes on."""
+
+
 class Session(Call):
     """A session with a recorder."""
 
@@ -121,7 +125,7 @@ class Session(Call):
             self.refuse(NOT_SECURE, now)
             return
         core.layer.respond(server, 100, reply(request, 100), now)
-        core.recordings.session(self, names_in(request), Licence(self, frozenset((SESSION,))), now)
+        core.recordings.session(self, request, Licences(self), now)
 
     def admit(self, now: float) -> None:
         self.phase = Phase.TRYING
@@ -149,45 +153,76 @@ class Session(Call):
 
     def answered(self, client: InviteClientTransaction, response: Message, side: object, now: float) -> None:
         super().answered(client, response, side, now)  # type: ignore[arg-type]
-        self.core.recordings.reached(self.key, self.groups[0][0].flow.host)
+        self.core.recorders.reached(self.key, self.groups[0][0].flow.host)
 
     def conclude(self, now: float) -> None:
         """No answer, or one that is no success."""
-        recordings, target = self.core.recordings, self.groups[0][0]
+        recorders, target = self.core.recorders, self.groups[0][0]
         host = target.flow.host
         if self.cancelled:
             super().conclude(now)
         elif self.best is None:
             why = "the recorder does not answer" if self.timed_out else "the recorder can not be reached"
-            recordings.unreachable(self.key, host, why)
+            recorders.unreachable(self.key, host, why)
             self.record.reason = why
             code = 408 if self.timed_out else 503
             self.answer(code, [b'Warning: 399 callgate "I5 %b"' % why.encode()], now)
         else:
             code = self.best[0]
             if code in UNREACHABLE:
-                recordings.unreachable(self.key, host, f"it answers {code}")
+                recorders.unreachable(self.key, host, f"it answers {code}")
             else:
-                recordings.reached(self.key, host)
+                recorders.reached(self.key, host)
             super().conclude(now)
 
     def _uncount(self) -> None:
         """It has never been among the calls."""
 
 
-class Licence(Waiter):
-    """A session that waits for its licence."""
+class Licences(Several):
+    """A session that waits for the licences of what it records."""
 
-    def told(self, recordings: Recordings, recording: Recording, verdict: Verdict, now: float) -> None:
-        session = self.call
+    def decided(self, recordings: Recordings, now: float) -> None:
+        session, verdict = self.call, self.verdict
         if session.phase is not Phase.ASKING or session.server is None:
             return
-        refusal = session.why(verdict) if verdict.rule else None
-        if refusal is not None and not (verdict.granted and self.force) and not session.passes(refusal, now):
+        refusal = session.why(verdict) if verdict is not None else None
+        if refusal is not None and not session.passes(refusal, now):
             session.refuse(refusal, now)
             return
-        if self.force:
-            super().told(recordings, recording, verdict, now)
-        whose = self.records if self.records is not None else session
-        whose.record.recorded |= verdict.granted
+        self.recorded()
+        session.record.recorded |= not self.calls and (verdict is None or verdict.granted)
         session.admit(now)
+
+
+class Reach:
+    """Which recorders can't be reached (I5)."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._down: dict[tuple[str, str], Alert] = {}  # (key, recorder) → what stands
+
+    def unreachable(self, key: Key, recorder: str, why: str) -> None:
+        """A recorder has not taken a session. Told until it takes one, or is none of the key's any more."""
+        if not self._is_recorder(key.id, recorder):
+            return
+        text = f"a recorder can't be reached ({why}): calls go on, and are not recorded there"
+        alert = Alert("I5", "warning", key.id, text, details={"gateway": recorder})
+        self._down.setdefault((key.id, recorder), alert)
+        self._core.alerts.stands(alert)
+
+    def reached(self, key: Key, recorder: str) -> None:
+        if self._down:
+            alert = self._down.pop((key.id, recorder), None)
+            if alert is not None:
+                self._core.alerts.over(alert)
+
+    def _is_recorder(self, key_id: str, recorder: str) -> bool:
+        key = self._core.directory.keys.get(key_id)
+        return key is not None and key.recorders is not None and key.recorders.holds(recorder)
+
+    def adopt(self) -> None:
+        """Keys or their recorders have changed."""
+        for name in list(self._down):
+            if not self._is_recorder(*name):
+                self._core.alerts.over(self._down.pop(name))

@@ -32,6 +32,13 @@ _SESSION_ID = re.compile(rb"(?<![0-9A-Za-z])(?!0{32})[0-9a-f]{32}(?![0-9A-Za-z])
 """One half of a session identifier (RFC 7989 §5) that is not nil."""
 
 
+_PARTIAL = re.compile(
+    rb"<(?:[A-Za-z_][A-Za-z0-9_.\-]{0,63}+:)?+datamode(?:[ \t\r\n][^<>]{0,512}+)?+>"
+    rb"[ \t\r\n]{0,64}+partial[ \t\r\n]{0,64}+</",
+    re.IGNORECASE,
+)
+
+
 def is_recording_session(request: Message) -> bool:
     """Both are needed: `Require: siprec`, and `+sip.src` in Contact (RFC 7866 §6.1.1)."""
     contact = request.value(CONTACT)
@@ -49,7 +56,7 @@ def is_recording_session(request: Message) -> bool:
 
 
 def names_in(request: Message) -> list[bytes]:
-    """What names the call that a session records: `X-Record-Of`, and what its metadata says: Call-IDs, and the halves
+    """What names the calls that a session records: `X-Record-Of`, and what its metadata says: Call-IDs, and the halves
     of session identifiers in lower case. None twice, and not many."""
     found = [header_value(request.lines[i]) for i in request.find(b"x-record-of")]
     for each in islice(_NAMED.finditer(request.body, 0, LONGEST), NAMES_MOST):
@@ -57,6 +64,11 @@ def names_in(request: Message) -> list[bytes]:
         found.append(text.partition(b";")[0])
         found += [half.lower() for half in _SESSION_ID.findall(text)]
     return list(dict.fromkeys(filter(None, found)))[:NAMES_MOST]
+
+
+def is_partial(request: Message) -> bool:
+    """Whether the metadata tell what has changed only (RFC 7865 §6.1: `dataMode`); without that they tell all."""
+    return _PARTIAL.search(request.body, 0, LONGEST) is not None
 
 
 def session_ids(request: Message) -> list[bytes]:

@@ -22,8 +22,6 @@ Wanted = Callable[[CallRecord, float], bool]
 """(record, what its times lack to UTC) → whether it is to be erased."""
 Doomed = Callable[[Row, bytes], bool]
 """(row with its number in front, its frame) → whether it goes."""
-DAMAGE: Final = b"\0" * 32
-"""Stands for a place that could not be read: that it was there counts (`recall.Kept.gaps`)."""
 ALWAYS: Final = frozenset((START, STOP, WHOLE, SENT, OVER))
 """Kinds of rows in a file of calls that say nothing of a person, or count still."""
 
@@ -93,7 +91,7 @@ def _without(path: Path, doomed: Doomed, needles: Sequence[bytes], everything: b
     for row, begin, end in pieces(data, damage):
         piece = data[begin:end]
         if row is None:
-            kept.append(DAMAGE)
+            kept.append(bytes(end - begin))  # how much that was counts (`recall.Kept.untold`)
         elif len(row) > 2 and doomed(row, piece):
             gone += 1
         else:

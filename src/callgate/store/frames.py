@@ -18,6 +18,8 @@ MARK: Final = b"\xc6\x9aJ\n"
 _FRAME = Struct("<4sIIQ")
 LONGEST: Final = 1 << 22
 """Octets of a row: more than any message has."""
+SHORTEST: Final = 96
+"""Octets of a frame that tells of a token of a long window, at least."""
 
 Row = tuple[Any, ...]
 
@@ -29,14 +31,22 @@ def frame(number: int, row: Row) -> bytes:
 
 
 class Damage:
-    """What of a file could not be read: `octets` of them, in so many `places`."""
+    """What of a file could not be read: `octets` of them, in so many `places`; `tokens`: of how many that may have
+    told at most."""
 
     def __init__(self) -> None:
         self.octets = 0
         self.places = 0
+        self.tokens = 0
+
+    def add(self, octets: int) -> None:
+        """One more place."""
+        self.octets += octets
+        self.places += 1
+        self.tokens += -(-octets // SHORTEST)
 
     def __bool__(self) -> bool:
-        return bool(self.octets)
+        return bool(self.places)
 
 
 def rows(data: bytes, damage: Damage) -> Iterator[Row]:
@@ -97,8 +107,7 @@ def _next(data: bytes, at: int, damage: Damage) -> int:
     """Where the next mark stands behind what can't be read."""
     found = data.find(MARK, at + 1)
     end = found if found >= 0 else len(data)
-    damage.octets += end - at
-    damage.places += 1
+    damage.add(end - at)
     return end
 
 

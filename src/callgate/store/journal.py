@@ -147,7 +147,10 @@ class Journal:
         self._news.set()
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS)
-        self._syncer.close()
+        self._syncer.close()  # before the files: the last of them is still to be taken by the disk
+        if not self._thread.is_alive():
+            self._file.close()
+            self._stories.close()
 
     # -- the thread ----------------------------------------------------------------------------------------
 
@@ -179,8 +182,6 @@ class Journal:
                 retry_at = time.monotonic() + RETRY_SECONDS
             if last:
                 break
-        self._file.close()
-        self._stories.close()
 
     def _commit(self) -> None:
         """Write all that has come."""

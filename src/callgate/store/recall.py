@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from callgate.store.frames import Damage, Row, row_around, rows
+from callgate.store.frames import SHORTEST, Damage, Row, row_around, rows
 
 FOLDER: Final = "journal"
 START: Final = "start"
@@ -16,6 +16,8 @@ STOP: Final = "stop"
 SENT: Final = "W"
 RINGS: Final = "R"
 OVER: Final = "E"
+ANY: Final = 1 << 40
+"""Stands for as many as there can be."""
 ADDS: Final = frozenset((RINGS,))
 """Kinds that add to the rows before them; all others replace them."""
 
@@ -34,7 +36,7 @@ class Kept(NamedTuple):
     """What was found at the start. `calls`: the rows of calls that were not over, each leg's in order; `sent`: the rows
     of long windows; `start` of the process that wrote them, None where nobody did; `last`: the time of the latest row,
     by its clock; `over`: legs of which it is known that they have ended; `stopped`: the process has ended in order;
-    `lost`: what could not be read, in words, and `gaps`: in how many places that was."""
+    `lost`: what could not be read, in words, and `untold`: of how many tokens that may have told at most."""
 
     calls: list[Row]
     sent: list[Row]
@@ -43,7 +45,7 @@ class Kept(NamedTuple):
     over: frozenset[int]
     stopped: bool
     lost: str
-    gaps: int
+    untold: int
 
 
 def files(folder: Path, kind: str) -> list[Path]:
@@ -58,7 +60,7 @@ def files(folder: Path, kind: str) -> list[Path]:
 
 def read_calls(folder: Path) -> tuple[Kept, int, int]:
     """What the files of calls hold, the highest serial in them, and the highest number of a file."""
-    damage, troubles = Damage(), []
+    damage, troubles, unread = Damage(), [], 0
     best: dict[int, list[Row]] = {}
     serials: dict[int, int] = {}
     over: dict[int, int] = {}
@@ -69,17 +71,14 @@ def read_calls(folder: Path) -> tuple[Kept, int, int]:
         paths = files(folder, "calls")
         numbers = [int(p.name.partition("-")[2]) for p in (*paths, *files(folder, "stories"))]
     except OSError as error:
-        return (
-            Kept([], [], None, last, frozenset(), False, f"{folder} can't be read ({error.strerror})", 1),
-            0,
-            0,
-        )
+        lost = f"{folder} can't be read ({error.strerror})"
+        return Kept([], [], None, last, frozenset(), False, lost, ANY), 0, 0
     for path in paths:
         try:
             data = path.read_bytes()
         except OSError as error:
             troubles.append(f"{path.name} can't be read ({error.strerror})")
-            damage.places += 1
+            unread += _most_in(path)
             continue
         here: dict[int, Row] = {}
         whole, places = False, damage.places
@@ -120,8 +119,16 @@ def read_calls(folder: Path) -> tuple[Kept, int, int]:
     lost = f"{folder}: " + "; ".join(troubles) if troubles else ""
     long = [sent[n] for n in sorted(sent)]
     ended = frozenset(over)
-    kept = Kept(calls, long, start[1], last, ended, stopped == highest, lost, damage.places)
+    kept = Kept(calls, long, start[1], last, ended, stopped == highest, lost, unread + damage.tokens)
     return kept, highest, max(numbers, default=0)
+
+
+def _most_in(path: Path) -> int:
+    """Of how many tokens a file may tell at most."""
+    try:
+        return path.stat().st_size // SHORTEST + 1
+    except OSError:
+        return ANY
 
 
 def _numbered(data: bytes, damage: Damage) -> Iterator[Row]:
