@@ -265,6 +265,17 @@ async def test_erased_before_it_was_sent(url: str, server: Receiver) -> None:
     assert sorted(one.seq for one in server.taken) == [("acme", 2), ("other", 1)]
 
 
+async def test_a_receiver_is_well_once_what_it_did_not_take_is_erased(url: str, server: Receiver) -> None:
+    to = told(server)
+    store = store_of(url, to)
+    server.answer = lambda event: 500
+    async with courier(url, to) as made:
+        store.insert([row()])
+        await until(lambda: made.reports[0].fault and made.reports[0].oldest >= 0.1)
+        store.erase(Selection(key="acme"))
+        await until(lambda: (made.reports[0].fault, made.reports[0].oldest) == ("", 0.0))
+
+
 async def test_what_was_never_made_up(url: str, server: Receiver) -> None:
     """The same record twice, as after a crash, is one event; with the record it is rolled back."""
     to = told(server)

@@ -51,7 +51,7 @@ def test_ten_thousand_calls(lossy: Make) -> None:
 @pytest.mark.parametrize("kind", [stores.LATE, stores.OUT_OF_ORDER], ids=lambda kind: kind.name)
 def test_a_store_that_takes_its_time(lossy: Make, kind: Kind) -> None:
     world = lossy(kind, 2, gateways=2, **LIMITS)
-    world.offers(2_000, EACH)
+    world.offers(many(1_000), EACH)
     summary = world.settles()
     assert world.meter.fullest <= CPS
     assert summary.disagreed <= 10, summary
@@ -105,7 +105,7 @@ def test_jitter_beyond_the_margin(lossy: Make) -> None:
     when its token has long gone back), all else is."""
     wild = replace(BAD, straggling=0.4, late=3.0)
     world = lossy(stores.LATE, 6, line=wild, steady=False, gateways=2, **LIMITS)
-    world.offers(2_000, EACH)
+    world.offers(many(1_000), EACH)
     summary = world.settles()
     assert summary.disagreed <= 40, summary
 

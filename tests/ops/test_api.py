@@ -10,13 +10,15 @@ from typing import Any, cast
 import httpx
 import pytest
 import structlog
-from starlette.applications import Starlette
+from fastapi import FastAPI
 from tests.ops.test_guard import OPERATE, SETTINGS, bearer
 
 from callgate.cdr import query
 from callgate.net.control import Control
-from callgate.net.desk import PAGE, Answer, Argument, Desk, Operation, Row, Unfit
-from callgate.ops.api import make_api
+from callgate.net.desk import PAGE, Answer, Argument, Desk, Operation, Unfit
+from callgate.net.rows import Row
+from callgate.ops import problems
+from callgate.ops.api import router
 from callgate.ops.guard import Guard
 from callgate.ops.view import View
 from callgate.store.recall import FOLDER
@@ -52,8 +54,14 @@ async def http(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     control = Control(folder, cast(Desk, None), structlog.get_logger(), OPERATIONS)
     await control.start()
     settings = SETTINGS._replace(state_dir=folder, database=f"sqlite:///{folder}/a.db")
-    guarded = Guard(Starlette(), settings, lambda: make_api(cast(View, None), settings, []))
-    transport = httpx.ASGITransport(guarded)
+    app = FastAPI()
+    problems.handle(app)
+
+    def made() -> FastAPI:
+        app.include_router(router(cast(View, None), settings))
+        return app
+
+    transport = httpx.ASGITransport(Guard(app, settings, made))
     async with httpx.AsyncClient(
         transport=transport, base_url="http://ops", headers=bearer(OPERATE)
     ) as client:

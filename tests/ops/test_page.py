@@ -191,6 +191,14 @@ async def test_openapi_tells_the_paths_and_nothing_else_is_there(shared: Shared)
     assert posted.status_code == 405
 
 
+def test_what_needs_no_token_does_not_wait_for_the_admin_api() -> None:
+    """Its libraries take longer to load than all the rest of ops."""
+    look = "import sys, callgate.ops.app, callgate.ops.server; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True).stdout
+    assert "starlette" in loaded.split()
+    assert not {"fastapi", "pydantic", "sqlalchemy"} & set(loaded.split())
+
+
 @pytest.mark.parametrize(
     "accept", ["", "text/plain;version=1.0.0", "application/openmetrics-text;version=1.0.0"]
 )
@@ -226,11 +234,3 @@ def test_the_lines_are_what_the_library_writes(shared: Shared, accept: str) -> N
     rest = ours.decode().removeprefix(theirs)
     assert rest.startswith("# HELP callgate_process_")
     assert rest.endswith("# EOF\n") == ("openmetrics" in content_type)
-
-
-def test_what_needs_no_token_does_not_wait_for_the_admin_api() -> None:
-    """Its libraries take longer to load than all the rest of ops."""
-    look = "import sys, callgate.ops.app, callgate.ops.server; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True).stdout
-    assert "starlette" in loaded.split()
-    assert not {"fastapi", "pydantic", "sqlalchemy"} & set(loaded.split())

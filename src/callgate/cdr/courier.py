@@ -20,15 +20,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection, text
 
 from callgate.cdr import outbox
 from callgate.cdr.database import engine_of, identity, sqlite_path, words
 from callgate.cdr.events import Receiver, stamp_of
+from callgate.cdr.notify import Notify
 from callgate.cdr.outbox import Letter
-from callgate.cdr.post import AT_ONCE, GONE, Post
+from callgate.cdr.post import AT_ONCE, GONE, Outcome, Post
 from callgate.cdr.schema import check_version, version_of
 
 POLL_SECONDS: Final = 0.2
@@ -172,6 +173,14 @@ class _Count:
     under_way: int = 0
 
 
+class Poster(Protocol):
+    """Delivers to one receiver; never raises for what that does."""
+
+    async def deliver(self, ident: str, body: str) -> Outcome: ...
+
+    async def close(self) -> None: ...
+
+
 class Courier:
     """`run` until it is cancelled. `first` and `poll` in seconds; `post` makes what delivers to a receiver."""
 
@@ -182,11 +191,11 @@ class Courier:
         *,
         poll: float = POLL_SECONDS,
         first: float = FIRST_SECONDS,
-        post: Callable[[Receiver], Post] = Post,
+        post: Callable[[Receiver], Poster] | None = None,
     ) -> None:
         self._book = Book(url)
         self._receivers = {one.name: one for one in receivers}
-        self._posts = {one.name: post(one) for one in receivers}
+        self._posts = {one.name: (post or _poster)(one) for one in receivers}
         self._counts = {one.name: _Count() for one in receivers}
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._poll = poll
@@ -311,6 +320,11 @@ class Courier:
     def _begin(self, lane: _Lane, letters: list[Letter]) -> None:
         if not letters:
             lane.seen = lane.mark
+            if lane.failures:  # what failed was erased or given up
+                lane.failures = 0
+                self._oldest.pop((lane.receiver, lane.key), None)
+                if not any(one.failures for one in self._lanes.values() if one.receiver == lane.receiver):
+                    self._counts[lane.receiver].fault = ""
             return
         lane.under_way = True
         self._counts[lane.receiver].under_way += 1
@@ -405,6 +419,10 @@ class Courier:
 
     async def _in_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+def _poster(receiver: Receiver) -> Poster:
+    return Notify(receiver) if receiver.apprise else Post(receiver)
 
 
 def _seconds(stamp: str) -> float:

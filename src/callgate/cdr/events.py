@@ -14,6 +14,7 @@ from callgate.cdr.row import Row, written
 from callgate.proxy.commands import Alert
 
 CDR, MISSED = "cdr", "call.missed"
+SEVERITIES: Final = ("info", "warning", "critical")
 RAISED, RESOLVED, TEST = "alert.raised", "alert.resolved", "alert.test"
 MISSED_FIELDS: Final = (
     *("id", "call_id", "key", "trunk", "gateway", "direction", "caller_raw", "caller", "raw", "canonical"),
@@ -38,9 +39,10 @@ class Event(NamedTuple):
 
     def around(self) -> tuple[str, str]:
         """What is sent, before and after `seq`, which counts the events of a key to one receiver."""
-        head = _encode({"type": self.type, "timestamp": self.at, "data": {"key": self.key, "seq": 0}})
-        tail = _encode({name: value for name, value in self.data.items() if name != "key"})
-        return head[:-3], f",{tail[1:]}}}" if len(tail) > 2 else "}}"
+        data = f'{{"key":{_encode(self.key)},"seq":'
+        head = f'{{"type":{_encode(self.type)},"timestamp":{_encode(self.at)},"data":{data}'
+        whole = _encode({"key": self.key, "seq": 0} | self.data)  # these two stay the first
+        return head, f"{whole[len(data) + 1 :]}}}"
 
     def body(self, seq: int) -> str:
         """What is sent."""
@@ -50,7 +52,8 @@ class Event(NamedTuple):
 
 class Receiver(NamedTuple):
     """Somebody who is told. `name` stands in logs, metrics and the outbox: the URL may hold a secret. `ca`: file of the
-    authorities that its certificate may come from, empty: those of the system."""
+    authorities that its certificate may come from, empty: those of the system. `least`: severity from which alerts are
+    told. `apprise`: the URL is one of apprise's."""
 
     name: str
     url: str
@@ -62,21 +65,31 @@ class Receiver(NamedTuple):
     retry_max: float = 30.0
     give_up: float = 72 * 3600.0
     ca: str = ""
+    least: str = "info"
+    apprise: bool = False
 
     def wants(self, event: Event) -> bool:
         """An event without a key is nothing for who asked for some keys only."""
         if event.to:
             return event.to == self.name
         kind = "alert" if event.type.startswith("alert.") else event.type
+        if kind == "alert" and event.type != TEST and self._is_less(event.data["severity"]):
+            return False
         return kind in self.events and (not self.keys or event.key in self.keys)
+
+    def _is_less(self, severity: str) -> bool:
+        return severity in SEVERITIES and SEVERITIES.index(severity) < SEVERITIES.index(self.least)
 
     def __repr__(self) -> str:
         return f"Receiver({self.name})"
 
 
-def name_of(url: str) -> str:
-    """Tells receivers apart and shows no secret: the host, and some of a digest of the whole."""
-    return f"{urlsplit(url).hostname or 'unknown'}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+def name_of(url: str, apprise: bool = False) -> str:
+    """Tells receivers apart and shows no secret: the host, and some of a digest of the whole. Of a URL of apprise's the
+    scheme only: what stands for the host is often a token."""
+    parts = urlsplit(url)
+    shown = parts.scheme if apprise else parts.hostname
+    return f"{shown or 'unknown'}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 
 
 def events_of(row: Row, *, again: bool = False) -> Iterable[Event]:

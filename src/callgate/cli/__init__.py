@@ -25,6 +25,7 @@ COMMANDS = (
     "explain",
     "demo",
     "status",
+    "top",
     "reload",
     "calls",
     "keys",
@@ -37,7 +38,6 @@ COMMANDS = (
 """Each is a module of this package with a `register(app)`."""
 
 NOT_YET: dict[str, int | None] = {
-    "top": 5,
     "sla": None,
     "statement": None,
     "replay": None,

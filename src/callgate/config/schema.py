@@ -199,6 +199,12 @@ class Webhook(Section):
     give_up_hours: SomeSeconds = 72
 
 
+class Notify(Section):
+    url: Secret
+    severity: Literal["info", "warning", "critical"] = "warning"  # and worse
+    keys: tuple[Id, ...] = _list()  # none: all
+
+
 class Hep(Section):
     server: HepServer
     capture_id: Annotated[int, Field(ge=0, le=4_294_967_295)]
@@ -442,6 +448,7 @@ class Config(Section):
     dns: Dns = _section(Dns)
     admin: Admin = _section(Admin)
     webhooks: tuple[Webhook, ...] = _list()
+    notify: tuple[Notify, ...] = _list()
     hep: Hep | None = None
     mode: Mode = "enforce"
     log: Log = _section(Log)

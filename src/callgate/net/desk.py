@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from heapq import nsmallest
+from sys import maxsize
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -20,22 +21,19 @@ from callgate.cdr.erase import selection_of
 from callgate.cdr.outbox import Choice, UnknownLetter
 from callgate.config import effective_limits
 from callgate.config.arithmetic import limit_lines
-from callgate.net.advice import advice_of
 from callgate.net.erasure import NotErased, journal, of_record, traces
 from callgate.net.gate import Gate
 from callgate.net.keeping import Keeping
-from callgate.net.log import mask_number, utc
+from callgate.net.log import mask_number
+from callgate.net.overview import COUNT_MAX, FIRST_MAX, PANES, Overview
 from callgate.net.reload import Reload
+from callgate.net.rows import Row, Rows
 from callgate.net.trail import Trail, Written
-from callgate.policy.claim import Members, Window
 from callgate.proxy.call import Call
-from callgate.proxy.commands import Alert
 from callgate.proxy.context import Phase
 from callgate.proxy.peers import Key
-from callgate.proxy.record import CallRecord
-from callgate.proxy.suspension import REASON_MAX, Suspension
+from callgate.proxy.suspension import REASON_MAX
 from callgate.proxy.sweep import Sweep
-from callgate.proxy.token import INBOUND
 
 PATIENCE = 15.0
 """Seconds that an operation waits for what it has set going; what is then still open is said in the answer."""
@@ -43,7 +41,6 @@ LOOK = 0.02
 """Seconds between two looks at it."""
 TEXT_MAX: Final = 1024
 
-Row = dict[str, Any]
 Answer = Row | Iterator[Row]
 
 
@@ -58,11 +55,22 @@ class Unfit(Exception):
 
 
 class Argument(NamedTuple):
-    """`kind` of its value: str, bool, or int, at least 1; `choices`: the values there are."""
+    """`kind` of its value: str, bool, or int, from `least` to `most`; `choices`: the values there are."""
 
     kind: type = str
     needed: bool = False
     choices: tuple[str, ...] = ()
+    least: int = 1
+    most: int = maxsize
+
+    @property
+    def range(self) -> str:
+        """Of a number, in words."""
+        return f"a number from {self.least}" + (f" to {self.most}" if self.most != maxsize else "")
+
+    def fits(self, value: Any) -> bool:
+        """Whether a number is not too small and not too large."""
+        return self.kind is not int or self.least <= value <= self.most
 
 
 class Operation(NamedTuple):
@@ -86,8 +94,8 @@ class Operation(NamedTuple):
                 if argument.needed:
                     raise Unfit("usage", f"the argument `{name}` is missing")
                 continue
-            if type(value) is not argument.kind or (type(value) is int and value < 1):
-                words = {str: "text", bool: "true or false", int: "a number from 1"}[argument.kind]
+            if type(value) is not argument.kind or not argument.fits(value):
+                words = {str: "text", bool: "true or false", int: argument.range}[argument.kind]
                 raise Unfit("usage", f"`{name}` must be {words}")
             if isinstance(value, str):
                 _check_text(name, value)
@@ -114,10 +122,12 @@ class Desk:
         self._trail = trail
         self._keeping = keeping
         self._started = monotonic()
+        self._rows = Rows(gate)
+        self._overview = Overview(gate, self._rows)
 
     # -- the gate ------------------------------------------------------------------------------------------
 
-    async def status(self, arguments: Row, who: str) -> Answer:
+    async def status(self, arguments: Row, who: str) -> Row:
         gate, core = self._gate, self._core
         return {
             "version": callgate.__version__,
@@ -132,6 +142,9 @@ class Desk:
             "calls": core.live_calls,
         }
 
+    async def overview(self, arguments: Row, who: str) -> Answer:
+        return {"gate": await self.status({}, who)} | await self._overview.look(arguments)
+
     async def reload(self, arguments: Row, who: str) -> Answer:
         outcome = await self._reload.request(who)
         if outcome.faults:
@@ -144,13 +157,14 @@ class Desk:
         key = arguments.get("key")
         if key is not None:
             self._key(key)
-        calls = (call for call in self._core.live() if key is None or call.key.id == key)
+        now = monotonic()
+        calls: Iterable[Call] = (call for call in self._core.live() if key is None or call.key.id == key)
         limit = arguments.get("limit")
-        if limit is None:
-            return map(self._call_row, calls)
-        after = _record_id(arguments.get("after", "0"))
-        later = (call for call in calls if call.record.id > after)
-        return map(self._call_row, nsmallest(limit, later, key=lambda call: call.record.id))
+        if limit is not None:
+            after = _record_id(arguments.get("after", "0"))
+            later = (call for call in calls if call.record.id > after)
+            calls = nsmallest(limit, later, key=lambda call: call.record.id)
+        return (self._rows.call(call, now) for call in calls)
 
     async def calls_release(self, arguments: Row, who: str) -> Answer:
         """All calls with that Call-ID, most often one. Where none of them can be released it says why."""
@@ -164,7 +178,7 @@ class Desk:
         for call in calls:
             if call.phase is Phase.OVER:
                 continue  # it was another one's other leg
-            before = self._call_row(call)
+            before = self._rows.call(call, now)
             refused = self._release(call, hangup, who, now)
             if refused:
                 why = refused
@@ -214,55 +228,11 @@ class Desk:
         found = gate.capture.of_call(arguments["call"], full_numbers=gate.config.log.full_numbers)
         return iter(await asyncio.to_thread(list, found))
 
-    def _call_row(self, call: Call) -> Row:
-        record = call.record
-        state, since = "asking", record.invite_at
-        if call.phase is Phase.UP:
-            state, since = "up", record.answer_at or record.invite_at
-        elif record.ringing_at is not None:
-            state, since = "ringing", record.ringing_at
-        elif call.phase is Phase.TRYING:
-            state, since = "trying", record.sent_at or record.invite_at
-        lines: dict[str, int] = {}
-        for claim_id in (*call.copies.granted, *self._core.recordings.licence_of(call)):
-            for name, weight in self._gate.store.lines(claim_id):
-                name = name.rpartition("/")[2]
-                lines[name] = lines.get(name, 0) + weight
-        return {
-            "call_id": call.call_id.decode("utf-8", "replace"),
-            "id": f"{call.record.id:016x}",
-            "key": call.key.id,
-            "direction": "inbound" if call.direction == INBOUND else "outbound",
-            "state": state,
-            "since": self._utc(since),
-            "from": record.caller_raw,
-            "to": record.raw,
-            "lines": lines,
-            "gateway": record.gateway or None,
-        }
-
     async def refusals_list(self, arguments: Row, who: str) -> Answer:
-        return map(self._refusal_row, reversed(list(self._gate.records.refused)))
-
-    def _refusal_row(self, record: CallRecord) -> Row:
-        value, limit = record.measured
-        return {
-            "at": self._utc(record.end_at or record.invite_at),
-            "call_id": record.call_id,
-            "key": record.key,
-            "direction": record.direction,
-            "from": record.caller_raw,
-            "to": record.raw,
-            "code": record.final_code or None,
-            "rule": record.rule,
-            "value": value,
-            "limit": limit,
-            "reason": record.reason,
-        }
+        return map(self._rows.refusal, reversed(list(self._gate.records.refused)))
 
     async def alerts_list(self, arguments: Row, who: str) -> Answer:
-        since = self._gate.records.story.since
-        return (_alert_row(alert, since(alert.name)) for alert in self._core.alerts.active())
+        return map(self._rows.alert, self._core.alerts.active())
 
     # -- keys ----------------------------------------------------------------------------------------------
 
@@ -275,7 +245,7 @@ class Desk:
         if limit is not None:
             names = sorted(name for name in known if name > arguments.get("after", ""))
             keys = [known[name] for name in names[:limit]]
-        return (self._key_row(key, now) for key in keys)
+        return (self._rows.key(key, now) for key in keys)
 
     async def keys_arithmetic(self, arguments: Row, who: str) -> Answer:
         key, config = self._key(arguments["key"]), self._reload.config
@@ -296,7 +266,7 @@ class Desk:
         self._gate.turn_ends()
         warnings = await self._kept("the key is suspended, but not over a restart")
         await self._until(lambda: not sweep.at_work)
-        return self._key_row(key, monotonic()) | _ended(sweep) | {"warnings": warnings}
+        return self._rows.key(key, monotonic()) | _ended(sweep) | {"warnings": warnings}
 
     async def keys_resume(self, arguments: Row, who: str) -> Answer:
         key = arguments["key"]
@@ -307,7 +277,9 @@ class Desk:
         self._gate.turn_ends()
         warnings = await self._kept("the key is resumed, but suspended again after a restart")
         present = self._gate.directory.keys.get(key)
-        row = self._key_row(present, monotonic()) if present is not None else {"key": key, "state": "unknown"}
+        row = (
+            self._rows.key(present, monotonic()) if present is not None else {"key": key, "state": "unknown"}
+        )
         return row | {"was": found.words, "warnings": warnings}
 
     # -- records -------------------------------------------------------------------------------------------
@@ -323,7 +295,7 @@ class Desk:
         except ValueError as error:
             raise Unfit("usage", str(error)) from None
         gate = self._gate
-        gate.records.forget(of_record(selection))
+        gate.records.forget(of_record(selection), selection)
         others = [journal(gate.ledger.forget)] if gate.config.state_dir is not None else []
         if gate.capture is not None:
             others.append(traces(gate.capture.forget))
@@ -383,28 +355,6 @@ class Desk:
             raise Unfit("unknown", f"there is no key `{key_id}`")
         return key
 
-    def _key_row(self, key: Key, now: float) -> Row:
-        suspension: Suspension | None = self._core.suspensions.of(key.id, now)
-        limits = {}
-        for part in (*key.outbound, *key.inbound, *key.recorded):
-            if isinstance(part, Window | Members):
-                used = self._gate.store.used(part.name, now)
-                limits[part.name.rpartition("/")[2]] = {"rule": part.rule, "used": used, "limit": part.limit}
-        active = [self._core.counts.active(key, direction) for direction in (0, 1)]
-        return {
-            "key": key.id,
-            "trunk": key.trunk.name,
-            "mode": "shadow" if key.shadow else "enforce",
-            "state": "suspended" if suspension is not None else "active",
-            "reason": suspension.reason if suspension is not None else None,
-            "since": _stamp(suspension.since) if suspension is not None else None,
-            "until": _stamp(suspension.until) if suspension is not None else None,
-            "by": suspension.by if suspension is not None else None,
-            "outbound": active[0],
-            "inbound": active[1],
-            "limits": limits,
-        }
-
     async def _kept(self, what: str) -> list[str]:
         """What is wrong with keeping a suspension."""
         kept = self._gate.suspensions
@@ -420,24 +370,6 @@ class Desk:
                 return
             await asyncio.sleep(LOOK)
 
-    def _utc(self, at: float) -> str:
-        return _stamp(at + self._core.utc_offset) or ""
-
-
-def _alert_row(alert: Alert, since: str | None) -> Row:
-    return {
-        "rule": alert.rule,
-        "severity": alert.severity,
-        "key": alert.key,
-        "trunk": alert.trunk or None,
-        "text": alert.text,
-        "value": alert.value,
-        "limit": alert.limit,
-        "since": since,
-        "advice": advice_of(alert),
-        "details": dict(alert.details),
-    }
-
 
 def _ended(sweep: Sweep) -> Row:
     return {"calls_ended": sweep.done}
@@ -445,10 +377,6 @@ def _ended(sweep: Sweep) -> Row:
 
 async def _faults(*written: Any) -> list[str]:
     return [fault for fault in [await asyncio.wrap_future(one) for one in written] if fault]
-
-
-def _stamp(at: float | None) -> str | None:
-    return None if at is None else utc(int(at * 1e6) * 1000)
 
 
 def _now() -> str:
@@ -478,8 +406,19 @@ KEY, CALL = Argument(needed=True), Argument(needed=True)
 PAGE: Final = {"limit": Argument(int), "after": Argument()}
 """So many, in the order of their ids, beginning behind that one; without `limit` all, as they come."""
 
+_OVERVIEW = {"key": Argument()}
+for _pane, _orders in PANES.items():
+    _OVERVIEW |= {
+        f"{_pane}_sort": Argument(choices=tuple(_orders)),
+        f"{_pane}_reverse": Argument(bool),
+        f"{_pane}_filter": Argument(),
+        f"{_pane}_first": Argument(int, least=0, most=FIRST_MAX),
+        f"{_pane}_count": Argument(int, most=COUNT_MAX),
+    }
+
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "status": Operation(Desk.status),
+    "overview": Operation(Desk.overview, _OVERVIEW),
     "reload": Operation(Desk.reload, changes=True),
     "calls.list": Operation(Desk.calls_list, {"key": Argument(), **PAGE}),
     "calls.release": Operation(Desk.calls_release, {"call": CALL, "hangup": Argument(bool)}, changes=True),

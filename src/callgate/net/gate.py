@@ -514,6 +514,7 @@ class Gate:
     def _lease_ended(self, claim_id: int) -> None:
         """Nothing has shown that a call lives for longer than any call may: a bug, but not a leak."""
         self.log.error("a lease ran out", claim=f"{claim_id:016x}")
+        self.core.lease_ended(claim_id, monotonic())
 
     def _fault(self, where: str, error: Exception) -> None:
         """A bug. Said once in full for every hundred, so that it can't flood the log either."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from time import monotonic
 from typing import Any, Final
@@ -23,12 +24,34 @@ PROGRAM: Final = (sys.executable, "-P", "-m", "callgate.ops.outbox")
 LATE_SECONDS: Final = 60.0
 """How long an event waits before it is said that its receiver does not take it."""
 NAME: Final = "outbox"
+NOTIFY_SECONDS, NOTIFY_GIVE_UP = 15.0, 3600.0
 TEST_LEAST, TEST_MOST, TEST_PAUSE = 3.0, 20.0, 0.1
 """Seconds that a test waits: for a receiver that fails, for one that is silent, and between two looks."""
 
 
 def receivers_of(config: Config) -> list[Receiver]:
     """As the config names them."""
+    return [*_hooks(config), *_targets(config)]
+
+
+def _targets(config: Config) -> Iterator[Receiver]:
+    """Those of apprise's: who reads a chat has no use for what was hours ago."""
+    for one in config.notify:
+        url = one.url.get_secret_value()
+        yield Receiver(
+            name_of(url, apprise=True),
+            url,
+            "",
+            events=("alert",),
+            keys=tuple(one.keys),
+            timeout=NOTIFY_SECONDS,
+            give_up=NOTIFY_GIVE_UP,
+            least=one.severity,
+            apprise=True,
+        )
+
+
+def _hooks(config: Config) -> list[Receiver]:
     return [
         Receiver(
             name_of(one.url.get_secret_value()),

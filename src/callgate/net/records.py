@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
+from callgate.cdr.erase import Selection
 from callgate.cdr.events import Event, Story
 from callgate.net.advice import advice_of
 from callgate.net.log import Log, utc
@@ -103,8 +104,11 @@ class RecordLog:
         if self.tell is not None:
             self.tell(event)
 
-    def forget(self, wanted: Wanted) -> None:
-        """Keep none of those among the last refused calls (T12)."""
+    def forget(self, wanted: Wanted, selection: Selection) -> None:
+        """Keep none of those among the last refused calls and the last alerts (T12)."""
+        events = [one for one in self.events if not _is_about(one, selection)]
+        self.events.clear()
+        self.events.extend(events)
         kept = [record for record in self.refused if not wanted(record, self.utc_offset)]
         self.refused.clear()
         self.refused.extend(kept)
@@ -113,3 +117,11 @@ class RecordLog:
         if at is None:
             return None
         return utc(int((at + self.utc_offset) * 1e6) * 1000)
+
+
+def _is_about(event: Event, selection: Selection) -> bool:
+    return (
+        (not selection.numbers or not set(selection.numbers).isdisjoint(event.data["details"].values()))
+        and (selection.key is None or event.key == selection.key)
+        and (selection.before is None or event.at < selection.before)
+    )

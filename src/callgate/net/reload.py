@@ -25,7 +25,7 @@ from callgate.proxy.directory import Directory
 
 RESTART: Final = (
     *("listen", "ops", "database", "store", "state_dir", "secret"),
-    *("streams", "strangers", "dns", "log", "records", "admin", "webhooks", "hep"),
+    *("streams", "strangers", "dns", "log", "records", "admin", "webhooks", "notify", "hep"),
 )
 """What is bound, opened or started once."""
 TLS_FILES: Final = ("certificate", "private_key", "ca", "verify_client")

@@ -327,6 +327,14 @@ class Core:
             if side.flow.connection
         }
 
+    def lease_ended(self, claim_id: int, now: float) -> None:
+        """The store has taken back what a call held that nothing shows to live: a bug, for each call ends before that.
+        It is over, and no gauge goes on counting it."""
+        for call in self.live():
+            if call.leg == claim_id:
+                call.record.reason = "nothing was heard of it for longer than any call may last"
+                call.end(now, "gate")
+
     def keep_all(self, now: float) -> None:
         """Write down every call anew: the journal has missed something."""
         for call in set(self.by_token.values()):

@@ -82,7 +82,7 @@ class Namings:
             _remove(self._by_name, (naming.call.key.id, name), naming.leg)
 
     def that_name(self, call: Call) -> list[Naming]:
-        """The sessions that name a call, or what another session names."""
+        """The sessions that name a call, or what another session names; the oldest first."""
         if not self._by_name:
             return []
         naming = self.of.get(call.leg)
@@ -91,7 +91,7 @@ class Namings:
         for name in names:
             found.update(self._by_name.get((call.key.id, name), {}))
         found.pop(call.leg, None)
-        return list(found.values())
+        return [found[leg] for leg in sorted(found)]
 
     # -- calls ---------------------------------------------------------------------------------------------
 

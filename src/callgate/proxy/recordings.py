@@ -13,7 +13,7 @@ Nothing is kept of a call of which nobody says that it is recorded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from callgate.proxy.answer import Refusal
 from callgate.proxy.context import Phase
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from callgate.proxy.core import Core
     from callgate.proxy.relay import Relay, Way
 
-NOTHING: frozenset[str] = frozenset()
+NOTHING: Final[frozenset[str]] = frozenset()
+LENT: Final = "lent"
+"""Stands among what is offered for a leg to which a session would give the licence that it holds itself."""
 
 
 class Recordings:
@@ -153,6 +155,11 @@ class Recordings:
             left = recording.offered.get(sayer, 0) - 1
             if left > 0:
                 recording.offered[sayer] = left
+            elif left == 0 and sayer[1] == LENT:
+                del recording.offered[sayer]
+                if not any(leg == sayer[0] for leg, _ in recording.sayers):
+                    recording.calls.discard(sayer[0])
+                    del self.of[sayer[0]]
             elif left == 0:
                 gone.append(sayer[1])
                 self.take_back(recording, [sayer], now)
@@ -197,6 +204,7 @@ class Recordings:
         if recording is None:
             return
         recording.calls.discard(call.leg)
+        recording.offered.pop((call.leg, LENT), None)
         self.take_back(recording, [sayer for sayer in recording.sayers if sayer[0] == call.leg], now)
         if recording.sayers and not recording.calls:
             self.settle(recording, now)
@@ -350,13 +358,20 @@ class Recordings:
 
     # -- sessions ------------------------------------------------------------------------------------------
 
-    def _recordings_of(self, naming: Naming, calls: Sequence[Call]) -> list[Recording]:
+    def _recordings_of(
+        self, naming: Naming, calls: Sequence[Call], offers: Offers | None = None
+    ) -> list[Recording]:
         """Those of the calls that a session records. One that is recorded by nobody else takes over what the session
-        holds while it led to no call."""
+        holds while it led to no call: for good, unless that is but one of its `offers`."""
         found: dict[Recording, None] = {}
         for call in calls:
             recording = self._recording_of(call) or naming.without_call or self._new(call)
+            lent = offers if recording in naming.recordings and not recording.calls else None
             self._attach(recording, call)
+            if lent is not None:
+                for leg in recording.calls:
+                    recording.offered[leg, LENT] = 1
+                    lent.append((recording, (leg, LENT)))
             found[recording] = None
         return [*found]
 
@@ -389,7 +404,8 @@ class Recordings:
         calls = self.sessions.calls(session.key.id, names_in(way.request))
         calls = [call for call in calls if not self._is_said(call, sayer)]
         # What it holds already it need not ask for.
-        recordings = [each for each in self._recordings_of(naming, calls) if not each.says(sayer)]
+        known = self._recordings_of(naming, calls, relay.offers)
+        recordings = [each for each in known if not each.says(sayer)]
         if not recordings:
             return False
         session.tell(now, "recorded", SESSION)

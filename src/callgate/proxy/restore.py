@@ -319,7 +319,7 @@ class Restorer:
         call.record = self._record(record, now)
         if more is not None:
             self._recall(call, *more)
-        call.record.key, call.record.trunk = key.id, call.trunk.name
+        call.record.key, call.record.trunk = key.id, call.record.trunk or call.trunk.name
         call.parts = parts_again(lines)
         call.story = [(step[0] + self._shift, *step[1:]) for step in story]
         return call

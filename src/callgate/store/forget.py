@@ -91,7 +91,7 @@ def _without(path: Path, doomed: Doomed, needles: Sequence[bytes], everything: b
     for row, begin, end in pieces(data, damage):
         piece = data[begin:end]
         if row is None:
-            kept.append(bytes(end - begin))  # how much that was counts (`recall.Kept.untold`)
+            kept.append(bytes(end - begin))  # how much it was counts (`recall.Kept.untold`)
         elif len(row) > 2 and doomed(row, piece):
             gone += 1
         else:

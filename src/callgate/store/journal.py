@@ -254,6 +254,7 @@ class Journal:
                 new.write(part)
                 if not old.closed:
                     new.tail += self._commit_to(old)
+            new.whole = new.size  # what has come meanwhile may be over already
             tail = b"".join(new.tail)
             new.tail.clear()
             self._serial += 1
@@ -263,7 +264,6 @@ class Journal:
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
-        new.whole = new.size
         self._file = new
         old.close()
         self._syncer.wants(new, lambda: self._only(path))
