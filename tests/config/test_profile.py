@@ -120,7 +120,7 @@ def test_what_nothing_enforces_yet_is_said(tmp_path: Path) -> None:
         "name: mine\nrules: {V12: spend cap of 10000 yen, V3: known, X9: my own}\n"
     )
     profile = load_profile("mine.yaml", tmp_path)
-    assert profile.not_enforced_yet == [("V12", "spend cap of 10000 yen (step 5)"), ("X9", "my own (step 5)")]
+    assert profile.not_enforced_yet == [("V12", "spend cap of 10000 yen"), ("X9", "my own")]
 
 
 # Shipped profile → its limits (rules.md), two verdicts, and some of the rules that it holds besides.

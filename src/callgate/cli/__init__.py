@@ -37,12 +37,8 @@ COMMANDS = (
 )
 """Each is a module of this package with a `register(app)`."""
 
-NOT_YET: dict[str, int | None] = {
-    "sla": None,
-    "statement": None,
-    "replay": None,
-}
-"""Commands to come: name → the step that builds it, None: after those planned."""
+NOT_YET = ("sla", "statement", "replay")
+"""Commands to come."""
 
 ConfigPath = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="The config (YAML).")]
 """The `-c FILE` of a command."""
@@ -68,7 +64,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _register_not_yet(app: typer.Typer, name: str, step: int | None) -> None:
+def _register_not_yet(app: typer.Typer, name: str) -> None:
     @app.command(
         name,
         hidden=True,
@@ -76,8 +72,7 @@ def _register_not_yet(app: typer.Typer, name: str, step: int | None) -> None:
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )
     def not_yet() -> None:
-        when = f" (step {step})" if step else ""
-        typer.echo(f"callgate {name}: not supported yet{when}", err=True)
+        typer.echo(f"callgate {name}: not supported yet", err=True)
         raise typer.Exit(2)
 
 
@@ -105,8 +100,8 @@ def build(args: Sequence[str]) -> typer.Typer:
     none = asked in NOT_YET or "--version" in args
     for name in (asked,) if asked in COMMANDS else () if none else COMMANDS:
         importlib.import_module(f"callgate.cli.{name}").register(app)
-    for name, step in NOT_YET.items():
-        _register_not_yet(app, name, step)
+    for name in NOT_YET:
+        _register_not_yet(app, name)
     return app
 
 

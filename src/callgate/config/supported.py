@@ -1,4 +1,4 @@
-"""What a config may name and no step has built yet: refused, never ignored.
+"""What a config may name and nothing has built yet: refused, never ignored.
 
 ONE table. Who builds a feature deletes its row; nothing else here changes.
 """
@@ -22,15 +22,14 @@ def differs(value: Any, default: Any) -> bool:
 
 
 class Row(NamedTuple):
-    """`pattern`: a dotted path, `*` for every key or item. `step`: the one that builds it."""
+    """`pattern`: a dotted path, `*` for every key or item."""
 
     pattern: str
-    step: int
     what: str
     used: Judge = differs
 
 
-NOT_YET: tuple[Row, ...] = (Row("store", 4, "a store other than `memory`"),)
+NOT_YET: tuple[Row, ...] = (Row("store", "a store other than `memory`"),)
 
 Found = tuple[tuple[str | int, ...], Any, Any]
 
@@ -53,7 +52,7 @@ def _walk(value: Any, parts: list[str], loc: tuple[str | int, ...], default: Any
 
 def not_yet(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """(place, words) of everything in the config that is not built yet."""
-    for pattern, step, what, used in NOT_YET:
+    for pattern, what, used in NOT_YET:
         for loc, value, default in _walk(config, pattern.split("."), (), None):
             if used(value, default):
-                yield loc, f"{what}: not supported yet (step {step}); leave it out"
+                yield loc, f"{what}: not supported yet; leave it out"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from callgate.policy.more import More, merged
 from callgate.policy.numberlist import NumberList
-from callgate.policy.rules import RULES
+from callgate.policy.rules import RULES, TO_COME
 
 RULE: Mapping[str, str] = MappingProxyType(
     {
@@ -137,8 +137,7 @@ class Profile:
     @property
     def not_enforced_yet(self) -> list[tuple[str, str]]:
         """(rule, text) of everything that the profile holds and nothing enforces yet."""
-        others = [(rule, text, RULES.get(rule, ("", 5))[1]) for rule, text in self.rules.items()]
-        found = [(rule, f"{text} (step {step})") for rule, text, step in others if step]
+        found = [(rule, text) for rule, text in self.rules.items() if rule in TO_COME or rule not in RULES]
         return [*found, *self.pending.items()]
 
 
