@@ -117,7 +117,7 @@ def test_export_and_erase(net: Net) -> None:
     assert str(answered["invite_at"]) < str(answered["answer_at"]) < str(answered["end_at"])
     assert (refused["verdict"], refused["rule"], refused["fault"]) == ("refused", "K-X2", "policy")
     assert gate.metrics().get("records_lost_total") == 0
-    (line,) = gate.lines("call", call_id=legs[0])
+    line = gate.line("call", call_id=legs[0])
     assert line["id"] == answered["id"]
 
     table = list(csv.DictReader(io.StringIO(command(gate, "cdr", "export", "--format", "csv").stdout)))
