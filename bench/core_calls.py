@@ -27,9 +27,9 @@ from callgate.proxy.commands import Release, Send
 from callgate.proxy.core import Core
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Listener
-from callgate.proxy.journal import RECORD
-from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Gateway, Key, Numbers, Trunk
+from callgate.proxy.restart.journal import RECORD
+from callgate.proxy.telemetry.meters import Meters
 from callgate.proxy.token import Signer
 from callgate.sip.uri import parse_uri
 from callgate.store.journal import Journal

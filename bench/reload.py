@@ -24,7 +24,7 @@ from callgate.net.gate import Gate
 from callgate.net.log import get_logger
 from callgate.net.reload import Reload
 from callgate.net.wiring import directory_of, listeners_of
-from callgate.proxy.meters import Meters
+from callgate.proxy.telemetry.meters import Meters
 
 CONFIG = """
 listen: ["udp://127.0.0.1:5060"]

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from core_calls import Bench  # type: ignore[import-not-found]
 
-from callgate.proxy.journal import RECORD
+from callgate.proxy.restart.journal import RECORD
 from callgate.store.journal import Journal
 from callgate.store.recall import Start
 

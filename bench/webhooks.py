@@ -26,7 +26,7 @@ from callgate.cdr.courier import Courier
 from callgate.cdr.events import Receiver
 from callgate.cdr.row import rower
 from callgate.cdr.store import Store
-from callgate.proxy.record import CallRecord
+from callgate.proxy.telemetry.record import CallRecord
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from callgate.cdr.database import engine_of
 from callgate.cdr.row import Row, rower
 from callgate.cdr.schema import cdr
-from callgate.proxy.record import CallRecord
+from callgate.proxy.telemetry.record import CallRecord
 
 _ids = itertools.count(0x1F00_0000_0000_0001)
 Result = TypeVar("Result")

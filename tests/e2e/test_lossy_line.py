@@ -13,7 +13,7 @@ from tests.e2e.net import DID, NUMBER, Net
 from tests.lossy.line import Quality
 from tests.lossy.phone import Phone
 
-from callgate.proxy.record import OUTCOMES
+from callgate.proxy.telemetry.record import OUTCOMES
 
 CALLS = 300
 RATE = 20

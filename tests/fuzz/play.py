@@ -27,9 +27,9 @@ from tests.torture.rack import Rack
 from tests.torture.wire import Octets
 
 from callgate.proxy.directory import Probing
-from callgate.proxy.health import Rules
-from callgate.proxy.places import Place
-from callgate.proxy.registration import Wanted
+from callgate.proxy.trunk.health import Rules
+from callgate.proxy.trunk.places import Place
+from callgate.proxy.trunk.registration import Wanted
 from callgate.sip import message, scanner
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import Via

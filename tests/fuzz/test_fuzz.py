@@ -13,7 +13,7 @@ from tests.fuzz.dice import Octets
 from tests.fuzz.play import Figures
 from tests.fuzz.run import once
 
-from callgate.proxy.call import Call
+from callgate.proxy.calls.call import Call
 from callgate.proxy.core import Core
 from callgate.proxy.relay import Relay
 from callgate.sip.framing import Framer

@@ -27,9 +27,9 @@ from callgate.policy.claim import Claim, Members
 from callgate.policy.ledger import MARGIN
 from callgate.proxy.commands import Release, Send
 from callgate.proxy.flow import Flow
-from callgate.proxy.meters import DIRECTIONS
-from callgate.proxy.meters import OUTCOMES as METERED
-from callgate.proxy.record import OUTCOMES, CallRecord
+from callgate.proxy.telemetry.meters import DIRECTIONS
+from callgate.proxy.telemetry.meters import OUTCOMES as METERED
+from callgate.proxy.telemetry.record import OUTCOMES, CallRecord
 
 BASE = 0.005
 STEADY = Quality(least=BASE, spread=MARGIN * 0.99)

@@ -25,8 +25,8 @@ from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Listener
-from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Key, Numbers, Trunk
+from callgate.proxy.telemetry.meters import Meters
 
 UDP = Listener(0, b"UDP", "192.0.2.10", 5060)
 PBX, HERE = ("192.0.2.20", 5060), ("192.0.2.10", 5060)

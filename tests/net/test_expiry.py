@@ -21,11 +21,11 @@ from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Listener, Trust
-from callgate.proxy.health import Rules
-from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Gateway, Key, Numbers, Trunk
-from callgate.proxy.places import Place
+from callgate.proxy.telemetry.meters import Meters
 from callgate.proxy.token import Signer
+from callgate.proxy.trunk.health import Rules
+from callgate.proxy.trunk.places import Place
 from callgate.sip.uri import parse_uri
 
 NOW = 1_800_000_000.0

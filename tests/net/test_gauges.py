@@ -7,13 +7,13 @@ from callgate.net.watermarks import Watermarks
 from callgate.policy.claim import Claim, Members
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
-from callgate.proxy.adopt import adopt
 from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Listener
-from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Key, Numbers, Trunk
+from callgate.proxy.restart.adopt import adopt
+from callgate.proxy.telemetry.meters import Meters
 from callgate.proxy.token import Signer
 from callgate.store.memory import MemoryStore
 

@@ -12,10 +12,10 @@ from callgate.config import load_config
 from callgate.net.gate import Gate
 from callgate.net.keeping import Keeping
 from callgate.net.records import RecordLog
-from callgate.proxy.alerts import Alerts
 from callgate.proxy.commands import Alert
-from callgate.proxy.counts import Counts
-from callgate.proxy.meters import DATABASE_UP, RESERVED, Meters
+from callgate.proxy.telemetry.alerts import Alerts
+from callgate.proxy.telemetry.counts import Counts
+from callgate.proxy.telemetry.meters import DATABASE_UP, RESERVED, Meters
 
 WELL = State("", "", 0, 0, 0, 0, 0)
 

@@ -20,7 +20,7 @@ from callgate.policy.claim import Claim, Distinct, Gap, Members, Part, Verdict, 
 from callgate.policy.more import Counted, More
 from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
-from callgate.proxy.meters import Meters
+from callgate.proxy.telemetry.meters import Meters
 from callgate.proxy.token import Signer
 from callgate.store.frames import HEAD, MARK, SHORTEST
 from callgate.store.journal import Journal

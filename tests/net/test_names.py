@@ -10,7 +10,7 @@ from callgate.config import SipPeer
 from callgate.net.dns import Failed
 from callgate.net.locate import Located
 from callgate.net.names import AGAIN_MAX, TTL_MAX, Name, Names
-from callgate.proxy.places import Place
+from callgate.proxy.trunk.places import Place
 
 PEER = SipPeer.parse("sip:trunk.example")
 ONE = (Place(0, 1, b"UDP", 5060, ("192.0.2.1",)),)

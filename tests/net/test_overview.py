@@ -17,14 +17,14 @@ from callgate.net.rows import Row, Rows
 from callgate.policy.claim import Claim, Members, Window
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
+from callgate.proxy.calls.context import Phase
 from callgate.proxy.commands import Alert
-from callgate.proxy.context import Phase
 from callgate.proxy.core import Core
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Listener
-from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Key, Numbers, Trunk
-from callgate.proxy.record import CallRecord
+from callgate.proxy.telemetry.meters import Meters
+from callgate.proxy.telemetry.record import CallRecord
 from callgate.proxy.token import Signer
 from callgate.store.memory import MemoryStore
 

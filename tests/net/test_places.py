@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callgate.proxy.places import Place, in_order
+from callgate.proxy.trunk.places import Place, in_order
 
 
 def place(name: str, priority: int = 0, weight: int = 0) -> Place:

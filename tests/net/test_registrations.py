@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from callgate.net import registrations
 from callgate.net.registrations import FILE, Registrations
-from callgate.proxy.bindings import Row
+from callgate.proxy.identity.bindings import Row
 
 NOW = 1_700_000_000.0
 WAIT = 15.0

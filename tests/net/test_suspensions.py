@@ -13,7 +13,7 @@ import structlog
 from callgate.net.suspensions import FILE, Suspensions
 from callgate.net.trail import Trail
 from callgate.proxy.commands import Suspended
-from callgate.proxy.suspension import Suspension
+from callgate.proxy.contract.suspension import Suspension
 
 ROW = Suspension("acme", "unpaid", 1_800_000_000.0, 1_800_003_600.5, "alice")
 OTHER = Suspension("other", "", 1_800_000_000.0, None, "rule K9")

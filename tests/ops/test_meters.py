@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callgate.proxy.meters import (
+from callgate.proxy.telemetry.meters import (
     ABSENT,
     METRICS,
     OPEN_LABELS,

@@ -20,7 +20,7 @@ from tests.ops.support import serving
 from callgate.net.shared import Shared
 from callgate.ops.render import Page, _histogram
 from callgate.ops.view import View
-from callgate.proxy.meters import ABSENT, METRICS
+from callgate.proxy.telemetry.meters import ABSENT, METRICS
 
 
 def sample(page: str, name: str, **labels: str) -> float | None:

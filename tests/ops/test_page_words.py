@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from callgate.net.shared import Shared
 from callgate.ops.render import Page
 from callgate.ops.view import View
-from callgate.proxy.meters import METRICS
+from callgate.proxy.telemetry.meters import METRICS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 ROW = re.compile(r"^\| `callgate_(\w+)(?:\{([a-z,]+)\})?` \| (\w+) \| (.+) \|$", re.MULTILINE)

@@ -10,7 +10,7 @@ import pytest
 
 from callgate.net.shared import CAPACITY, Shared
 from callgate.ops.view import View
-from callgate.proxy.meters import METRICS
+from callgate.proxy.telemetry.meters import METRICS
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from tests.proxy.agent import Agent
 from tests.proxy.ladder import DID, World
 from tests.proxy.text import Text
 
-from callgate.proxy.access import Access, User
 from callgate.proxy.directory import Directory
+from callgate.proxy.identity.access import Access, User
 from callgate.proxy.peers import Key, Numbers
 from callgate.sip.digest import ALGORITHMS, SHA_256, Algorithm, ha1
 

@@ -8,7 +8,7 @@ from hashlib import md5, new, sha256
 
 from tests.proxy.text import Text
 
-from callgate.proxy.login import Account
+from callgate.proxy.trunk.login import Account
 
 USER, PASSWORD = "gate", "open sesame"
 ACCOUNT = Account(USER, PASSWORD)

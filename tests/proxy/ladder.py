@@ -34,7 +34,7 @@ from callgate.policy.dial import DialRules
 from callgate.policy.more import More
 from callgate.policy.parts import parts_of, window_of
 from callgate.policy.profile import Limits
-from callgate.proxy.bindings import Room, Row
+from callgate.proxy.calls.targets import Target
 from callgate.proxy.commands import (
     Alert,
     Arrived,
@@ -50,23 +50,23 @@ from callgate.proxy.commands import (
     Suspended,
     Withdraw,
 )
+from callgate.proxy.contract.siprec import Recorders
+from callgate.proxy.contract.suspension import Suspension
 from callgate.proxy.core import Core
 from callgate.proxy.directory import Directory, Probing
 from callgate.proxy.flow import Flow, Listener
-from callgate.proxy.health import NO_OPTIONS, Rules
-from callgate.proxy.journal import LASTS, OVER
-from callgate.proxy.journal import Row as JournalRow
-from callgate.proxy.login import Account
-from callgate.proxy.meters import Meters
+from callgate.proxy.identity.bindings import Room, Row
 from callgate.proxy.peers import Gateway, Key, Numbers, Route, Trunk
-from callgate.proxy.places import Place
-from callgate.proxy.record import CallRecord
-from callgate.proxy.registration import Wanted
-from callgate.proxy.restore import GONE, Restorer, Taken, fold
-from callgate.proxy.siprec import Recorders
-from callgate.proxy.suspension import Suspension
-from callgate.proxy.targets import Target
+from callgate.proxy.restart.journal import LASTS, OVER
+from callgate.proxy.restart.journal import Row as JournalRow
+from callgate.proxy.restart.restore import GONE, Restorer, Taken, fold
+from callgate.proxy.telemetry.meters import Meters
+from callgate.proxy.telemetry.record import CallRecord
 from callgate.proxy.token import Signer
+from callgate.proxy.trunk.health import NO_OPTIONS, Rules
+from callgate.proxy.trunk.login import Account
+from callgate.proxy.trunk.places import Place
+from callgate.proxy.trunk.registration import Wanted
 from callgate.sip.uri import parse_uri
 
 DID = "+815012345678"

@@ -8,11 +8,11 @@ from tests.proxy.agent import Agent
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 
-from callgate.proxy import vitals
-from callgate.proxy.around import REASON
-from callgate.proxy.dialog import Stage
+from callgate.proxy.calls import vitals
+from callgate.proxy.calls.around import REASON
+from callgate.proxy.calls.dialog import Stage
+from callgate.proxy.calls.hangup import AHEAD
 from callgate.proxy.directory import Probing
-from callgate.proxy.hangup import AHEAD
 
 NONE = {"record-route": None}
 PROBING = Probing(interval=300.0)

@@ -19,8 +19,8 @@ from callgate.proxy.commands import Send
 from callgate.proxy.core import Core
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Listener
-from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Gateway, Key, Numbers, Trunk
+from callgate.proxy.telemetry.meters import Meters
 from callgate.proxy.token import Signer
 from callgate.sip.message import parse
 from callgate.sip.uri import parse_uri

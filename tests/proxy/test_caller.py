@@ -11,7 +11,7 @@ from tests.proxy.ladder import DID, NUMBERS, World
 from tests.proxy.text import Text
 
 from callgate.policy.dial import DialRules
-from callgate.proxy.caller import Shown, own_again, shown, without_others
+from callgate.proxy.identity.caller import Shown, own_again, shown, without_others
 from callgate.proxy.peers import Key, Numbers, Trunk
 
 ALLOWED = ("+815012345678", "+81312345600-+81312345699")

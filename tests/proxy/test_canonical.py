@@ -9,7 +9,7 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import DID, World
 
 from callgate.numbers import read_uri
-from callgate.proxy.callers import _PLAIN, REMEMBERED, Callers
+from callgate.proxy.identity.callers import _PLAIN, REMEMBERED, Callers
 from callgate.sip.message import FROM, Message, parse
 
 UNKNOWN = "0501112222"

@@ -7,7 +7,7 @@ from tests.proxy.agent import Agent
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 
-from callgate.proxy.health import Rules
+from callgate.proxy.trunk.health import Rules
 
 SAYS = ["X-Twilio-Error: 32204 Trunk CPS limit exceeded"]
 PATIENT = Rules(down_after=1000)

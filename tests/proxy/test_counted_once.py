@@ -7,8 +7,8 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.text import Text
 
-from callgate.proxy.challenges import SECONDS
-from callgate.proxy.meters import OUTCOMES
+from callgate.proxy.telemetry.meters import OUTCOMES
+from callgate.proxy.trunk.challenges import SECONDS
 
 
 def counted(world: World) -> dict[str, float]:

@@ -11,7 +11,7 @@ from tests.proxy.ladder import World
 from tests.proxy.test_limits import ends
 
 from callgate.proxy.directory import Probing
-from callgate.proxy.login import Account
+from callgate.proxy.trunk.login import Account
 
 PROBES = Probing(interval=300.0, misses=3, gap=10.0)
 

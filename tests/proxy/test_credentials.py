@@ -22,7 +22,7 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.text import Text
 
-from callgate.proxy.login import Account
+from callgate.proxy.trunk.login import Account
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.text import Text
 
-from callgate.proxy.cseq import JUMP
+from callgate.proxy.calls.cseq import JUMP
 
 WINDOW = 1.1
 LAST = 2**31 - 1

@@ -8,7 +8,7 @@ from tests.proxy.agent import Agent
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 
-from callgate.proxy.places import Place
+from callgate.proxy.trunk.places import Place
 
 
 def both(world: World, first: str) -> tuple[Agent, Agent]:

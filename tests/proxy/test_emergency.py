@@ -396,7 +396,7 @@ def test_they_call_back_by_the_route(ladder: Ladder) -> None:
 def test_callers_are_remembered_in_bounds(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callgate.proxy.emergency.CALL_BACKS", 1)
+    monkeypatch.setattr("callgate.proxy.contract.emergency.CALL_BACKS", 1)
     world = make_ladders(request, SAME_TURN)(emergency="route", inbound_calls=0, dids=(OTHER_DID,))
     has_called_for_help(world, change=SAYS_DID)
     has_called_for_help(world, change={"from": f"<sip:{OTHER_DID}@192.0.2.10>;tag=emg2"}, call="two")

@@ -16,7 +16,7 @@ from tests.proxy.ladder import World
 from typer.testing import CliRunner, Result
 
 from callgate.cli import build
-from callgate.proxy.journal import RECORD
+from callgate.proxy.restart.journal import RECORD
 from callgate.store.journal import Journal
 from callgate.store.recall import Start, find
 

@@ -8,7 +8,7 @@ from tests.proxy.agent import Agent
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 
-from callgate.proxy.targets import Target
+from callgate.proxy.calls.targets import Target
 
 
 def rings(ladder: Ladder, phones: int = 3, *headers: str) -> tuple[World, list[Agent]]:

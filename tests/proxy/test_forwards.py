@@ -12,7 +12,7 @@ from tests.proxy.text import Text
 from callgate.policy.schedule import Schedule
 from callgate.proxy.directory import Probing
 from callgate.proxy.peers import Numbers, Step
-from callgate.proxy.sites import Site
+from callgate.proxy.trunk.sites import Site
 
 TO_PHONE = (Step(onward=b"tel:0312345678"),)
 PBX_THEN_PHONE = (Step(ring_seconds=20.0), Step(onward=b"tel:0312345678"))

@@ -7,9 +7,9 @@ from tests.proxy.agent import Agent
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 
-from callgate.proxy.breaker import OPEN_SECONDS
 from callgate.proxy.flow import Trouble
-from callgate.proxy.health import Rules
+from callgate.proxy.trunk.breaker import OPEN_SECONDS
+from callgate.proxy.trunk.health import Rules
 
 WATCHED = Rules(interval=30.0, timeout=4.0, down_after=3, up_after=2, retry_after_max=300.0)
 

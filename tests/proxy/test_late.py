@@ -11,7 +11,7 @@ from tests.proxy.ladder import World
 from tests.proxy.phones import phone
 from tests.proxy.text import Text
 
-from callgate.proxy import late
+from callgate.proxy.calls import late
 from callgate.proxy.flow import Flow
 
 T2 = 4.0

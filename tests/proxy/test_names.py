@@ -8,8 +8,8 @@ from tests.proxy.agent import Agent
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 
-from callgate.proxy.health import Rules
-from callgate.proxy.places import Place
+from callgate.proxy.trunk.health import Rules
+from callgate.proxy.trunk.places import Place
 
 NAME = "sip:trunk.example"
 HOSTS = ("198.51.100.1", "198.51.100.2", "198.51.100.3")

@@ -12,11 +12,11 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.test_health import WATCHED, answers_options, refuses, told, up
 
-from callgate.proxy.breaker import OPEN_SECONDS
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow
-from callgate.proxy.health import Rules
 from callgate.proxy.peers import Key, Numbers
+from callgate.proxy.trunk.breaker import OPEN_SECONDS
+from callgate.proxy.trunk.health import Rules
 
 QUIET = Rules()
 """No OPTIONS."""

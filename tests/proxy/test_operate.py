@@ -6,7 +6,7 @@ from tests.proxy.agent import Leg
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 
-from callgate.proxy.call import Call
+from callgate.proxy.calls.call import Call
 
 
 def the_call(world: World) -> Call:

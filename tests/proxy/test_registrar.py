@@ -9,7 +9,7 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import DID, World
 from tests.proxy.phones import GATE, Phone, contacts_of, phone
 
-from callgate.proxy.bindings import Room
+from callgate.proxy.identity.bindings import Room
 
 A, B, C = "<sip:a@192.0.2.70:5062>", "<sip:b@192.0.2.70:5062>", "<sip:c@192.0.2.70:5062>"
 

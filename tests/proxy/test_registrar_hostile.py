@@ -10,8 +10,8 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import DID
 from tests.proxy.phones import GATE, Phone, phone
 
-from callgate.proxy.bindings import Room
-from callgate.proxy.contacts import Contact, seconds_of
+from callgate.proxy.identity.bindings import Room
+from callgate.proxy.identity.contacts import Contact, seconds_of
 from callgate.proxy.peers import Key
 from callgate.sip.errors import Malformed
 

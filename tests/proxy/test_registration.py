@@ -13,7 +13,7 @@ from tests.proxy.ladder import DID, World
 from tests.proxy.text import Text
 
 from callgate.proxy.flow import Trouble
-from callgate.proxy.registration import LONGEST, Registration, Wanted
+from callgate.proxy.trunk.registration import LONGEST, Registration, Wanted
 
 WANTED = Wanted(b"sip:0312345678@sip.example.jp", 3600)
 Registering = Callable[..., World]

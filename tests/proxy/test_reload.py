@@ -1,5 +1,5 @@
-"""A reload while calls go on (`proxy.adopt`): what is up is untouched, what is new is held to the new config, and what
-was learned of trunks and keys that stay is not forgotten."""
+"""A reload while calls go on (`proxy.restart.adopt`): what is up is untouched, what is new is held to the new config,
+and what was learned of trunks and keys that stay is not forgotten."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.proxy.test_registration import answers
 from callgate.net.wiring import parts_of, window_of
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import Limits
-from callgate.proxy.adopt import adopt
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow
-from callgate.proxy.health import Rules
-from callgate.proxy.login import Account
-from callgate.proxy.meters import ABSENT
 from callgate.proxy.peers import Gateway, Key, Numbers, Trunk
-from callgate.proxy.registration import Wanted
+from callgate.proxy.restart.adopt import adopt
+from callgate.proxy.telemetry.meters import ABSENT
+from callgate.proxy.trunk.health import Rules
+from callgate.proxy.trunk.login import Account
+from callgate.proxy.trunk.registration import Wanted
 from callgate.sip.uri import parse_uri
 
 WATCHED = Rules(interval=30.0, timeout=4.0, down_after=1, up_after=1)

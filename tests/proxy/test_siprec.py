@@ -197,7 +197,7 @@ def test_only_to_a_recorder_of_the_key(world: World, uri: str) -> None:
     """The gate is no open relay: not to others, not to itself, not past the rate to the carrier."""
     from ipaddress import ip_network
 
-    from callgate.proxy.siprec import Recorders
+    from callgate.proxy.contract.siprec import Recorders
 
     world.key.recorders = Recorders(
         [ip_network(net) for net in ("203.0.113.80", "127.0.0.0/8", "198.51.100.0/24")]

@@ -7,7 +7,7 @@ import pytest
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 
-from callgate.proxy.suspension import Suspension
+from callgate.proxy.contract.suspension import Suspension
 
 UTC = 1_800_000_000.0
 """The wall clock of these tests when the gate's own shows 1000."""

@@ -21,8 +21,8 @@ from callgate.policy.ledger import MARGIN
 from callgate.policy.parts import parts_of, window_of
 from callgate.policy.profile import Limits
 from callgate.proxy.commands import Command, Release
-from callgate.proxy.lanes import Asker, Rank, Ticket
-from callgate.proxy.pacing import Pacing
+from callgate.proxy.contract.lanes import Asker, Rank, Ticket
+from callgate.proxy.contract.pacing import Pacing
 from callgate.proxy.peers import Key, Trunk
 from callgate.proxy.wheel import NEVER, Wheel
 from callgate.store.memory import MemoryStore

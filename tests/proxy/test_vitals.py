@@ -10,7 +10,7 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.text import Text, uri_of
 
-from callgate.proxy import vitals
+from callgate.proxy.calls import vitals
 from callgate.proxy.directory import Probing
 
 PROBING = Probing(interval=300.0, misses=3, gap=10.0)

@@ -13,8 +13,8 @@ from tests.store.test_journal import until
 
 from callgate.cdr.erase import selection_of
 from callgate.net.erasure import journal as holder
-from callgate.proxy.journal import RECORD, gone
-from callgate.proxy.record import CallRecord
+from callgate.proxy.restart.journal import RECORD, gone
+from callgate.proxy.telemetry.record import CallRecord
 from callgate.store import journal as module
 from callgate.store.forget import Forgotten, forget
 from callgate.store.frames import HEAD, MARK, SHORTEST, frame

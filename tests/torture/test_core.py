@@ -128,7 +128,7 @@ def test_in_its_dialog(rack: Rack, case: Case) -> None:
 def test_as_an_answer(rack: Rack, case: Case) -> None:
     """The PBX has sent what the response could be the answer to, and it comes from the trunk with our Via."""
     rack.spread()
-    rack.key.max_call_seconds = 100.0  # ends a call whose answer has no Record-Route (`proxy.around`)
+    rack.key.max_call_seconds = 100.0  # ends a call whose answer has no Record-Route (`proxy.calls.around`)
     request, _ = wire.asked_for(case.data)
     rack.takes(request)
     (left,) = rack.to_trunk()

@@ -6,8 +6,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callgate.proxy import cseq
-from callgate.proxy.cseq import INVITES, JUMP, LIMIT, Shift, Shifts
+from callgate.proxy.calls import cseq
+from callgate.proxy.calls.cseq import INVITES, JUMP, LIMIT, Shift, Shifts
 
 steps = st.lists(
     st.tuples(

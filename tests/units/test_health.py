@@ -1,4 +1,4 @@
-"""Is an address of a gateway to be used (proxy/health.py)? Each step with the time in hand."""
+"""Is an address of a gateway to be used (proxy/trunk/health.py)? Each step with the time in hand."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callgate.proxy.breaker import OPEN_MAX, OPEN_SECONDS
-from callgate.proxy.health import Health, Rules, Standing, retry_after, says_cps_limit
+from callgate.proxy.trunk.breaker import OPEN_MAX, OPEN_SECONDS
+from callgate.proxy.trunk.health import Health, Rules, Standing, retry_after, says_cps_limit
 from callgate.sip.message import Message, parse
 
 RULES = Rules(interval=30.0, down_after=3, up_after=2, retry_after_max=300.0)

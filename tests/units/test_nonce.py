@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callgate.proxy.nonce import AHEAD, Nonces
+from callgate.proxy.identity.nonce import AHEAD, Nonces
 
 SECRET = b"the secret of these nonces"
 NONCES = Nonces(SECRET)

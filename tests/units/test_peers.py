@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from callgate.policy.claim import Gap, Members, Window
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
+from callgate.proxy.contract.siprec import Recorders
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Listener
 from callgate.proxy.peers import STRANGER, Gateway, Key, Numbers, Peer, Trunk, host_port
-from callgate.proxy.siprec import Recorders
 from callgate.proxy.token import key_tag
 from callgate.sip.uri import parse_uri
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callgate.proxy.strangers import Strangers
+from callgate.proxy.identity.strangers import Strangers
 
 
 def test_one_answer_per_second() -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callgate.proxy.strangers import Allowance
-from callgate.proxy.throttle import PROVEN_SECONDS, SOURCES, USERS, Proven, Throttle, who
+from callgate.proxy.identity.strangers import Allowance
+from callgate.proxy.identity.throttle import PROVEN_SECONDS, SOURCES, USERS, Proven, Throttle, who
 
 SOURCE = "192.0.2.1"
 

@@ -23,12 +23,12 @@ from callgate.bridge.forward import Forward
 from callgate.bridge.joint import BROKEN, Row, recalled, row_of
 from callgate.numbers import EMERGENCY, read_uri
 from callgate.proxy.answer import PHRASES
-from callgate.proxy.call import Call
-from callgate.proxy.context import Phase
+from callgate.proxy.calls.call import Call
+from callgate.proxy.calls.context import Phase
+from callgate.proxy.calls.targets import DEFLECTION, Target
 from callgate.proxy.flow import INNER, Flow, Listener
 from callgate.proxy.forward import max_forwards
 from callgate.proxy.peers import Key, Peer
-from callgate.proxy.targets import DEFLECTION, Target
 from callgate.proxy.transactions import InviteClientTransaction, ack
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import COOKIE, param, parse_name_addr, split_list
@@ -36,7 +36,7 @@ from callgate.sip.message import CALL_ID, CSEQ, FROM, TO, VIA, Message, header_v
 from callgate.sip.uri import Uri, parse_uri
 
 if TYPE_CHECKING:
-    from callgate.proxy.context import Context
+    from callgate.proxy.calls.context import Context
     from callgate.proxy.core import Core
 
 HOST: Final = "0.0.0.0"

@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.bridge.compose import answer_to, conversation, record_routes, written
-from callgate.proxy.dialog import FORKS
+from callgate.proxy.calls.dialog import FORKS
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
 from callgate.sip.message import CONTACT, CSEQ, FROM, RECORD_ROUTE, TO, Message
 from callgate.sip.uri import parse_uri
 
 if TYPE_CHECKING:
-    from callgate.proxy.call import Call
+    from callgate.proxy.calls.call import Call
 
 OPEN_MOST = 32
 """Requests of one forward that may wait for an answer at once; the oldest is given up for another."""

@@ -1,5 +1,5 @@
 """A forward's joint as plain values, so that a crash parts no call from the one that carries it on: written down with
-the call in (`proxy.journal`), made again from that."""
+the call in (`proxy.restart.journal`), made again from that."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from callgate.bridge.forward import End, Forward, Pair
 from callgate.sip.message import parse
 
 if TYPE_CHECKING:
-    from callgate.proxy.call import Call
+    from callgate.proxy.calls.call import Call
 
 Row = tuple[Any, ...]
 BROKEN: Final = "the gate was started anew, and knows only one side of this forward"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
-from callgate.proxy.record import CallRecord
+from callgate.proxy.telemetry.record import CallRecord
 
 Row = dict[str, Any]
 """Column → value, as JSON has it: text, a number, true, false or null."""

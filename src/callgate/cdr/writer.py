@@ -26,7 +26,7 @@ from callgate.cdr.events import Event, Receiver
 from callgate.cdr.row import Row, rower
 from callgate.cdr.spill import DAMAGED, REFUSED, Spill, line_of
 from callgate.cdr.store import Store, is_bad_row
-from callgate.proxy.record import CallRecord
+from callgate.proxy.telemetry.record import CallRecord
 
 GATHER = 0.025
 """Seconds between two batches."""

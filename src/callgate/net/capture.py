@@ -22,7 +22,7 @@ from callgate.net.log import Log, mask_number, utc
 from callgate.net.redact import Redaction
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Listener
-from callgate.proxy.meters import Meters
+from callgate.proxy.telemetry.meters import Meters
 
 QUEUE_BYTES: Final = 8 << 20
 """What may wait for the thread: octets of messages, and OVERHEAD for each."""

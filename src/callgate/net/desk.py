@@ -29,10 +29,10 @@ from callgate.net.overview import COUNT_MAX, FIRST_MAX, PANES, Overview
 from callgate.net.reload import Reload
 from callgate.net.rows import Row, Rows
 from callgate.net.trail import Trail, Written
-from callgate.proxy.call import Call
-from callgate.proxy.context import Phase
+from callgate.proxy.calls.call import Call
+from callgate.proxy.calls.context import Phase
+from callgate.proxy.contract.suspension import REASON_MAX
 from callgate.proxy.peers import Key
-from callgate.proxy.suspension import REASON_MAX
 from callgate.proxy.sweep import Sweep
 
 PATIENCE = 15.0

@@ -13,7 +13,7 @@ from callgate.cdr.database import words
 from callgate.cdr.erase import NUMBER_COLUMNS, Erased, Selection
 from callgate.cdr.row import clean, written
 from callgate.net.log import mask_number
-from callgate.proxy.record import CallRecord
+from callgate.proxy.telemetry.record import CallRecord
 from callgate.store.forget import Forgotten, Wanted
 
 LEFT: Final = (

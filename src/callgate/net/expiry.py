@@ -18,12 +18,12 @@ from typing import Any, Final, NamedTuple
 
 from callgate.config.certificates import WARNING_DAYS, expires_at
 from callgate.net.tls import Contexts, name_to_ask_for
-from callgate.proxy.alerts import Alerts
 from callgate.proxy.commands import Alert
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import Flow, Trust
-from callgate.proxy.meters import ABSENT, Meters
 from callgate.proxy.peers import Gateway
+from callgate.proxy.telemetry.alerts import Alerts
+from callgate.proxy.telemetry.meters import ABSENT, Meters
 from callgate.sip.certificate import proves
 
 DAY: Final = 86_400

@@ -33,7 +33,6 @@ from callgate.net.troubles import Troubles
 from callgate.net.udp import UdpSocket
 from callgate.net.wiring import names_of, ways_of
 from callgate.policy.claim import Claim
-from callgate.proxy.adopt import adopt
 from callgate.proxy.commands import (
     Alert,
     Arrived,
@@ -52,10 +51,11 @@ from callgate.proxy.commands import (
 from callgate.proxy.core import Core
 from callgate.proxy.directory import Directory
 from callgate.proxy.flow import UNKNOWN, Flow, Listener, Trouble
-from callgate.proxy.meters import Meters
 from callgate.proxy.peers import Key
-from callgate.proxy.places import Place
+from callgate.proxy.restart.adopt import adopt
+from callgate.proxy.telemetry.meters import Meters
 from callgate.proxy.token import Signer
+from callgate.proxy.trunk.places import Place
 from callgate.store.memory import MemoryStore
 
 CLOCK_SECONDS = 1.0

@@ -10,8 +10,8 @@ from callgate.policy.congestion import Congestion
 from callgate.policy.ledger import Store
 from callgate.proxy.core import Core
 from callgate.proxy.directory import Directory
-from callgate.proxy.meters import ABSENT, LIMIT_GAUGES, Meters
 from callgate.proxy.peers import Key
+from callgate.proxy.telemetry.meters import ABSENT, LIMIT_GAUGES, Meters
 
 AT_ONCE = 200
 """Keys refreshed in one go, so that many keys do not hold up a call."""

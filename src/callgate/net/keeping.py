@@ -20,7 +20,7 @@ from callgate.net.gate import Gate
 from callgate.net.outbox import Outbox, receivers_of
 from callgate.net.reload import soon_switching
 from callgate.proxy.commands import Alert
-from callgate.proxy.meters import DATABASE_UP
+from callgate.proxy.telemetry.meters import DATABASE_UP
 
 LOSSES: Final[dict[str, tuple[str, str, Callable[[State], int]]]] = {
     "records-lost": (

@@ -16,7 +16,7 @@ from callgate.config.values import minutes_of
 from callgate.policy.hours import QuietHours
 from callgate.policy.numberset import NumberSet
 from callgate.policy.watch import Watching
-from callgate.proxy.access import Access, User
+from callgate.proxy.identity.access import Access, User
 from callgate.proxy.peers import Key, Numbers
 from callgate.sip.digest import ALGORITHMS, Algorithm, ha1
 

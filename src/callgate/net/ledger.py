@@ -17,8 +17,8 @@ from callgate.policy.ledger import MARGIN
 from callgate.proxy import commands
 from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
-from callgate.proxy.journal import CALL_BACK, RECORD, Row
-from callgate.proxy.restore import Restorer, fold
+from callgate.proxy.restart.journal import CALL_BACK, RECORD, Row
+from callgate.proxy.restart.restore import Restorer, fold
 from callgate.store.forget import Forgotten, Wanted
 from callgate.store.journal import Journal
 from callgate.store.memory import MemoryStore, Owed

@@ -10,7 +10,7 @@ from callgate.config import SipPeer
 from callgate.config.values import is_ip
 from callgate.net.dns import AAAA, NAPTR, SRV, A, Answer, Failed, Resolver
 from callgate.net.system_names import HOSTS, CLibrary, hosts_entries
-from callgate.proxy.places import Place
+from callgate.proxy.trunk.places import Place
 
 Ways = Mapping[bytes, tuple[int, ...]]
 """Transport → the address families (4, 6) that a listener can send with, the preferred one first."""

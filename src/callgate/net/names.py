@@ -15,7 +15,7 @@ from typing import Protocol
 from callgate.config import SipPeer
 from callgate.net.dns import Failed
 from callgate.net.locate import Located
-from callgate.proxy.places import Place, Random
+from callgate.proxy.trunk.places import Place, Random
 
 AT_ONCE = 8
 """Names that are looked up at the same time."""

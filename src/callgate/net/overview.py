@@ -17,10 +17,10 @@ from typing import Any, Final, TypeVar
 from callgate.net.gate import Gate
 from callgate.net.rows import Row, Rows, stamp
 from callgate.policy.claim import Members, Window
-from callgate.proxy.call import Call
-from callgate.proxy.context import Phase
+from callgate.proxy.calls.call import Call
+from callgate.proxy.calls.context import Phase
 from callgate.proxy.peers import Key, Trunk
-from callgate.proxy.record import CallRecord
+from callgate.proxy.telemetry.record import CallRecord
 
 COUNT_MAX: Final = 200
 """Rows of a list in one answer."""

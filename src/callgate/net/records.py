@@ -12,8 +12,8 @@ from callgate.cdr.events import Event, Story
 from callgate.net.advice import advice_of
 from callgate.net.log import Log, utc
 from callgate.proxy.commands import Alert, Note
-from callgate.proxy.meters import Meters
-from callgate.proxy.record import CallRecord
+from callgate.proxy.telemetry.meters import Meters
+from callgate.proxy.telemetry.record import CallRecord
 from callgate.store.forget import Wanted
 
 REFUSED: Final = 50

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from callgate.proxy.bindings import Row
+from callgate.proxy.identity.bindings import Row
 
 FILE = "registrations.db"
 RETRY_SECONDS = 5.0

@@ -8,12 +8,12 @@ from callgate.net.advice import advice_of
 from callgate.net.gate import Gate
 from callgate.net.log import utc
 from callgate.policy.claim import Members, Window
-from callgate.proxy.call import Call
+from callgate.proxy.calls.call import Call
+from callgate.proxy.calls.context import Phase
 from callgate.proxy.commands import Alert
-from callgate.proxy.context import Phase
+from callgate.proxy.contract.suspension import Suspension
 from callgate.proxy.peers import Key
-from callgate.proxy.record import CallRecord
-from callgate.proxy.suspension import Suspension
+from callgate.proxy.telemetry.record import CallRecord
 
 Row = dict[str, Any]
 

@@ -30,7 +30,7 @@ from callgate.net.wiring import contexts_of, directory_of, listeners_of, secret_
 from callgate.numbers.abroad import warm
 from callgate.proxy.commands import Alert
 from callgate.proxy.flow import Listener
-from callgate.proxy.meters import Meters
+from callgate.proxy.telemetry.meters import Meters
 from callgate.sip.scanner import built
 
 BEAT = 0.25

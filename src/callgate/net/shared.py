@@ -14,7 +14,16 @@ import os
 import tempfile
 from typing import Final
 
-from callgate.proxy.meters import DATABASE_UP, HEARTBEAT, LISTENERS, RESERVED, STATE, STATES, STORE_UP, Meters
+from callgate.proxy.telemetry.meters import (
+    DATABASE_UP,
+    HEARTBEAT,
+    LISTENERS,
+    RESERVED,
+    STATE,
+    STATES,
+    STORE_UP,
+    Meters,
+)
 
 CAPACITY: Final = 1 << 21
 """Doubles; 16 MB of address space, of which only what is touched takes memory. A key has some 40."""

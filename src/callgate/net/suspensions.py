@@ -18,7 +18,7 @@ from typing import Any
 from callgate.cdr.audit import read_lines
 from callgate.net.trail import Trail, Written
 from callgate.proxy.commands import Suspended
-from callgate.proxy.suspension import Suspension
+from callgate.proxy.contract.suspension import Suspension
 
 FILE = "suspensions.json"
 RETRY_SECONDS = 5.0

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from callgate.proxy.alerts import NAMING
 from callgate.proxy.commands import Alert
+from callgate.proxy.telemetry.alerts import NAMING
 
 NEAR: Final = 0.8
 CALM: Final = 0.75

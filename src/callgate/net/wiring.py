@@ -35,15 +35,15 @@ from callgate.policy.dial import DialRules
 from callgate.policy.parts import parts_of, window_of
 from callgate.policy.profile import Limits
 from callgate.policy.schedule import A_DAY, DAYS, Schedule
-from callgate.proxy.bindings import Room
+from callgate.proxy.contract.siprec import Recorders
 from callgate.proxy.directory import Directory, Probing
 from callgate.proxy.flow import Flow, Listener, Trust
-from callgate.proxy.health import Rules
-from callgate.proxy.login import Account
+from callgate.proxy.identity.bindings import Room
 from callgate.proxy.peers import Gateway, Key, Numbers, Route, Step, Trunk, host_port
-from callgate.proxy.registration import Wanted
-from callgate.proxy.siprec import Recorders
-from callgate.proxy.sites import Site
+from callgate.proxy.trunk.health import Rules
+from callgate.proxy.trunk.login import Account
+from callgate.proxy.trunk.registration import Wanted
+from callgate.proxy.trunk.sites import Site
 from callgate.sip.uri import parse_uri
 
 SECRET_FILE = "secret"

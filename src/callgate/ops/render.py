@@ -15,7 +15,7 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from callgate.ops.view import Labels, View
-from callgate.proxy.meters import METRICS, PREFIX, Metric
+from callgate.proxy.telemetry.meters import METRICS, PREFIX, Metric
 
 
 def _histogram(

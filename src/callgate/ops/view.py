@@ -9,7 +9,16 @@ import threading
 import time
 from collections.abc import Iterator
 
-from callgate.proxy.meters import DATABASE_UP, HEARTBEAT, LISTENERS, METRICS, STATE, STATES, STORE_UP, width
+from callgate.proxy.telemetry.meters import (
+    DATABASE_UP,
+    HEARTBEAT,
+    LISTENERS,
+    METRICS,
+    STATE,
+    STATES,
+    STORE_UP,
+    width,
+)
 
 Labels = dict[str, str]
 

@@ -81,9 +81,16 @@ RULES: Mapping[str, str] = MappingProxyType(
 )
 """Id → what the rule is."""
 
+# fmt: off
 TO_COME = frozenset(
-    "V6 V7 V8 V10 V11 V12 K9 K13 T1 T2 T3 T4 T5 T6 T7 T8 T10 I2 I3 I4 I7 I10 I15 I16 I17 I18".split()
+    (
+        "V6", "V7", "V8", "V10", "V11", "V12",
+        "K9", "K13",
+        "T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "T10",
+        "I2", "I3", "I4", "I7", "I10", "I15", "I16", "I17", "I18",
+    )
 )
+# fmt: on
 """Those that nothing enforces, measures or reports yet: money, evidence for a claim, what is told ahead, risk."""
 
 OWN = re.compile(r"X[1-9][0-9]{0,4}\Z")

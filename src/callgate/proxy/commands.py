@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from callgate.policy.claim import Claim
-from callgate.proxy.bindings import Row
 from callgate.proxy.flow import Flow
-from callgate.proxy.record import CallRecord
+from callgate.proxy.identity.bindings import Row
+from callgate.proxy.telemetry.record import CallRecord
 
 if TYPE_CHECKING:
+    from callgate.proxy.contract.suspension import Suspension
     from callgate.proxy.peers import Gateway, Key
-    from callgate.proxy.suspension import Suspension
 
 
 class Send:
@@ -142,7 +142,7 @@ class Note:
 
 
 class Journal:
-    """Write a row down (`proxy.journal`): within 50 ms it must outlive this process."""
+    """Write a row down (`proxy.restart.journal`): within 50 ms it must outlive this process."""
 
     __slots__ = ("row",)
 

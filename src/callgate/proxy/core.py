@@ -22,53 +22,53 @@ from random import getrandbits, random
 
 from callgate.bridge.endpoint import Endpoint
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
-from callgate.proxy.alerts import Alerts
 from callgate.proxy.answer import reply
-from callgate.proxy.around import Around
-from callgate.proxy.auth import Auth
-from callgate.proxy.call import Call
-from callgate.proxy.call_ids import CallIds
-from callgate.proxy.challenges import Challenges
+from callgate.proxy.calls.around import Around
+from callgate.proxy.calls.call import Call
+from callgate.proxy.calls.call_ids import CallIds
+from callgate.proxy.calls.context import Context, Phase
+from callgate.proxy.calls.cseq import Shifts
+from callgate.proxy.calls.dialog import Stage
+from callgate.proxy.calls.hangup import HangUp
+from callgate.proxy.calls.late import LateAnswers
+from callgate.proxy.calls.vitals import Tally, ask
 from callgate.proxy.commands import Alert, Command, Hangup, Release
-from callgate.proxy.context import Context, Phase
-from callgate.proxy.counts import Counts
-from callgate.proxy.cseq import Shifts
-from callgate.proxy.dialog import Stage
+from callgate.proxy.contract.emergency import Emergency
+from callgate.proxy.contract.forwards import Forwards
+from callgate.proxy.contract.holding import Holds
+from callgate.proxy.contract.lanes import Asker
+from callgate.proxy.contract.observer import Observer
+from callgate.proxy.contract.pacing import Pacing
+from callgate.proxy.contract.recordings import Recordings
+from callgate.proxy.contract.siprec import Reach
+from callgate.proxy.contract.suspension import Suspensions
 from callgate.proxy.directory import Directory
 from callgate.proxy.dispatch import Dispatch
-from callgate.proxy.emergency import Emergency
 from callgate.proxy.flow import UNKNOWN, Flow, Listener, Trouble
 from callgate.proxy.forward import (
     Routes,
     request_out,
     without_own_maddr,
 )
-from callgate.proxy.forwards import Forwards
-from callgate.proxy.foundling import Adoption
-from callgate.proxy.hangup import HangUp
-from callgate.proxy.holding import Holds
+from callgate.proxy.identity.auth import Auth
+from callgate.proxy.identity.registrar import Registrar
 from callgate.proxy.inside import Inside
-from callgate.proxy.journal import Rows
-from callgate.proxy.lanes import Asker
-from callgate.proxy.late import LateAnswers
-from callgate.proxy.meters import Meters
-from callgate.proxy.observer import Observer
 from callgate.proxy.outside import Outside
-from callgate.proxy.pacing import Pacing
 from callgate.proxy.peers import Key, Trunk
-from callgate.proxy.places import Random
-from callgate.proxy.recordings import Recordings
-from callgate.proxy.registrar import Registrar
-from callgate.proxy.registration import Registrations
 from callgate.proxy.relay import Relay, Way
-from callgate.proxy.siprec import Reach
+from callgate.proxy.restart.foundling import Adoption
+from callgate.proxy.restart.journal import Rows
 from callgate.proxy.streams import Streams
-from callgate.proxy.suspension import Suspensions
 from callgate.proxy.sweep import Sweep
+from callgate.proxy.telemetry.alerts import Alerts
+from callgate.proxy.telemetry.counts import Counts
+from callgate.proxy.telemetry.meters import Meters
 from callgate.proxy.token import Signer
 from callgate.proxy.transactions import CANCEL_MARK, Transactions, server_key
-from callgate.proxy.trunks import Trunks
-from callgate.proxy.vitals import Tally, ask
+from callgate.proxy.trunk.challenges import Challenges
+from callgate.proxy.trunk.places import Random
+from callgate.proxy.trunk.registration import Registrations
+from callgate.proxy.trunk.trunks import Trunks
 from callgate.proxy.wheel import Wheel
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import COOKIE

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from callgate.proxy.access import Access
-from callgate.proxy.bindings import Room
 from callgate.proxy.edge import Edge
 from callgate.proxy.flow import Address, Flow, Listener, address_of
+from callgate.proxy.identity.access import Access
+from callgate.proxy.identity.bindings import Room
 from callgate.proxy.peers import STRANGER, Key, Network, Numbers, Peer, Trunk
-from callgate.proxy.sites import Site
+from callgate.proxy.trunk.sites import Site
 
 
 def chosen(keys: Iterable[Key], shows: Callable[[Key, str], bool]) -> Key | None:

@@ -6,15 +6,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.proxy.answer import reply
-from callgate.proxy.attempts import Attempts
+from callgate.proxy.calls.attempts import Attempts
 from callgate.proxy.commands import Alert, Send
-from callgate.proxy.counts import KNOWN_METHODS
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import checked, reply_flow, stamp
+from callgate.proxy.identity.strangers import Strangers
 from callgate.proxy.outside import ALLOW
 from callgate.proxy.peers import Peer
 from callgate.proxy.relay import Relay
-from callgate.proxy.strangers import Strangers
+from callgate.proxy.telemetry.counts import KNOWN_METHODS
 from callgate.proxy.transactions import CANCEL_MARK, InviteClientTransaction, server_key
 from callgate.proxy.transactions import Key as TransactionKey
 from callgate.sip.errors import Malformed

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from callgate.proxy.answer import Refusal
-from callgate.proxy.caller import ASSERTED, asserted_of, judge_caller, without_others
+from callgate.proxy.identity.caller import ASSERTED, asserted_of, judge_caller, without_others
 from callgate.sip.message import FROM, Message, header_value
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ NO_EDITS: Final[Edits] = {}
 class Edge:
     """Made from the config: `secret_headers` are the names of headers that prove who a key is.
 
-    `names` are those of the headers that it, or `proxy.forwards`, wants to see (`b` is Referred-By): who reads a
-    message notes where it has one of them, and that is all that most messages cost (`Message.marked`).
+    `names` are those of the headers that it, or `proxy.contract.forwards`, wants to see (`b` is Referred-By): who reads
+    a message notes where it has one of them, and that is all that most messages cost (`Message.marked`).
     """
 
     def __init__(self, secret_headers: Iterable[str] = ()) -> None:

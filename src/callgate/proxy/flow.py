@@ -141,7 +141,7 @@ class Flow:
         self.names: tuple[str, ...] = ()
         self.known = False
         self.pinned = False
-        self.packed = b""  # as `proxy.journal` writes it down; empty until then
+        self.packed = b""  # as `proxy.restart.journal` writes it down; empty until then
         self.peer: object = None
         self.generation = -1  # of the directory that `peer` was looked up in
 

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 from callgate.numbers import read_uri
 from callgate.proxy.answer import NOT_SECURE
-from callgate.proxy.call import Call
-from callgate.proxy.caller import own_again
+from callgate.proxy.calls.call import Call
+from callgate.proxy.calls.context import Phase
+from callgate.proxy.calls.cseq import JUMP, Shift
+from callgate.proxy.calls.dialog import Side, side_of
 from callgate.proxy.commands import Send
-from callgate.proxy.context import Phase
-from callgate.proxy.cseq import JUMP, Shift
-from callgate.proxy.dialog import Side, side_of
+from callgate.proxy.contract.notices import may_say
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import Routes, own_uri, reply_flow, swap_strict, take_own_routes
-from callgate.proxy.login import USED_UP, Passage, raise_ack
-from callgate.proxy.notices import may_say
+from callgate.proxy.identity.caller import own_again
 from callgate.proxy.peers import Key, Peer, Trunk
 from callgate.proxy.relay import SPEAKS, Relay, Way
 from callgate.proxy.token import AWAY, OUTBOUND, RECORDER, Token
 from callgate.proxy.transactions import Key as TransactionKey
+from callgate.proxy.trunk.login import USED_UP, Passage, raise_ack
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
 from callgate.sip.message import FROM, ROUTE, Message, header_value

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from callgate.numbers import read_uri
-from callgate.proxy import suspension
 from callgate.proxy.answer import NOT_SECURE, Refusal, reply
-from callgate.proxy.call import Call
-from callgate.proxy.callers import Callers, user_of
+from callgate.proxy.calls.call import Call
+from callgate.proxy.calls.cseq import LIMIT, Shift
+from callgate.proxy.calls.targets import Groups, Target, secure_only
 from callgate.proxy.commands import Alert
-from callgate.proxy.cseq import LIMIT, Shift
+from callgate.proxy.contract import suspension
+from callgate.proxy.contract.siprec import NO_RECORDER, Session
 from callgate.proxy.edge import judge
 from callgate.proxy.flow import Flow
 from callgate.proxy.forward import SCHEMES, Routes, called_party, disguise, reply_flow, take_own_routes
-from callgate.proxy.login import USED_UP, Passage
+from callgate.proxy.identity.callers import Callers, user_of
 from callgate.proxy.peers import Key, Peer, Step, Trunk
 from callgate.proxy.relay import Relay
-from callgate.proxy.siprec import NO_RECORDER, Session
-from callgate.proxy.targets import Groups, Target, secure_only
 from callgate.proxy.token import INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import Key as TransactionKey
+from callgate.proxy.trunk.login import USED_UP, Passage
 from callgate.sip.errors import Malformed
 from callgate.sip.fields import parse_name_addr, split_list
 from callgate.sip.message import CALL_ID, FROM, ROUTE, TO, VIA, Message, header_value

@@ -16,17 +16,17 @@ from callgate.policy.more import Counted
 from callgate.policy.numberset import NumberSet
 from callgate.policy.schedule import Schedule
 from callgate.policy.watch import Watching
+from callgate.proxy.calls.targets import Groups
 from callgate.proxy.flow import Flow, Trust
-from callgate.proxy.health import NO_OPTIONS, Rules
-from callgate.proxy.sites import Site
-from callgate.proxy.targets import Groups
 from callgate.proxy.token import key_tag
+from callgate.proxy.trunk.health import NO_OPTIONS, Rules
+from callgate.proxy.trunk.sites import Site
 from callgate.sip.uri import Uri
 
 if TYPE_CHECKING:
-    from callgate.proxy.login import Account
-    from callgate.proxy.registration import Wanted
-    from callgate.proxy.siprec import Recorders
+    from callgate.proxy.contract.siprec import Recorders
+    from callgate.proxy.trunk.login import Account
+    from callgate.proxy.trunk.registration import Wanted
 
 Network = IPv4Network | IPv6Network
 DOMESTIC = "+81"

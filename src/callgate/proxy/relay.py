@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from callgate.policy.claim import Claim, Verdict
 from callgate.policy.ledger import ASK_SECONDS, LEASE
 from callgate.proxy.answer import reply
+from callgate.proxy.calls.context import Phase
+from callgate.proxy.calls.dialog import Side
+from callgate.proxy.calls.vitals import session_seconds
 from callgate.proxy.commands import Release
-from callgate.proxy.context import Phase
-from callgate.proxy.dialog import Side
+from callgate.proxy.contract.notices import may_say
 from callgate.proxy.edge import NO_EDITS, Edits
 from callgate.proxy.flow import Flow, Trouble
 from callgate.proxy.forward import Routes, response_out
-from callgate.proxy.login import CHALLENGED, WARNING, Passage, refusal
-from callgate.proxy.notices import may_say
 from callgate.proxy.peers import Key
 from callgate.proxy.transactions import (
     NOBODY,
@@ -24,14 +24,14 @@ from callgate.proxy.transactions import (
     AnyServer,
     InviteClientTransaction,
 )
-from callgate.proxy.vitals import session_seconds
+from callgate.proxy.trunk.login import CHALLENGED, WARNING, Passage, refusal
 from callgate.sip.message import CSEQ, FROM, Message
 from callgate.sip.transaction import LIFE, NEVER, State
 
 if TYPE_CHECKING:
-    from callgate.proxy.call import Call
+    from callgate.proxy.calls.call import Call
+    from callgate.proxy.contract.licence import Offers
     from callgate.proxy.core import Core
-    from callgate.proxy.licence import Offers
 
 TIMER_C = 181.0
 

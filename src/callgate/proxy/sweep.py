@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from callgate.proxy.context import Phase
+from callgate.proxy.calls.context import Phase
 from callgate.proxy.wheel import GRAIN, NEVER
 
 if TYPE_CHECKING:
-    from callgate.proxy.call import Call
+    from callgate.proxy.calls.call import Call
     from callgate.proxy.core import Core
 
 LOOKED_AT, DONE = 500, 40

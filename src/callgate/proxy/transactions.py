@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from callgate.proxy.answer import reply
+from callgate.proxy.calls.targets import Target
 from callgate.proxy.commands import Command, Send
 from callgate.proxy.flow import UNKNOWN, Flow, Trouble
-from callgate.proxy.targets import Target
 from callgate.proxy.wheel import Wheel
 from callgate.sip.fields import COOKIE, Via
 from callgate.sip.message import CALL_ID, FROM, ROUTE, TO, VIA, Message, parse, wire
@@ -40,7 +40,7 @@ from callgate.sip.transaction import (
 )
 
 if TYPE_CHECKING:
-    from callgate.proxy.login import Passage
+    from callgate.proxy.trunk.login import Passage
 
 Key = tuple[bytes, ...]
 

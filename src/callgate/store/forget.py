@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from callgate.proxy.journal import record_of
-from callgate.proxy.record import CallRecord
+from callgate.proxy.restart.journal import record_of
+from callgate.proxy.telemetry.record import CallRecord
 from callgate.store.frames import HEAD, Damage, Row, pieces
 from callgate.store.recall import FOLDER, OVER, SENT, START, STOP, WHOLE, Start, files, read_calls, start_of
 

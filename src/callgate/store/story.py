@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from callgate.proxy.journal import OVER, QUEUED, RINGS, TRYING, UP, Row, pack, record_of, unpack
-from callgate.proxy.record import CallRecord
+from callgate.proxy.restart.journal import OVER, QUEUED, RINGS, TRYING, UP, Row, pack, record_of, unpack
+from callgate.proxy.telemetry.record import CallRecord
 from callgate.store.recall import FOLDER, Start, find, read_calls
 
 NONE = pack(())

@@ -1,0 +1,1 @@
+"""What outlives a start: rows of calls, calls made again of them, and a reload while calls go on."""

@@ -1,0 +1,1 @@
+"""What is told, counted and kept: alerts, meters, records."""

@@ -1,0 +1,1 @@
+"""The way to the carrier: its gateways and their health, credentials and registration there."""
