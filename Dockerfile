@@ -6,7 +6,9 @@
 # `database: sqlite:////var/lib/callgate/callgate.db`.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
-# For the optional C scanner; without a compiler the program works the same, slower.
+# For the optional C scanner; without a compiler the program works the same, slower. Whatever version the base has is
+# right, and a pinned one would be gone from Debian's mirror with its next update.
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY src ./src
@@ -18,7 +20,8 @@ COPY --from=build /opt/callgate /opt/callgate
 COPY config/callgate.yaml /etc/callgate/callgate.yaml
 RUN sed -i 's#"./state"#"/var/lib/callgate"#; s#sqlite:///#sqlite:////var/lib/callgate/#' /etc/callgate/callgate.yaml
 ENV PATH=/opt/callgate/bin:$PATH PYTHONUNBUFFERED=1
-USER callgate
+# By number: `runAsNonRoot` of Kubernetes knows no names.
+USER 999:999
 WORKDIR /var/lib/callgate
 VOLUME /var/lib/callgate
 EXPOSE 5060/udp 5060/tcp

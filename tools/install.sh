@@ -56,7 +56,10 @@ if ! usable; then
     fi
 fi
 
-pip_install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+# For the tests nothing is compiled beforehand: of these libraries they load a small part, which is kept then.
+compile=()
+case ,$extras, in *,dev,*) compile=(--no-compile) ;; esac
+pip_install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${compile[@]}" "$@"; }
 
 # What the program can do without, as ready wheels only: uvloop (it runs on asyncio, slower) and psycopg's own libpq.
 have() { pip_install --only-binary uvloop,psycopg-binary --editable ".${1:+[$1]}"; }

@@ -7,7 +7,8 @@ import json
 import pytest
 from tests.cdr.support import row
 
-from callgate.cdr.events import Event, Story, events_of, is_missed
+from callgate.cdr.events import Event, Receiver, Story, events_of, is_missed
+from callgate.cdr.events import test_event as make_test_event
 from callgate.proxy.commands import Alert
 
 RANG = {"direction": "inbound", "answer_at": None, "final_code": 486}
@@ -58,3 +59,20 @@ def test_a_body_is_plain_json_whatever_others_have_written() -> None:
     body = event.body(7)
     assert body.isascii()
     assert json.loads(body) == {"type": "cdr", "timestamp": one["end_at"], "data": one | {"seq": 7}}
+
+
+def test_a_body_has_key_and_number_first_and_the_rest_as_it_is() -> None:
+    event = Event("cdr", "x", 'a"b', "2026-01-01T00:00:00.000000Z", {"id": "1", "key": 'a"b', "n": None})
+    assert event.body(7) == (
+        '{"type":"cdr","timestamp":"2026-01-01T00:00:00.000000Z",'
+        '"data":{"key":"a\\"b","seq":7,"id":"1","n":null}}'
+    )
+    assert json.loads(event._replace(data={}).body(8))["data"] == {"key": 'a"b', "seq": 8}
+
+
+def test_an_event_for_one_receiver() -> None:
+    one = Receiver("one", "http://a/", "whsec_AA==", events=("cdr",), keys=("acme",))
+    assert make_test_event(0.0, "me", to="one").type == "alert.test"
+    assert one.wants(make_test_event(0.0, "me", to="one"))
+    assert not one.wants(make_test_event(0.0, "me", to="other"))
+    assert not one.wants(make_test_event(0.0, "me"))

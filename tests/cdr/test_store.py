@@ -6,6 +6,7 @@ import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, inspect, text
@@ -100,13 +101,39 @@ def test_erase(url: str, store: Store, selection: Selection, gone: set[str]) -> 
 
 
 def test_nothing_of_it_is_left_in_the_file(tmp_path: Path) -> None:
+    """Though pages were split, joined and written again meanwhile."""
+    store = Store(f"sqlite:///{tmp_path}/a.db")
+    store.connect()
+    rows = [row(caller="+819011112222" if n % 3 else "", raw="9" * (n % 200)) for n in range(600)]
+    Random(1).shuffle(rows)
+    for n in range(0, 600, 50):
+        store.insert(rows[n : n + 50])
+        store.insert([one | {"end_at": "2999-01-01T00:00:00.000000Z"} for one in rows[n : n + 5]])
+    assert store.erase(Selection(numbers=("+819011112222",))).database == 400
+    assert b"+81312345678" in whole(tmp_path)
+    assert b"+819011112222" not in whole(tmp_path)
+
+
+def test_a_reader_that_keeps_it_in_the_log_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callgate.cdr.store.SCRUB_SECONDS", 0.1)
     store = Store(f"sqlite:///{tmp_path}/a.db")
     store.connect()
     store.insert([row(caller="+819011112222"), row()])
-    store.erase(Selection(numbers=("+819011112222",)))
-    data = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert b"+81312345678" in data
-    assert b"+819011112222" not in data
+    with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM cdr").fetchone()
+        with pytest.raises(TimeoutError, match="erase once more"):
+            store.erase(Selection(numbers=("+819011112222",)))
+        reader.execute("COMMIT")
+    assert b"+819011112222" in whole(tmp_path)
+    assert store.erase(Selection(numbers=("+819011112222",))).database == 0
+    assert b"+819011112222" not in whole(tmp_path)
+
+
+def whole(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir())
 
 
 def test_all_of_it_is_never_erased_by_mistake(store: Store) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 from tests.cdr.postgres import Postgres
-from tests.cdr.support import call, kept, until
+from tests.cdr.support import call, kept, row, until
 
 from callgate.cdr.erase import Selection
 from callgate.cdr.row import Row
-from callgate.cdr.spill import DAMAGED, FILE, REFUSED, Spill
+from callgate.cdr.spill import DAMAGED, FILE, REFUSED, Spill, line_of
 from callgate.cdr.store import Store
 from callgate.cdr.writer import Writer
 
@@ -283,6 +283,26 @@ def test_erased_wherever_it_is(rig: Rig) -> None:
     rig.store.away = False
     until(lambda: writer.state.well)
     assert rig.kept() == [*rig.ids[3:5], rig.ids[-1]]
+
+
+def test_erased_from_what_the_database_has_taken_already_and_from_what_was_put_aside(tmp_path: Path) -> None:
+    """A file that is half read still has what was read; and what nobody can read may be what was meant."""
+    meant, other = row(caller="+819011112222"), row()
+    spill = Spill(tmp_path)
+    spill.append([meant])
+    _, end = spill.read(lambda *_: None)
+    spill.append([other])
+    spill.taken(end)
+    spill.keep_aside(REFUSED, [line_of(meant), line_of(other)])
+    spill.keep_aside(DAMAGED, [b'{"caller": "+819011112222', b"{"])
+    writer = Writer(f"sqlite:///{tmp_path}/a.db", tmp_path, spill=spill)
+    erased = writer.erase(Selection(numbers=("+819011112222",)))
+    assert (erased.spill, erased.aside) == (0, 2)
+    data = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"9011112222" not in data
+    assert (tmp_path / REFUSED).read_bytes() == line_of(other) + b"\n"
+    assert (tmp_path / DAMAGED).read_bytes() == b"{\n"
+    spill.close()
 
 
 # -- what really happens to databases

@@ -224,7 +224,7 @@ TABLE = {
         1,
         "no address that others can reach",
     ),
-    "ops on the net": ("http://127.0.0.1:9060", "http://0.0.0.0:9060", 2, "not on loopback"),
+    "ops by a name": ("http://127.0.0.1:9060", "http://gate.example:9060", 2, "is a name; write the address"),
     "ops without a port": ("http://127.0.0.1:9060", "http://127.0.0.1", 2, "names no port"),
     "ops https": ("http://127.0.0.1:9060", "https://127.0.0.1:9060", 2, "must be `http://127.0.0.1:PORT`"),
     "no gateway": ('["sip:127.0.0.1:5080"]', "[]", 6, "trunks.carrier.gateways: at least one is needed"),

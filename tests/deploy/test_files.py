@@ -13,6 +13,8 @@ import pytest
 import yaml
 from tools import dashboards
 
+from callgate.config import Config
+
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
 
@@ -25,6 +27,8 @@ PROMETHEUS = DEPLOY / "prometheus"
         "amtool check-config ../alertmanager/alertmanager.yml",
         "check-jsonschema --builtin-schema vendor.compose-spec ../compose/compose.yaml",
         "kubernetes-validate --strict ../kubernetes/callgate.yaml",
+        "hadolint ../../Dockerfile",
+        "sh -n ../keepalived/callgate-alive",
     ],
 )
 def test_its_own_tool_is_content(command: str) -> None:
@@ -33,6 +37,56 @@ def test_its_own_tool_is_content(command: str) -> None:
         command.split(), cwd=PROMETHEUS, env=os.environ | {"PATH": places}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_systemd_is_content_with_the_unit(tmp_path: Path) -> None:
+    """It looks whether what is started is there: another program stands for it."""
+    text = (DEPLOY / "callgate.service").read_text()
+    assert "/opt/callgate/.venv/bin/callgate" in text
+    unit = tmp_path / "callgate.service"
+    unit.write_text(text.replace("/opt/callgate/.venv/bin/callgate", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_everything_waits_longer_than_a_drain_and_has_files_enough() -> None:
+    """SIGTERM drains; whoever kills before that is over cuts calls off."""
+    drain = Config.model_fields["drain_seconds"].default
+    unit = dict(line.split("=", 1) for line in _lines("callgate.service") if "=" in line)
+    gate = yaml.safe_load((DEPLOY / "compose/compose.yaml").read_text())["services"]["gate"]
+    pod = next(yaml.safe_load_all((DEPLOY / "kubernetes/callgate.yaml").read_text()))["spec"]["template"][
+        "spec"
+    ]
+    graces = [unit["TimeoutStopSec"], gate["stop_grace_period"].removesuffix("s")]
+    assert min(map(int, [*graces, pod["terminationGracePeriodSeconds"]])) >= drain + 20
+    assert int(unit["LimitNOFILE"]) == gate["ulimits"]["nofile"] >= 65_536
+    assert unit["KillMode"] == "mixed"
+
+
+def test_the_image_is_of_nobody_special_and_from_what_is_sent_to_the_engine() -> None:
+    lines = _lines("../Dockerfile")
+    steps = [line.split(maxsplit=1) for line in lines if line.split(maxsplit=1)[0].isupper()]
+    said = dict(steps)
+    (uid,) = re.findall(r"--uid (\d+)", " ".join(lines))
+    assert said["USER"] == f"{uid}:{uid}"
+    pod = next(yaml.safe_load_all((DEPLOY / "kubernetes/callgate.yaml").read_text()))["spec"]["template"][
+        "spec"
+    ]
+    assert str(pod["securityContext"]["runAsUser"]) == uid
+    assert said["VOLUME"] == "/var/lib/callgate"
+    assert "/healthz" in " ".join(lines)
+    sent = [line[1:] for line in _lines("../.dockerignore") if line.startswith("!")]
+    copied = [
+        one for name, rest in steps if name == "COPY" and "--from" not in rest for one in rest.split()[:-1]
+    ]
+    for one in copied:
+        assert (DEPLOY.parent / one).exists()
+        assert Path(one).parts[0] in sent
+
+
+def _lines(file: str) -> list[str]:
+    text = (DEPLOY / file).read_text().replace("\\\n", " ")
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
 def test_every_alert_is_tested_and_says_what_to_do() -> None:

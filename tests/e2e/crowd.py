@@ -63,9 +63,16 @@ class Carrier:
 
 
 class Pbx:
-    """Offers a call to each of `numbers`, `rate` a second."""
+    """Offers a call to each of `numbers`, `rate` a second, each with these `headers`."""
 
-    def __init__(self, endpoint: Udp, gate: Address, numbers: list[str], rate: float) -> None:
+    def __init__(
+        self,
+        endpoint: Udp,
+        gate: Address,
+        numbers: list[str],
+        rate: float,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         self.endpoint = endpoint
         self.legs: dict[str, Leg] = {}
         self.ringing: set[str] = set()
@@ -76,6 +83,7 @@ class Pbx:
         self.hung_up_on: set[str] = set()
         self._gate = gate
         self._numbers = numbers
+        self._headers = headers
         self._pause = 1.0 / rate
         self._due = 0.0
 
@@ -118,7 +126,7 @@ class Pbx:
     def tick(self, now: float) -> float:
         self._due = self._due or now
         while self._due <= now and len(self.legs) < len(self._numbers):
-            leg = Leg.call(self.endpoint, self._gate, self._numbers[len(self.legs)])
+            leg = Leg.call(self.endpoint, self._gate, self._numbers[len(self.legs)], headers=self._headers)
             self.legs[leg.call_id] = leg
             self._due += self._pause
         return self._due if len(self.legs) < len(self._numbers) else float("inf")

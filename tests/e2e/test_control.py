@@ -160,7 +160,12 @@ def test_a_reload(net: Net) -> None:
     refused = command(gate, "reload", code=1).stderr
     assert "listen: has changed, which needs a restart" in refused
     gate.line("callgate reload refused", count=2)
-    assert shown(gate, "keys", "list")[0]["limits"].keys() == {"inbound_calls", "lines", "recordings"}
+    assert shown(gate, "keys", "list")[0]["limits"].keys() == {
+        "inbound_calls",
+        "lines",
+        "recordings",
+        "forwarded_calls",
+    }
     assert gate.stop() == 0
 
 

@@ -23,6 +23,7 @@ from tests.e2e.sipp import Sipp
 from tests.e2e.test_control import command, shown
 
 RATE = 150
+OTHER = "0398765432"
 
 
 @pytest.fixture(scope="module")
@@ -127,29 +128,48 @@ def test_export_and_erase(net: Net) -> None:
     assert "no time" in command(gate, "cdr", "export", "--from", "soon", code=2).stderr
     assert "jsonl, csv" in command(gate, "cdr", "export", "--format", "xml", code=2).stderr
 
-    # Running: by the gate.
+    # Running: by the gate, wherever it is, while another call of that number is up.
+    live, far = establish(pbx, gate.address, NUMBER, carrier)
+    (released,) = shown(gate, "calls", "release", live.call_id)
+    assert released["call_id"] == live.call_id
+    request_and_answer(live, far, "BYE")
+    until(lambda: len(exported(gate)) == 3, "the third record")
+    held, far = establish(pbx, gate.address, OTHER, carrier)
+    assert b"312345678" in kept_of(gate)
     (done,) = shown(gate, "erase", "--yes", "--number", "03-1234-5678")
-    assert (done["database"], done["spill"], done["memory"]) == (1, 0, 0)
+    assert (done["database"], done["spill"], done["memory"], done["journal"]) == (2, 0, 0, 2)
+    assert done["later"] == []
     assert exported(gate) == [refused]
+    assert b"312345678" not in kept_of(gate)
+    assert "is known" in command(gate, "explain", legs[0], code=1).stderr
+    assert len(shown(gate, "calls", "list")) == 1
+    request_and_answer(held, far, "BYE")
+    until(lambda: len(exported(gate)) == 2, "the record of the call that was up")
     assert gate.stop() == 0
 
     # Not running: by the command. The key is gone from the config, and its records are not out of reach.
     config = yaml.safe_load(gate.file.read_text())
     config["keys"]["new"] = config["keys"].pop("acme")
     gate.file.write_text(yaml.safe_dump(config))
-    assert exported(gate, "--key", "acme") == [refused]
+    refused, after = exported(gate, "--key", "acme")
     spill = gate.file.parent / "state" / "records.spill"
     spill.write_text(json.dumps(refused | {"id": "0" * 16}) + "\n")
     assert "wait in" in command(gate, "cdr", "export").stderr
     command(gate, "erase", "--yes", code=2)
     (done,) = shown(gate, "erase", "--yes", "--key", "acme")
-    assert (done["database"], done["spill"]) == (1, 1)
+    assert (done["database"], done["spill"], done["journal"]) == (2, 1, 2)
     assert exported(gate) == []
+    assert str(after["call_id"]).encode() not in kept_of(gate)
     proofs = [line for line in shown(gate, "audit") if line["what"] == "erase"]
-    assert [line["after"]["database"] for line in proofs] == [1, 1]
+    assert [line["after"]["database"] for line in proofs] == [2, 2]
     assert proofs[0]["after"]["number"] == "…5678"
     assert "12345678" not in json.dumps(proofs)
     assert proofs[1]["target"] == "acme"
+
+
+def kept_of(gate: Gate) -> bytes:
+    """Every byte of the gate's files: the database and `state_dir`."""
+    return b"".join(path.read_bytes() for path in gate.file.parent.rglob("*") if path.is_file())
 
 
 def _whole_call(pbx: Udp, gate: Gate, carrier: Udp) -> str:

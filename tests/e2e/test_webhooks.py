@@ -39,10 +39,21 @@ def test_events(net: Net, receiver: Receiver) -> None:
     gate.signal(signal.SIGKILL)
     gate.wait()
     gate.run()
-    assert shown(gate, "outbox", "test") == [{"receivers": 1, "warnings": []}]
+    (tried,) = shown(gate, "events", "test", code=1)
+    assert (tried["receiver"], tried["result"], tried["fault"]) == (_name(receiver), "waits", "answered 500")
+    assert "there is: " + _name(receiver) in command(gate, "events", "test", "--receiver", "x", code=1).stderr
     receiver.answer = lambda event: 204
     until(lambda: "alert.test" in [one.event["type"] for one in receiver.taken], "the test arrives")
     until(lambda: shown(gate, "outbox", "list") == [], "nothing waits")
+    assert [one["result"] for one in shown(gate, "events", "test", "--receiver", _name(receiver))] == [
+        "delivered"
+    ]
+    raised = [one for one in shown(gate, "events", "list") if one["rule"] == "restarted"]
+    assert [one["type"] for one in raised][:1] == ["alert.raised"]
+    assert all(one["since"] and one["advice"] for one in raised)
+    assert shown(gate, "events", "list", "--key", "acme") == []
+    assert {one["rule"] for one in shown(gate, "events", "list", "--active")} <= {"restarted", "webhook"}
+    assert "restarted" in command(gate, "events", "list").stdout
 
     events = [one.event for one in receiver.taken]
     ended = [(one["type"], one["data"]["call_id"]) for one in events if not one["type"].startswith("alert")]

@@ -15,6 +15,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import many
 from tests.lossy.conftest import Make
 from tests.lossy.line import PERFECT, Quality
 from tests.lossy.world import LossyWorld
@@ -50,7 +51,7 @@ def test_ten_thousand_calls(lossy: Make) -> None:
 @pytest.mark.parametrize("kind", [stores.LATE, stores.OUT_OF_ORDER], ids=lambda kind: kind.name)
 def test_a_store_that_takes_its_time(lossy: Make, kind: Kind) -> None:
     world = lossy(kind, 2, gateways=2, **LIMITS)
-    world.offers(2_000, EACH)
+    world.offers(many(1_000), EACH)
     summary = world.settles()
     assert world.meter.fullest <= CPS
     assert summary.disagreed <= 10, summary
@@ -104,7 +105,7 @@ def test_jitter_beyond_the_margin(lossy: Make) -> None:
     when its token has long gone back), all else is."""
     wild = replace(BAD, straggling=0.4, late=3.0)
     world = lossy(stores.LATE, 6, line=wild, steady=False, gateways=2, **LIMITS)
-    world.offers(2_000, EACH)
+    world.offers(many(1_000), EACH)
     summary = world.settles()
     assert summary.disagreed <= 40, summary
 
@@ -128,7 +129,7 @@ def test_a_perfect_line(lossy: Make) -> None:
     assert not world.unknown
 
 
-@settings(deadline=None)
+@settings(max_examples=many(60), deadline=None)
 @given(
     seed=st.integers(0, 1_000_000),
     kind=st.sampled_from(stores.ANSWERING),

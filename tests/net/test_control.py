@@ -16,7 +16,8 @@ import structlog
 
 from callgate.net import control as module
 from callgate.net.control import CLIENTS, LINE, Control, Taken
-from callgate.net.desk import Answer, Argument, Desk, Operation, Row, Unfit
+from callgate.net.desk import Answer, Argument, Desk, Operation, Unfit
+from callgate.net.rows import Row
 from callgate.store.socket_path import address
 
 MANY = 20_000

@@ -7,6 +7,7 @@ from callgate.net.watermarks import Watermarks
 from callgate.policy.claim import Claim, Members
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import NumberRules
+from callgate.proxy.adopt import adopt
 from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
 from callgate.proxy.directory import Directory
@@ -32,6 +33,22 @@ def test_congestion_is_shown_until_it_is_over() -> None:
         gauges.refresh(at)
         seen.append(meters.values[place])
     assert seen == [1.0, 1.0, 1.0, 0.0, 0.0]
+
+
+def test_congestion_is_shown_of_the_key_that_a_reload_brings() -> None:
+    """It is as slow as the one before, and its gauge shows that."""
+    trunk, dial = Trunk("carrier"), DialRules(NumberRules({}))
+    before, after = Key("acme", trunk, dial), Key("acme", trunk, dial)
+    directory = Directory([Listener(0, b"UDP", "127.0.0.1", 5060)], [trunk], [before], Numbers())
+    meters, store = Meters([0.0] * 2000), MemoryStore(0.0)
+    core = Core(directory, Signer(b"x" * 32), meters, 1, 0.0)
+    gauges = Gauges(directory, meters, store, core)
+    before.congestion.heard(100.0, plain=False)
+    gauges.declare(after)  # made ready
+    adopt(core, Directory(directory.listeners, [trunk], [after], Numbers()), 100.1, prepared={"acme"})
+    gauges.slowed(after)
+    gauges.refresh(100.2)
+    assert meters.values[meters.series("congestion_level", "acme")] == 1.0
 
 
 def test_a_gauge_is_the_size_of_the_set() -> None:

@@ -16,15 +16,16 @@ from callgate.net import ledger as module
 from callgate.net.ledger import Ledger
 from callgate.net.log import get_logger
 from callgate.net.wiring import directory_of, listeners_of
-from callgate.policy.claim import Claim, Distinct, Gap, Members, Verdict, Window
+from callgate.policy.claim import Claim, Distinct, Gap, Members, Part, Verdict, Window
 from callgate.policy.more import Counted, More
 from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
 from callgate.proxy.meters import Meters
 from callgate.proxy.token import Signer
-from callgate.store.frames import HEAD
+from callgate.store.frames import HEAD, MARK, SHORTEST
+from callgate.store.journal import Journal
 from callgate.store.memory import MemoryStore
-from callgate.store.recall import FOLDER, Kept, Start, read_calls
+from callgate.store.recall import ANY, FOLDER, Kept, Start, read_calls
 
 CONFIG = """
 state_dir: {state}
@@ -41,14 +42,24 @@ HOUR = 3600.0
 class Process:
     """One start of a gate's ledger in a folder. `utc_offset`: what its clock lacks to UTC."""
 
-    def __init__(self, folder: Path, state: str, utc_offset: float, more: tuple[Counted, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        state: str,
+        utc_offset: float,
+        more: tuple[Counted, ...] = (),
+        more_in: tuple[Counted, ...] = (),
+        inbound: tuple[Window, ...] = (),
+        outbound: tuple[Window, ...] = (),
+    ) -> None:
         file = folder / "callgate.yaml"
         file.write_text(CONFIG.format(state=state))
         config = load_config(file)
         directory = directory_of(config, listeners_of(config))
         key = directory.keys["acme"]
-        key.outbound = (*key.outbound, MINUTE)
-        key.more_out = more
+        key.outbound = (*key.outbound, MINUTE, *outbound)
+        key.more_out, key.more_in = more, more_in
+        key.inbound = (*key.inbound, *inbound)
         now = monotonic()
         self.core = Core(directory, Signer(b"s" * 32), Meters([0.0] * 4000), id(self), now)
         self.core.clock(utc_offset, now)
@@ -84,8 +95,8 @@ Starts = Callable[..., Process]
 def starts(tmp_path: Path) -> Iterator[Starts]:
     made: list[Process] = []
 
-    def start(state: str = "./state", utc_offset: float = 1e9, more: tuple[Counted, ...] = ()) -> Process:
-        made.append(Process(tmp_path, state, utc_offset, more))
+    def start(state: str = "./state", utc_offset: float = 1e9, **limits: Any) -> Process:
+        made.append(Process(tmp_path, state, utc_offset, **limits))
         return made[-1]
 
     yield start
@@ -161,6 +172,49 @@ def test_every_gap_in_the_journal_counts(tmp_path: Path, starts: Starts) -> None
     assert "18 octets in 1 places" in alerts[0].text
 
 
+def test_a_large_hole_counts_for_all_that_it_may_have_told_of(tmp_path: Path, starts: Starts) -> None:
+    one = starts()
+    one.sends(MINUTE)
+    one.stops()
+    path = max((tmp_path / "state" / FOLDER).glob("calls-*"))
+    path.write_bytes(path.read_bytes().replace(HEAD, HEAD + bytes(4 * SHORTEST + 1)))
+    assert starts().used(MINUTE) == 1 + 5
+
+
+def test_a_hole_fills_no_window_beyond_its_limit(tmp_path: Path, starts: Starts) -> None:
+    one = starts()
+    one.sends(MINUTE)
+    one.stops()
+    path = max((tmp_path / "state" / FOLDER).glob("calls-*"))
+    path.write_bytes(path.read_bytes() + MARK + bytes(1 << 20) + MARK)
+    two = starts()
+    assert two.used(MINUTE) == 1 + 10
+    assert not two.store.claim(Claim(1, (MINUTE,), 1e12, 60.0), monotonic()).granted
+
+
+def test_who_wrote_it_is_lost(tmp_path: Path, starts: Starts) -> None:
+    """The first row of a journal is spoiled, and all others count as if this process had written them."""
+    one = starts()
+    one.sends(MINUTE)
+    one.stops()
+    path = max((tmp_path / "state" / FOLDER).glob("calls-*"))
+    path.write_bytes(path.read_bytes().replace(b"start", b"sta?t"))
+    found = read_calls(path.parent)[0]
+    assert found.start is None
+    assert starts().used(MINUTE) == 1 + found.untold
+
+
+def test_a_folder_that_can_not_be_read(
+    tmp_path: Path, starts: Starts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows what was sent: what is longer than a second is taken for full, and said to be."""
+    lost = Kept([], [], None, float("-inf"), frozenset(), False, "it can't be read", ANY)
+    monkeypatch.setattr(Journal, "load", lambda _: lost)
+    two = starts()
+    assert not two.store.claim(Claim(1, (MINUTE,), 1e12, 60.0), monotonic()).granted
+    assert [command.rule for command in two.core.out if isinstance(command, Alert)] == ["journal"]
+
+
 def test_no_state_dir(starts: Starts) -> None:
     one = starts("null")
     assert not one.core.journals
@@ -233,6 +287,63 @@ def test_windows_by_caller_and_day(tmp_path: Path, starts: Starts, more: More) -
     if more.calendar:
         part = counted(two, more, "a", utc + 86_400.0)
         assert two.store.claim(Claim(two.core.next_id(), (part,), 1e12, 600.0), monotonic()).granted
+
+
+BOTH = More("X1", direction="both", calls=30, window_seconds=60.0)
+SECOND = Window("X0", "acme/second", 4)
+
+
+def takes_in(process: Process, part: Part, most: int) -> int:
+    """How many calls in pass."""
+    claims = [Claim(process.core.next_id(), (part,), 1e12, 600.0) for _ in range(most)]
+    return sum(process.store.claim(claim, monotonic()).granted for claim in claims)
+
+
+@pytest.mark.parametrize("second", [True, False])
+def test_a_window_of_calls_in_owes_its_last_moments_too(tmp_path: Path, starts: Starts, second: bool) -> None:
+    """What its limit of a second lets pass at once; without one, all that a gate can take."""
+    window = Window("X2", "acme/in", 20, 60.0)
+    limits: dict[str, Any] = {"inbound": (window, SECOND) if second else (window,)}
+    one = starts(**limits)
+    one.sends(window)
+    written(tmp_path, 1)
+    two = starts(**limits)
+    assert two.used(window) == (1 + 4 if second else 1 + 20)
+    assert takes_in(two, window, 20) == (15 if second else 0)
+
+
+def test_one_window_of_both_directions_owes_for_both(tmp_path: Path, starts: Starts) -> None:
+    rule = Counted(BOTH, "acme")
+    part = rule.fixed
+    assert isinstance(part, Window)
+    limits: dict[str, Any] = {"inbound": (part, SECOND), "outbound": (part,)}
+    one = starts(**limits)
+    one.sends(part)
+    written(tmp_path, 1)
+    assert starts(**limits).used(part) == 1 + 3 + 4
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        More("X3", per="did", direction="inbound", calls=10, calendar="day"),
+        More("X4", per="did", direction="inbound", calls=10, window_seconds=3600.0),
+        More("X5", per="did", direction="inbound", numbers=10, window_seconds=3600.0),
+        More("X6", direction="inbound", numbers=10, window_seconds=3600.0),
+    ],
+)
+def test_windows_of_each_did_owe_it(tmp_path: Path, starts: Starts, more: More) -> None:
+    limits: dict[str, Any] = {"more_in": (Counted(more, "acme"),), "inbound": (SECOND,)}
+    one = starts(**limits)
+    one.sends(LINES, MINUTE)
+    written(tmp_path, 1)
+    two = starts(**limits)
+    passed = 0
+    for n in range(11):
+        part = Counted(more, "acme").part(f"+8131234567{n}", "+815012345678", "fixed", monotonic() + 1e9)
+        assert part is not None
+        passed += takes_in(two, part, 1)
+    assert passed == 10 - 4
 
 
 def test_what_was_sent_under_a_twin_counts(tmp_path: Path, starts: Starts) -> None:

@@ -70,7 +70,10 @@ class Running:
         config = load_config(self.path)
         self.gate: Any = Working(directory_of(config, listeners_of(config)))
         self.log: Any = Said()
-        self.reload = Reload(self.gate, config, self.log, lambda *what, **more: None)
+        self.notes: list[tuple[str, dict[str, Any]]] = []
+        self.reload = Reload(
+            self.gate, config, self.log, lambda what, **more: self.notes.append((what, more))
+        )
 
     def write(self, blocked: str) -> None:
         (self.folder / "blocked.txt").write_text(blocked)
@@ -157,3 +160,18 @@ async def test_what_needs_a_restart_refuses_the_lists_too(running: Running) -> N
     assert event == "callgate reload refused"
     assert "needs a restart" in fields["reason"]
     assert running.rule("acme", "+447911123456") == "N3"
+
+
+async def test_the_audit_log_has_what_keys_were_held_to_before_and_after(running: Running) -> None:
+    """T13: who, what, when, before and after; and nothing of what has not changed."""
+    running.path.write_text(running.path.read_text().replace("acme: {", "acme: {limits: {calls: 2}, ", 1))
+    await running.hup()
+    what, note = running.notes.pop()
+    assert (what, note["who"] != "") == ("reload", True)
+    before, after = note["before"]["terms"], note["after"]["terms"]
+    assert list(before) == list(after) == ["acme"]
+    assert (before["acme"]["calls"], after["acme"]["calls"]) == (5, 2)
+    assert before["acme"]["trunk"] == "carrier"
+    running.write("+33\n")
+    await running.hup()
+    assert running.notes.pop()[1]["before"] is None

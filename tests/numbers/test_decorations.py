@@ -2,6 +2,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import many
 from tests.numbers.support import KCT_NET, KX, STANDARD
 
 from callgate.numbers import EMERGENCY, JAPAN, read_dialled, read_uri
@@ -112,7 +113,7 @@ def in_other_words(draw: st.DrawFn, number: str) -> str:
     return draw(wrapped(number, CONTEXTS if "+" not in number and number[:3] != "010" else [""]))
 
 
-@settings(max_examples=600)
+@settings(max_examples=many(200))
 @given(st.data(), FORBIDDEN)
 def test_a_forbidden_number_stays_forbidden_in_any_disguise(data: st.DataObject, number: str) -> None:
     text = data.draw(disguised(number))
@@ -120,7 +121,7 @@ def test_a_forbidden_number_stays_forbidden_in_any_disguise(data: st.DataObject,
         assert not rules.judge(read_dialled(text)).allowed
 
 
-@settings(max_examples=400)
+@settings(max_examples=many(150))
 @given(st.data(), EMERGENCY_CALLS)
 def test_an_emergency_number_is_known_under_prefixes(data: st.DataObject, number: str) -> None:
     prefix = "".join(data.draw(st.lists(st.sampled_from(["184", "186"]), max_size=3)))
@@ -130,7 +131,7 @@ def test_an_emergency_number_is_known_under_prefixes(data: st.DataObject, number
     assert (verdict.emergency, verdict.code) == (True, 503)
 
 
-@settings(max_examples=600)
+@settings(max_examples=many(200))
 @given(st.data(), DOMESTIC)
 def test_an_allowed_number_stays_allowed(data: st.DataObject, number: str) -> None:
     text = data.draw(in_other_words(number))
@@ -166,7 +167,7 @@ def test_a_number_abroad_is_the_same_in_every_spelling(data: st.DataObject, numb
     assert KCT_NET.judge(found).allowed == (plain.cls == "international_fixed")
 
 
-@settings(max_examples=400)
+@settings(max_examples=many(150))
 @given(st.data(), st.one_of(DOMESTIC, ABROAD.map("010{}".format)))
 def test_what_a_list_blocks_stays_blocked_in_any_disguise(data: st.DataObject, number: str) -> None:
     table = Table()

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import many
 from tests.numbers.support import STANDARD, verdict
 
 from callgate.numbers import CLASSES, Number, read_dialled, read_uri
@@ -35,7 +36,7 @@ def fits_a_header(text: str) -> bool:
     return text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
 
 
-@settings(max_examples=1500)
+@settings(max_examples=many(500))
 @given(SOUP)
 def test_any_bytes_get_an_answer(raw: bytes) -> None:
     for number in (read_uri(raw), read_dialled(raw), read_uri(b"sip:" + raw + b"@gate")):

@@ -9,6 +9,7 @@ from typing import cast
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from starlette.applications import Starlette
 
 from callgate.ops import problems
 from callgate.ops.guard import BODY, Guard
@@ -24,21 +25,23 @@ SETTINGS = Settings(
 
 
 def guarded(settings: Settings) -> httpx.AsyncClient:
-    app = FastAPI()
-    problems.handle(app)
     made: list[int] = []
 
-    def complete() -> None:
+    def make_api() -> FastAPI:
         made.append(1)
         assert len(made) == 1, "the API is made once"
+        app = FastAPI()
+        problems.handle(app)
 
         @app.api_route("/api/v1/thing", methods=["GET", "POST", "DELETE"])
         async def thing(request: Request) -> str:
             await request.body()
             return cast(str, request.state.token)
 
+        return app
+
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(Guard(app, settings, complete)), base_url="http://ops"
+        transport=httpx.ASGITransport(Guard(Starlette(), settings, make_api)), base_url="http://ops"
     )
 
 
@@ -82,7 +85,12 @@ async def test_two_tokens_are_none(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_token_has_a_name_and_a_role(http: httpx.AsyncClient) -> None:
-    assert (await http.get("/api/v1/thing", headers=bearer(VIEW))).json() == "grafana"
+    answer = await http.get("/api/v1/thing", headers=bearer(VIEW))
+    assert answer.json() == "grafana"
+    assert (answer.headers["x-content-type-options"], answer.headers["cache-control"]) == (
+        "nosniff",
+        "no-store",
+    )
     for method in ("POST", "DELETE"):
         refused = await http.request(method, "/api/v1/thing", headers=bearer(VIEW))
         assert refused.status_code == 403

@@ -156,6 +156,7 @@ class World:
         self.hung_up: list[Flow] = []
         self.resolves: list[Gateway | Key] = []  # who is to be looked up anew
         self.by_branch: dict[tuple[str, str], Text] = {}
+        self.branches: set[str] = set()
         self.arrived: dict[tuple[str, str, str, str], Text] = {}
         self.answers: dict[tuple[str, str, int], list[Text]] = {}
         self.kept: dict[tuple[str, bytes], tuple[Row, ...]] = {}  # what is registered, as the disk has it
@@ -285,6 +286,7 @@ class World:
         self._hears_the_endpoint()
         self.store = Watched(self.store.kind, self.now, self._answered)
         self.by_branch.clear()
+        self.branches.clear()
         for rows in self.kept.values():
             for row in rows:
                 self.core.registrar.restore(row, self.now)
@@ -294,7 +296,7 @@ class World:
         """kill -9 and a new start on the same state, `away` seconds later. `lost`: the journal's last commit is so old;
         `shift`: the new start's clock runs so many seconds ahead of the old one's."""
         kept = [row for at, row in self.journal if at <= self.now - lost]
-        over = frozenset(row[1] for row in kept if row[0] == OVER)
+        over = {row[1] for row in kept if row[0] == OVER}
         self.now += away + shift
         self.started += shift
         for agent in self.agents:
@@ -590,6 +592,7 @@ class World:
             ("by_token", core.by_token),
             ("by_call_id", core.by_call_id),
             ("sent_at", core.sent_at),
+            ("twins", core._twins),
             ("recordings", core.recordings),
             ("wheel", core.wheel),
             ("commands", core.out),

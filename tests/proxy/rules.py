@@ -69,6 +69,7 @@ def _request(world: World, send: Send, text: Text, receiver: Agent) -> None:
         wanted = receiver in world.gateways and not again
         assert bool(send.claim) == wanted, "a new call leaves without its claim"
     first = world.by_branch.setdefault((branch, text.method), text)
+    world.branches.add(branch)
     assert first.data == text.data, "one branch, two requests (§8.1.1.7)"
     for method in ("INVITE", "ACK", "CANCEL"):
         twin = world.by_branch.get((branch, method))
@@ -113,7 +114,7 @@ def _came(via: str) -> tuple[str, str]:
 def _response(world: World, send: Send, text: Text, receiver: Agent) -> None:
     via, top = text.via, text.branch
     assert (send.flow.host, send.flow.port) in receiver.addresses or send.flow.connection, "goes elsewhere"
-    assert all(branch != top for branch, _ in world.by_branch), f"our own Via goes up: {via}"
+    assert top not in world.branches, f"our own Via goes up: {via}"
     if text.code == 100:
         assert not text.to_tag or world.is_inside(text), "a 100 with a To tag (§8.2.6.2)"
         return
@@ -135,13 +136,15 @@ def _response(world: World, send: Send, text: Text, receiver: Agent) -> None:
         answers = [o for o in answers if o.method == text.method]
     candidates = [o for o in answers if o.all("via")[1:] == text.all("via") and o.to_tag == text.to_tag]
     assert candidates, f"{text!r} comes from nowhere, or its Vias changed"
-    others = {  # challenges of other phones go up along with its own (§16.7 step 7)
-        header
-        for (*place, _), answers in world.answers.items()
-        for answer in answers
-        for header in answer.headers
-        if tuple(place) == where and answer is not candidates[-1] and header[0].endswith("-authenticate")
-    }
+    others = set()  # challenges of other phones go up along with its own (§16.7 step 7)
+    if any(name.endswith("-authenticate") for name, _ in text.headers):
+        others = {
+            header
+            for (*place, _), answers in world.answers.items()
+            for answer in answers
+            for header in answer.headers
+            if tuple(place) == where and answer is not candidates[-1] and header[0].endswith("-authenticate")
+        }
     _same(world, candidates[-1], text, others - set(candidates[-1].headers))
     assert candidates[-1].all("record-route") == text.all("record-route"), "Record-Route of an answer changed"
 

@@ -461,6 +461,60 @@ def test_what_had_ended_stays_so(world: World) -> None:
     world.holds_nothing()
 
 
+@pytest.mark.parametrize("written", [True, False])
+def test_a_late_copy_of_its_last_answer(world: World, written: bool) -> None:
+    """A call of before the crash is over and forgotten: it is one call, with one record."""
+    world.pbx.sends("INVITE")
+    world.pbx.gets("100")
+    world.carrier.gets("INVITE")
+    world.crashes(lost=0.0 if written else 0.05)
+    busy = world.carrier.sends("486")
+    world.carrier.gets("ACK")
+    world.pbx.gets("486")
+    world.pbx.sends("ACK")
+    world.after(80.0)
+    world.carrier.transmits(busy.data)
+    world.pbx.gets_nothing()
+    world.holds_nothing()
+    world.record()
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_two_gateways_answer_one_call(ladder: Ladder, written: bool) -> None:
+    """Its INVITE has gone to a second gateway, of which nothing was written down: both answer one call."""
+    world = ladder(gateways=2)
+    first, second = world.gateways
+    world.pbx.sends("INVITE")
+    world.pbx.gets("100")
+    world.after(4.045)
+    first.gets("INVITE", times=4)
+    second.gets("INVITE")
+    world.crashes(lost=0.05 if written else 10.0)
+    second.sends("180")
+    world.pbx.gets("180")
+    world.holds(outbound=1)
+    if not written:
+        first.sends("183")
+        world.pbx.gets("183")
+        world.holds(outbound=1)
+    second.sends("200 INVITE")
+    world.pbx.gets("200")
+    if not written:
+        first.gets("CANCEL")
+        first.sends("200 CANCEL")
+        first.sends("487 INVITE")
+        first.gets("ACK")
+    world.pbx.sends("ACK")
+    second.gets("ACK")
+    world.holds(outbound=1)
+    world.pbx.sends("BYE")
+    second.gets("BYE")
+    second.sends("200 BYE")
+    world.pbx.gets("200 BYE")
+    world.holds_nothing()
+    world.record()
+
+
 # -- credentials -------------------------------------------------------------------------------------------------
 
 

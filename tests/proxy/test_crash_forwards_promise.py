@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
+from tests.examples import many
 from tests.proxy.ladder import World
 from tests.proxy.stores import ANSWERING
 from tests.proxy.test_crash_promise import NO_SHRINKING, PROBES, SETTLED, Crashes, Phone
@@ -77,4 +78,6 @@ class Forwards(Crashes):
 
 
 TestForwards = Forwards.TestCase
-TestForwards.settings = settings(max_examples=15, stateful_step_count=20, deadline=None, phases=NO_SHRINKING)
+TestForwards.settings = settings(
+    max_examples=many(15), stateful_step_count=20, deadline=None, phases=NO_SHRINKING
+)

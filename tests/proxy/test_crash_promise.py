@@ -14,6 +14,7 @@ from typing import Any
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.examples import many
 from tests.proxy.agent import Agent
 from tests.proxy.ladder import World
 from tests.proxy.stores import ANSWERING
@@ -258,4 +259,6 @@ class Crashes(RuleBasedStateMachine):
 
 
 TestCrashes = Crashes.TestCase
-TestCrashes.settings = settings(max_examples=25, stateful_step_count=25, deadline=None, phases=NO_SHRINKING)
+TestCrashes.settings = settings(
+    max_examples=many(25), stateful_step_count=25, deadline=None, phases=NO_SHRINKING
+)

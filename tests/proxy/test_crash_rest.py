@@ -7,6 +7,8 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.test_crash import lives
 from tests.proxy.test_emergency import calls_for_help, hangs_up, has_called_for_help, is_full, talks
 from tests.proxy.test_holding import HELD, HOLD, SDP, says, told
+from tests.proxy.test_reload import reload
+from tests.proxy.test_reload_waiting import MOVED, still
 
 
 def test_hold_time(ladder: Ladder) -> None:
@@ -60,3 +62,23 @@ def test_for_an_hour_they_call_back(ladder: Ladder) -> None:
     world.after(2700.0)
     is_full(world, "late")
     world.hangs_up(world.carrier, call="a")
+
+
+@pytest.mark.parametrize("caller", ["pbx", "carrier"])
+@pytest.mark.parametrize("ender", ["pbx", "carrier"])
+def test_the_key_has_another_trunk_by_now(ladder: Ladder, caller: str, ender: str) -> None:
+    """The call goes on with the carrier that it is up with, whose its record says it was."""
+    world = ladder(gateways=2)
+    sides = {"pbx": world.pbx, "carrier": world.carrier}
+    world.talks(sides[caller])
+    reload(world, beside=still(world), outbound_calls=20, inbound_calls=20, calls=40, **MOVED)  # type: ignore[arg-type]
+    assert world.crashes()[0] == 1
+    world.holds(outbound=int(caller == "pbx"), inbound=int(caller == "carrier"))
+    for who, other in (("pbx", "carrier"), ("carrier", "pbx")):
+        sides[who].sends("INFO")
+        sides[other].gets("INFO")
+        sides[other].sends("200 INFO")
+        sides[who].gets("200 INFO")
+    world.hangs_up(sides[ender])
+    world.holds_nothing()
+    assert world.record().trunk == "carrier"

@@ -9,6 +9,7 @@ import gc
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.examples import many
 from tests.proxy.agent import INSIDE, Agent, Leg
 from tests.proxy.model import ModelledWorld
 from tests.proxy.stores import ANSWERING
@@ -211,4 +212,4 @@ class Calls(RuleBasedStateMachine):
 
 
 TestCalls = Calls.TestCase
-TestCalls.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestCalls.settings = settings(max_examples=many(60), stateful_step_count=50, deadline=None)

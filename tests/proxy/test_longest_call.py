@@ -8,6 +8,8 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.text import Text
 
+from callgate.sip.transaction import NEVER
+
 
 def sides(world: World, caller: str) -> tuple[Agent, Agent, dict[str, int]]:
     if caller == "pbx":
@@ -279,3 +281,15 @@ def test_the_gates_bye_is_above_what_came_before_the_answer(ladder: Ladder, earl
     world.pbx.sends("200 BYE")
     world.carrier.sends("200 BYE")
     world.holds_nothing()
+
+
+def test_a_lease_that_runs_out_ends_the_call(world: World) -> None:
+    """It can't, but by a bug that has lost the call's own timers: then no gauge shows it for ever."""
+    world.talks()
+    (call,) = world.core.live()
+    call.due = NEVER
+    world.store.inner.release(call.leg, world.now)
+    world.core.lease_ended(call.leg, world.now)
+    world.carries_out()
+    world.holds_nothing()
+    assert "nothing was heard of it" in world.record().reason

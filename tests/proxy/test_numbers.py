@@ -216,3 +216,17 @@ def test_the_lists_of_a_key(any_world: World, number: str, rule: str) -> None:
     code = {"119": "503", "sip:alice": "484"}.get(number, "403")
     to = number.removeprefix("sip:").replace(" ", "%20")
     assert is_refused(any_world, code, to=to).get("x-callgate-verdict") == f"rule={rule}"
+
+
+def test_a_number_in_disguise_has_a_record_and_is_counted(world: World) -> None:
+    """Refused like any other: who asks why finds it in the records, and in `calls_total`."""
+    world.pbx.sends("INVITE", uri="sip:=cmd%7C%0D%0A%3Cscript%3E0312345678@127.0.0.1:5060")
+    refused = world.pbx.gets("484")
+    assert 'callgate "N2 ' in refused.get("warning")
+    assert "rule=N2" in refused.get("x-callgate-verdict")
+    world.pbx.sends("ACK")
+    world.carrier.gets_nothing()
+    record = world.record()
+    assert (record.verdict, record.rule, record.final_code) == ("refused", "N2", 484)
+    assert (record.raw, record.canonical) == ("=cmd%7C%0D%0A%3Cscript%3E0312345678", "")
+    assert world.gauge("calls_total", "outbound", "refused", "N2") == 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from tests.examples import many
 from tests.proxy.agent import SDP, Agent, Leg
 from tests.proxy.ladder import World
 from tests.proxy.stores import ANSWERING, Kind
@@ -404,7 +405,7 @@ class Play:
         return ends if side == "pbx" else (ends[1], ends[0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=many(60), deadline=None)
 @given(
     kind=st.sampled_from(ANSWERING),
     limit=st.sampled_from([0, 1, 2, 3, 5, 8]),

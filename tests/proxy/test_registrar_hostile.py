@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.examples import many
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import DID
 from tests.proxy.phones import GATE, Phone, phone
@@ -226,7 +227,7 @@ CONTACTS = st.sampled_from(
 STEP = st.tuples(st.lists(CONTACTS, max_size=4), st.sampled_from([0, 60, 61, 100, 59]), st.integers(0, 70))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEP, max_size=12))
 def test_what_is_listed_is_what_is_kept(one: Phone, steps: list[tuple[list[str], int, int]]) -> None:
     """Whatever a phone does: the fetch, the gauge, the rows on the disk and the flow's table agree, and a gate that

@@ -10,7 +10,7 @@ from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import DID, NUMBERS, World
 from tests.proxy.test_registration import answers
 
-from callgate.net.wiring import parts_of
+from callgate.net.wiring import parts_of, window_of
 from callgate.policy.dial import DialRules
 from callgate.policy.profile import Limits
 from callgate.proxy.adopt import adopt
@@ -37,17 +37,31 @@ def reload(
     shadow: bool = False,
     trunk_name: str = "carrier",
     max_call_seconds: float | None = None,
+    queue_seconds: float | None = None,
+    trunk_limits: Limits | None = None,
+    beside: Trunk | None = None,
     **limits: int | None,
 ) -> None:
-    """Everything anew from the config, as if each section had changed; with these limits and gateways."""
+    """Everything anew from the config, as if each section had changed; with these limits and gateways. `beside`: a
+    further trunk of that config."""
     before = world.directory
     old = before.trunks["carrier"]
-    trunk = Trunk(trunk_name, rules=rules or old.rules, register=register, account=account)
+    shared = trunk_limits or Limits()
+    trunk = Trunk(
+        trunk_name,
+        rules=rules or old.rules,
+        register=register,
+        account=account,
+        window=window_of(trunk_name, shared),
+    )
     for index, n in enumerate(gateways):
         host = ("198.51.100.1", "198.51.100.2", "198.51.100.3")[n]
         uri = parse_uri(f"sip:{host}:5080".encode())
         trunk.gateways.append(Gateway(index, uri, Flow(world.listeners[0], host, 5080), trunk))
-    parts = parts_of(key, Limits(**{"outbound_cps": 50, **limits}))  # type: ignore[arg-type]
+    if queue_seconds is not None:
+        limits |= {"on_rate_exceeded": "queue", "queue_seconds": queue_seconds}  # type: ignore[dict-item]
+    asked = Limits(**{"outbound_cps": 50, **limits})  # type: ignore[arg-type]
+    parts = parts_of(key, asked, trunk_name, shared, trunk.window)
     pbx = world.pbx.flow
     made = Key(
         key,
@@ -59,13 +73,16 @@ def reload(
         pbx_uri=parse_uri(f"sip:{pbx.host}:5070".encode()),
         shadow=shadow,
         max_call_seconds=max_call_seconds,
+        queue_seconds=queue_seconds,
     )
     numbers = Numbers()
     numbers.add(DID, DID, made)
     world.note("-- reload --")
-    world.directory = Directory(world.listeners, [trunk], [made], numbers, probing=before.probing)
+    world.directory = Directory(
+        world.listeners, [trunk, *([beside] if beside else ())], [made], numbers, probing=before.probing
+    )
     # What the config makes has cycles, and is collected while no call is up: here it stays.
-    world.made += [before, world.directory, *trunk.gateways]
+    world.made += [before, world.directory, *trunk.gateways, *(beside.gateways if beside else ())]
     adopt(world.core, world.directory, world.now)
     if key == "acme":
         world.key = made

@@ -7,8 +7,10 @@ import pytest
 from tests.proxy.conftest import Ladder, make_ladders
 from tests.proxy.ladder import World
 from tests.proxy.stores import NEVER_ANSWERS, SAME_TURN
+from tests.proxy.test_forwards import TO_PHONE
 
-from callgate.policy.ledger import ASK_SECONDS
+from callgate.policy.ledger import ASK_SECONDS, LEASE
+from callgate.proxy import core
 
 
 @pytest.fixture
@@ -113,6 +115,45 @@ def test_many_at_once(silent: Ladder) -> None:
         world.pbx.gets("503", call=f"c{n}")
         world.pbx.sends("ACK", call=f"c{n}")
     assert world.store.answers_after_all(world.now) == 20
+    world.holds_nothing()
+
+
+def test_a_late_grant_is_of_the_forward_too(silent: Ladder) -> None:
+    """A call in and its forward claim together, and are given back together."""
+    world = silent(route=TO_PHONE, cps=1, forwarded_calls=1, lines=2)
+    world.carrier.sends("INVITE", call="in")
+    world.carrier.gets("100", call="in")
+    world.after(0.21)
+    world.carrier.gets("486", call="in")
+    world.carrier.sends("ACK", call="in")
+    assert world.used("lines") == 2
+    assert world.store.answers_after_all(world.now) == 1
+    world.carries_out()
+    world.holds_nothing()
+    assert (world.used("lines"), world.used("outbound_cps")) == (0, 0)
+
+
+def test_a_store_that_never_answers_fills_no_memory(silent: Ladder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would have to be given back with a late grant is remembered for the last calls only: the leases of those
+    before them end by themselves."""
+    monkeypatch.setattr(core, "TWINS_MAX", 3)
+    world = silent(route=TO_PHONE, forwarded_calls=20, lines=40)
+    for n in range(10):
+        world.carrier.sends("INVITE", call=f"c{n}")
+        world.carrier.gets("100", call=f"c{n}")
+    world.after(0.21)
+    for n in range(10):
+        world.carrier.gets("486", call=f"c{n}")
+        world.carrier.sends("ACK", call=f"c{n}")
+    assert len(world.core._twins) == 3
+    assert world.store.answers_after_all(world.now) == 10
+    world.carries_out()
+    world.settle()
+    assert world.used("lines") == 7
+    world.after(LEASE)
+    world.store.inner.expire(world.now)
+    for claim_id in world.store.held:
+        world.store.given_back[claim_id] += 1
     world.holds_nothing()
 
 

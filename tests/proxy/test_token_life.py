@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.examples import many
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.line import Fate, Line, exact_window
@@ -48,7 +49,7 @@ def finishes(world: World, line: Line) -> None:
 
 
 @on_each_store
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=many(40), deadline=None)
 @given(st.integers(1, 5), st.integers(1, 3), GAPS, COPIES, ANSWERS, BEHAVIOUR)
 @example(1, 1, [0.0] * 12, [None, 0.0199], [0.0], ["486"])  # every first copy is lost
 @example(2, 3, [0.1] * 30, [0.0], [0.0], ["503"])  # every call goes over three gateways
@@ -73,7 +74,7 @@ def test_no_second_holds_more_than_n_first_arrivals(
 
 
 @on_each_store
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=many(40), deadline=None)
 @given(st.integers(1, 5), GAPS, ON_TIME)
 @example(1, [0.0, 1.0, 0.02, 1.02], [0.0])
 def test_refused_calls_cost_nothing(kind: Kind, limit: int, gaps: list[float], late: list[float]) -> None:

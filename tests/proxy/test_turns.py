@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.examples import many
 from tests.proxy.ladder import NUMBERS
 
 from callgate.policy.claim import Claim, Part, Verdict
@@ -391,4 +392,4 @@ class Turns(RuleBasedStateMachine):
 
 
 TestTurns = Turns.TestCase
-TestTurns.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestTurns.settings = settings(max_examples=many(75), stateful_step_count=40, deadline=None)

@@ -8,6 +8,7 @@ import gc
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from tests.examples import many
 from tests.proxy.agent import Agent
 from tests.proxy.ladder import World
 from tests.proxy.stores import ANSWERING, Kind
@@ -100,7 +101,7 @@ def reads(world: World, end: End) -> None:
     lasts=st.tuples(LAST, LAST),
     talk=st.lists(st.tuples(st.floats(0, 60), st.booleans()), max_size=12),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=many(75), deadline=None)
 def test_who_lives_keeps_the_call_and_who_is_dead_does_not(
     kind: Kind,
     caller: str,

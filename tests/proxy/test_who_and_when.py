@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.examples import many
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import DIALLED, World
 from tests.proxy.stores import SAME_TURN
@@ -133,7 +134,7 @@ def test_a_refused_call_leaves_no_gap(ladder: Ladder) -> None:
         assert is_refused(world, call, "503").get("x-callgate-verdict").startswith("rule=C2")
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(waits=st.lists(st.sampled_from([0.0, 0.4, 1.1, 2.0, 2.9, 3.1, 5.0]), min_size=1, max_size=12))
 def test_never_two_within_the_gap(waits: list[float]) -> None:
     """However the calls come: between two INVITEs of one number there is the gap, and a call after it goes."""

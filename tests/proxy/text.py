@@ -4,6 +4,7 @@ does not repeat."""
 from __future__ import annotations
 
 import re
+from functools import cached_property
 
 LISTS = frozenset(("via", "route", "record-route"))
 _COMPACT = {"v": "via", "f": "from", "t": "to", "i": "call-id", "l": "content-length", "m": "contact"}
@@ -19,10 +20,13 @@ class Text:
         lines = re.sub(r"\r\n[ \t]+", " ", head.decode("latin-1")).split("\r\n")
         self.start = lines[0]
         self.headers: list[tuple[str, str]] = []
+        self._by_name: dict[str, list[str]] = {}
         for line in lines[1:]:
             name, _, value = line.partition(":")
-            name = name.strip().lower()
-            self.headers.append((_COMPACT.get(name, name), value.strip()))
+            name, value = name.strip().lower(), value.strip()
+            name = _COMPACT.get(name, name)
+            self.headers.append((name, value))
+            self._by_name.setdefault(name, []).append(value)
         if self.start.startswith("SIP/2.0 "):
             self.code = int(self.start[8:11])
             self.uri = ""
@@ -33,41 +37,42 @@ class Text:
 
     def get(self, name: str, absent: str = "") -> str:
         """The first value of a header."""
-        return next((value for n, value in self.headers if n == name), absent)
+        found = self._by_name.get(name)
+        return found[0] if found else absent
 
     def all(self, name: str) -> list[str]:
         """Every value of a header; those of list headers one by one (no comma stands in any of them here but
         between values)."""
-        found = [value for n, value in self.headers if n == name]
+        found = self._by_name.get(name, [])
         if name not in LISTS:
-            return found
+            return list(found)
         return [value.strip() for line in found for value in line.split(",")]
 
     def has(self, name: str) -> bool:
-        return any(n == name for n, _ in self.headers)
+        return name in self._by_name
 
     @property
     def call_id(self) -> str:
         return self.get("call-id")
 
-    @property
+    @cached_property
     def cseq(self) -> int:
         return int(self.get("cseq").partition(" ")[0])
 
-    @property
+    @cached_property
     def from_tag(self) -> str:
         return tag(self.get("from"))
 
-    @property
+    @cached_property
     def to_tag(self) -> str:
         return tag(self.get("to"))
 
-    @property
+    @cached_property
     def via(self) -> str:
         """The top one."""
         return self.all("via")[0]
 
-    @property
+    @cached_property
     def branch(self) -> str:
         return via_param(self.via, "branch")
 

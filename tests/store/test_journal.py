@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import many
 
 from callgate.store import journal as module
-from callgate.store.frames import HEAD, MARK, Damage, frame, rows
+from callgate.store.frames import HEAD, MARK, SHORTEST, Damage, frame, rows
 from callgate.store.journal import Journal
 from callgate.store.recall import Kept, Start, find, read_calls
 
@@ -144,6 +145,29 @@ def test_its_size_is_that_of_the_live_calls(tmp_path: Path, opens: Opens) -> Non
     assert int(max((tmp_path / module.FOLDER).glob("calls-*")).name[6:]) > 1
 
 
+def test_an_end_leaves_it_on_the_disk(tmp_path: Path, opens: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short before the end something was written: and the file that another has replaced is gone."""
+    synced: list[int] = []
+    real = os.fdatasync
+
+    def sync(descriptor: int) -> None:
+        real(descriptor)
+        synced.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    monkeypatch.setattr(module, "SYNC", 0.5)
+    first = opens()
+    first.put(up(1))
+    first.close()
+    journal = opens()
+    journal.put(up(2))
+    until(lambda: legs(kept(tmp_path)) == [2])
+    journal.put(up(3))
+    journal.close()
+    (path,) = (tmp_path / module.FOLDER).glob("calls-*")
+    assert path.stat().st_size == synced[-1]
+
+
 def test_stories_are_bounded(tmp_path: Path, opens: Opens) -> None:
     journal = opens(max_octets=160_000)
     for leg in range(6000):
@@ -237,7 +261,7 @@ def test_every_octet_spoiled(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=200), st.integers(0, 800), st.integers(0, 300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=many(100), deadline=None)
 def test_rubbish_in_the_middle(rubbish: bytes, at: int, gone: int) -> None:
     data, _ = whole()
     at = min(at, len(data))
@@ -289,6 +313,33 @@ def test_long_windows_count_once_while_two_files_stand(tmp_path: Path) -> None:
     spoiled[len(new) + 12] ^= 0x41
     (folder / "calls-00000002").write_bytes(spoiled)
     assert {row[1] for row in kept(tmp_path).sent} == {1, 2, 3}, "rather twice than not at all"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [("W", "k/more/X/key/calls2", 2.0, "X", True), ("D", "k/distinct_numbers", 2.0, "V2", b"1")],
+)
+def test_how_many_tokens_a_hole_can_have_told_of(part: tuple[object, ...]) -> None:
+    """The shortest row of one is no shorter than what is reckoned with."""
+    assert len(frame(1, ("W", 1 << 40, 1000.0, (part,)))) >= SHORTEST
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How much it told of is known by its size."""
+    folder = tmp_path / module.FOLDER
+    folder.mkdir()
+    (folder / "calls-00000001").write_bytes(b"x" * (SHORTEST * 10))
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name.startswith("calls-"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    found = kept(tmp_path)
+    assert found.untold == 11
+    assert "calls-00000001 can't be read (Permission denied)" in found.lost
 
 
 def test_rows_that_are_none(tmp_path: Path) -> None:

@@ -90,6 +90,32 @@ def test_nothing_is_left_of_calls_that_are_over(life: Callable[[MemoryStore, int
     assert kept(store) < 250
 
 
+def test_callers_that_call_once_leave_nothing() -> None:
+    """Each has a count of numbers of his own: whoever writes a new From with every call fills no memory."""
+    store = MemoryStore(0.0)
+    now = NOW
+    for n in range(CALLS):
+        ask(store, n, Distinct("K1", f"reach/{n}", 3, 60.0, b"1"), now=now, lease=900.0)
+        store.sent(n, now)
+        store.release(n, now)
+        now += 1.0
+    assert kept(store) < 2000
+    store.sent(CALLS - 1, now + 1000.0)  # a copy, when all is forgotten
+    ask(store, CALLS, *parts(CALLS), now=now + 1000)
+    store.release(CALLS, now + 1000)
+    assert kept(store) < 250
+
+
+def test_a_copy_finds_its_count_forgotten() -> None:
+    store = MemoryStore(0.0)
+    gap = Gap("K4", "again", 3.0, b"1")
+    ask(store, 1, gap, lease=900.0)
+    store.sent(1, NOW)
+    ask(store, 2, Members("V4", "lines", None), now=NOW + 10.0)
+    store.sent(1, NOW + 10.0)
+    assert not ask(store, 3, gap, now=NOW + 11.0).granted
+
+
 def test_nothing_is_left_of_ten_thousand_calls_at_once() -> None:
     store = MemoryStore(0.0)
     for n in range(10_000):

@@ -9,6 +9,7 @@ from math import ceil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import many
 from tests.store.support import Make
 
 from callgate.policy.claim import Claim, Distinct, Gap, Members, Part, Window
@@ -210,14 +211,14 @@ class Play:
 
 @pytest.mark.parametrize("started", [-100.0, -0.2])
 @given(game=games)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=many(250), deadline=None)
 def test_every_answer_is_that_of_the_naive_count(make: Make, started: float, game: list[tuple]) -> None:  # type: ignore[type-arg]
     """Verdicts with rule, value, limit and free_at, and what is used of every window and set after every step."""
     Play(make, started).play(game, honest=False)
 
 
 @given(game=games)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=many(250), deadline=None)
 def test_no_window_of_a_period_ever_sees_more_than_its_limit(make: Make, game: list[tuple]) -> None:  # type: ignore[type-arg]
     """Whichever copies are lost and whichever arrives first: of the calls that were not forced, at most `limit` have a
     copy sent within any period, both of its ends included."""

@@ -235,7 +235,7 @@ class Endpoint:
         self._far[far_call_id] = forward
         data = self._invite_out(forward, call, target)
         forward.far_invite = parse(data)
-        self._say(data, key, now)
+        self._say(data, self.core.current(key), now)  # a new call
         call.keep(now)
 
     def _invite_out(self, forward: Forward, call: Call, target: Target) -> bytes:

@@ -1,9 +1,10 @@
 """Takes events out of the outbox and to their receivers: in order in each lane, each until it has arrived, is given up
 or is erased.
 
-One loop looks at the lanes a few times a second, and what is due in a lane is a task. A lane that fails waits, longer
-each time, and with it what comes after; others go on. Nothing of a waiting lane is held in memory: it is read anew
-before each attempt, so that what was erased meanwhile is not sent.
+One loop looks at the lanes a few times a second, writes down what has arrived since the last look, and reads what is
+due, of all lanes at once; a lane that has something is a task. A lane that fails waits, longer each time, and with it
+what comes after; others go on. Nothing of a waiting lane is held in memory: it is read anew before each attempt, so
+that what was erased meanwhile is not sent.
 """
 
 from __future__ import annotations
@@ -14,26 +15,30 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection, text
 
 from callgate.cdr import outbox
 from callgate.cdr.database import engine_of, identity, sqlite_path, words
 from callgate.cdr.events import Receiver, stamp_of
+from callgate.cdr.notify import Notify
 from callgate.cdr.outbox import Letter
-from callgate.cdr.post import AT_ONCE, GONE, Post
+from callgate.cdr.post import AT_ONCE, GONE, Outcome, Post
 from callgate.cdr.schema import check_version, version_of
 
 POLL_SECONDS: Final = 0.2
 FIRST_SECONDS: Final = 1.0
 """Until the first retry, doubling to `retry_max_seconds`."""
-AHEAD: Final = 16
+AHEAD: Final = 64
 """Letters of a lane that are read at once, while all goes well."""
+GATHER_SECONDS: Final = 0.02
+"""What arrives in so many seconds is one transaction."""
 COUNT_SECONDS: Final = 5.0
 DATABASE_SECONDS: Final = 2.0
 """Until the database is tried again."""
@@ -126,15 +131,21 @@ class Book:
 
 @dataclass(slots=True)
 class _Lane:
-    """`seen`: the version up to which all its letters are delivered; the version is that of the last look."""
+    """`mark`: the last number and the version, as they were at the last look. `seen`: the mark up to which all its
+    letters are delivered."""
 
     receiver: str
     key: str
-    version: int = 0
-    seen: int = -1
+    mark: tuple[int, int] = (0, 0)
+    seen: tuple[int, int] | None = None
     due: float = 0.0
     failures: int = 0
     under_way: bool = False
+
+    @property
+    def ahead(self) -> int:
+        """How many letters to read: one alone after a failure."""
+        return 1 if self.failures else AHEAD
 
 
 class Report(NamedTuple):
@@ -162,6 +173,14 @@ class _Count:
     under_way: int = 0
 
 
+class Poster(Protocol):
+    """Delivers to one receiver; never raises for what that does."""
+
+    async def deliver(self, ident: str, body: str) -> Outcome: ...
+
+    async def close(self) -> None: ...
+
+
 class Courier:
     """`run` until it is cancelled. `first` and `poll` in seconds; `post` makes what delivers to a receiver."""
 
@@ -172,11 +191,11 @@ class Courier:
         *,
         poll: float = POLL_SECONDS,
         first: float = FIRST_SECONDS,
-        post: Callable[[Receiver], Post] = Post,
+        post: Callable[[Receiver], Poster] | None = None,
     ) -> None:
         self._book = Book(url)
         self._receivers = {one.name: one for one in receivers}
-        self._posts = {one.name: post(one) for one in receivers}
+        self._posts = {one.name: (post or _poster)(one) for one in receivers}
         self._counts = {one.name: _Count() for one in receivers}
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._poll = poll
@@ -190,8 +209,7 @@ class Courier:
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         self._ending = False
-        self._step = asyncio.Lock()
-        self._settling = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, "outbox")  # one: there is one connection
         self.fault = ""
         """What is wrong with the database; empty where nothing is."""
         self.standby = False
@@ -237,7 +255,7 @@ class Courier:
                     async with asyncio.timeout(wait):
                         await self._news.wait()
                 if self._news.is_set():
-                    await asyncio.sleep(min(wait, 0.02))  # what arrives meanwhile is one transaction
+                    await asyncio.sleep(min(wait, GATHER_SECONDS))
                     self._news.clear()
         finally:
             await self._end()
@@ -251,55 +269,83 @@ class Courier:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with suppress(Exception):
             await self._settle()
-        self._book.give_back()
+        await self._in_thread(self._book.give_back)
+        self._thread.shutdown(wait=False)
         for post in self._posts.values():
             with suppress(Exception):
                 await post.close()
 
     async def _turn(self) -> None:
-        await self._settle()
-        found, self._off = await self._in_thread(
+        found, off = await self._in_thread(
             self._book.read, lambda c: (outbox.all_lanes(c), outbox.disabled(c))
         )
+        self._off = off | self._gone
         for one in found:
             if one.receiver in self._receivers:
                 lane = self._lanes.get((one.receiver, one.key))
                 if lane is None:
                     lane = self._lanes[one.receiver, one.key] = _Lane(one.receiver, one.key)
-                lane.version = one.version
+                lane.mark = one.seq, one.version
         now = asyncio.get_running_loop().time()
-        for lane in list(self._lanes.values()):
-            count = self._counts[lane.receiver]
-            idle = lane.under_way or lane.seen == lane.version or now < lane.due
-            if idle or lane.receiver in self._off or count.under_way >= AT_ONCE:
-                continue
-            lane.under_way = True
-            count.under_way += 1
-            # Its place in the queue is the last next time: with more lanes than may go at once, each has its turn.
-            self._lanes[lane.receiver, lane.key] = self._lanes.pop((lane.receiver, lane.key))
-            task = asyncio.create_task(self._walk(lane))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        due = self._due(now)
+        await (
+            self._settle()
+        )  # after it is known whose letters are read, or what has arrived would be read once more
+        if due:
+            wanted = [(lane.receiver, lane.key, lane.ahead) for lane in due]
+            heads = await self._in_thread(
+                self._book.read, lambda c: [outbox.head(c, *lane) for lane in wanted]
+            )
+            for lane, letters in zip(due, heads, strict=True):
+                self._begin(lane, letters)
         if now >= self._count_at:
             self._count_at = now + COUNT_SECONDS
             self._waiting = await self._in_thread(self._book.read, outbox.counts)
             await self._give_up_untried()
 
+    def _due(self, now: float) -> list[_Lane]:
+        """Lanes that have something to deliver now, as many as may go at once."""
+        due = []
+        free = {name: AT_ONCE - count.under_way for name, count in self._counts.items()}
+        for lane in self._lanes.values():
+            idle = lane.under_way or lane.seen == lane.mark or now < lane.due
+            if not idle and lane.receiver not in self._off and free[lane.receiver] > 0:
+                free[lane.receiver] -= 1
+                due.append(lane)
+        for lane in due:
+            # Its place in the queue is the last next time: with more lanes than may go at once, each has its turn.
+            self._lanes[lane.receiver, lane.key] = self._lanes.pop((lane.receiver, lane.key))
+        return due
+
+    def _begin(self, lane: _Lane, letters: list[Letter]) -> None:
+        if not letters:
+            lane.seen = lane.mark
+            if lane.failures:  # what failed was erased or given up
+                lane.failures = 0
+                self._oldest.pop((lane.receiver, lane.key), None)
+                if not any(one.failures for one in self._lanes.values() if one.receiver == lane.receiver):
+                    self._counts[lane.receiver].fault = ""
+            return
+        lane.under_way = True
+        self._counts[lane.receiver].under_way += 1
+        task = asyncio.create_task(self._walk(lane, letters))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _settle(self) -> None:
         """Write down what has arrived, and who wants no more."""
-        async with self._settling:
-            done, gone = self._done[:], set(self._gone)
-            if not done and not gone:
-                return
+        done, gone = self._done[:], set(self._gone)
+        if not done and not gone:
+            return
 
-            def work(connection: Connection) -> None:
-                outbox.delivered(connection, done)
-                for receiver in gone:
-                    outbox.disable(connection, receiver)
+        def work(connection: Connection) -> None:
+            outbox.delivered(connection, done)
+            for receiver in gone:
+                outbox.disable(connection, receiver)
 
-            await self._in_thread(self._book.write, work)
-            del self._done[: len(done)]
-            self._gone -= gone
+        await self._in_thread(self._book.write, work)
+        del self._done[: len(done)]
+        self._gone -= gone
 
     async def _give_up_untried(self) -> None:
         """What nobody tries to deliver is given up in time: receivers that answered 410, or that the config does not
@@ -314,24 +360,18 @@ class Courier:
             elif name in self._off:
                 await self._give_up(name, None, known.give_up, "answered 410: switched off until a replay")
 
-    async def _walk(self, lane: _Lane) -> None:
-        """Deliver what lies in a lane, until something fails or nothing is left."""
-        name = lane.receiver, lane.key
+    async def _walk(self, lane: _Lane, letters: list[Letter]) -> None:
+        """Deliver these of a lane, until something fails."""
+        name, mark, last = (lane.receiver, lane.key), lane.mark, len(letters) < lane.ahead
         try:
-            while not self._ending:
-                version = lane.version
-                letters = await self._head(lane)
-                if not letters:
-                    lane.seen = version
+            for letter in letters:
+                if self._ending or lane.receiver in self._off or lane.mark[1] != mark[1]:
+                    return  # something was erased or replayed: read it anew
+                self._oldest[name] = letter.queued_at
+                if not await self._one(lane, letter):
                     return
-                for letter in letters:
-                    if self._ending or lane.receiver in self._off:
-                        return
-                    self._oldest[name] = letter.queued_at
-                    if not await self._one(lane, letter):
-                        return
-                    if lane.version != version and lane.failures == 0:
-                        break  # something was erased or replayed, perhaps
+            if last:
+                lane.seen = mark
         except Exception as error:  # of the database: the next turn will show it
             lane.due = asyncio.get_running_loop().time() + DATABASE_SECONDS
             self._counts[lane.receiver].fault = words(error)
@@ -341,14 +381,6 @@ class Courier:
             lane.under_way = False
             self._counts[lane.receiver].under_way -= 1
             self._news.set()
-
-    async def _head(self, lane: _Lane) -> list[Letter]:
-        """The next letters of a lane: one alone after a failure."""
-        await self._settle()  # or what has arrived would be read once more
-        count = 1 if lane.failures else AHEAD
-        return await self._in_thread(
-            self._book.read, lambda c: outbox.head(c, lane.receiver, lane.key, count)
-        )
 
     async def _one(self, lane: _Lane, letter: Letter) -> bool:
         """An attempt. True where the next letter may go."""
@@ -386,9 +418,11 @@ class Courier:
         return min(most, pause * random.uniform(1 - SPREAD, 1 + SPREAD))
 
     async def _in_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
-        """One at a time: there is one connection."""
-        async with self._step:
-            return await asyncio.to_thread(work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+def _poster(receiver: Receiver) -> Poster:
+    return Notify(receiver) if receiver.apprise else Post(receiver)
 
 
 def _seconds(stamp: str) -> float:

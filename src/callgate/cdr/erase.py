@@ -31,6 +31,11 @@ class Selection(NamedTuple):
         )
 
     @property
+    def needles(self) -> tuple[str, ...]:
+        """One of these stands in whatever is meant."""
+        return self.numbers or (self.key or "",)
+
+    @property
     def where(self) -> list[ColumnElement[bool]]:
         """The same for the database: all of these."""
         found: list[ColumnElement[bool]] = []
@@ -65,15 +70,16 @@ def selection_of(number: str | None, key: str | None, before: str | None = None)
 
 
 class Erased(NamedTuple):
-    """How many records of each place are gone, and in the outbox how many events about them. `proof`: SHA-256 of the
-    ids of those of the database, in order, one a line: whoever still has one of these records can show that it was
-    among them."""
+    """How many records of each place are gone, in the outbox how many events about them, and how many lines that were
+    put `aside`. `proof`: SHA-256 of the ids of those of the database, in order, one a line: whoever still has one of
+    these records can show that it was among them."""
 
     database: int = 0
     spill: int = 0
     memory: int = 0
     proof: str = ""
     outbox: int = 0
+    aside: int = 0
 
     def row(self) -> dict[str, Any]:
         return self._asdict()

@@ -14,6 +14,7 @@ from callgate.cdr.row import Row, written
 from callgate.proxy.commands import Alert
 
 CDR, MISSED = "cdr", "call.missed"
+SEVERITIES: Final = ("info", "warning", "critical")
 RAISED, RESOLVED, TEST = "alert.raised", "alert.resolved", "alert.test"
 MISSED_FIELDS: Final = (
     *("id", "call_id", "key", "trunk", "gateway", "direction", "caller_raw", "caller", "raw", "canonical"),
@@ -25,7 +26,8 @@ _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circu
 
 class Event(NamedTuple):
     """`id`: the same however often the event is made. `at`: when it happened, RFC 3339. `began`: when the call began,
-    which is what `erase --before` goes by. `key` is empty where it is about the gate or a trunk."""
+    which is what `erase --before` goes by. `key` is empty where it is about the gate or a trunk. `to`: the only
+    receiver of it, whatever that has asked for; empty: all who want such."""
 
     type: str
     id: str
@@ -33,15 +35,25 @@ class Event(NamedTuple):
     at: str
     data: dict[str, Any]
     began: str = ""
+    to: str = ""
+
+    def around(self) -> tuple[str, str]:
+        """What is sent, before and after `seq`, which counts the events of a key to one receiver."""
+        data = f'{{"key":{_encode(self.key)},"seq":'
+        head = f'{{"type":{_encode(self.type)},"timestamp":{_encode(self.at)},"data":{data}'
+        whole = _encode({"key": self.key, "seq": 0} | self.data)  # these two stay the first
+        return head, f"{whole[len(data) + 1 :]}}}"
 
     def body(self, seq: int) -> str:
-        """What is sent; `seq` counts the events of a key to one receiver."""
-        data = {"key": self.key, "seq": seq} | self.data
-        return _encode({"type": self.type, "timestamp": self.at, "data": data})
+        """What is sent."""
+        head, tail = self.around()
+        return f"{head}{seq}{tail}"
 
 
 class Receiver(NamedTuple):
-    """Somebody who is told. `name` stands in logs, metrics and the outbox: the URL may hold a secret."""
+    """Somebody who is told. `name` stands in logs, metrics and the outbox: the URL may hold a secret. `ca`: file of the
+    authorities that its certificate may come from, empty: those of the system. `least`: severity from which alerts are
+    told. `apprise`: the URL is one of apprise's."""
 
     name: str
     url: str
@@ -52,19 +64,32 @@ class Receiver(NamedTuple):
     timeout: float = 5.0
     retry_max: float = 30.0
     give_up: float = 72 * 3600.0
+    ca: str = ""
+    least: str = "info"
+    apprise: bool = False
 
     def wants(self, event: Event) -> bool:
         """An event without a key is nothing for who asked for some keys only."""
+        if event.to:
+            return event.to == self.name
         kind = "alert" if event.type.startswith("alert.") else event.type
+        if kind == "alert" and event.type != TEST and self._is_less(event.data["severity"]):
+            return False
         return kind in self.events and (not self.keys or event.key in self.keys)
+
+    def _is_less(self, severity: str) -> bool:
+        return severity in SEVERITIES and SEVERITIES.index(severity) < SEVERITIES.index(self.least)
 
     def __repr__(self) -> str:
         return f"Receiver({self.name})"
 
 
-def name_of(url: str) -> str:
-    """Tells receivers apart and shows no secret: the host, and some of a digest of the whole."""
-    return f"{urlsplit(url).hostname or 'unknown'}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+def name_of(url: str, apprise: bool = False) -> str:
+    """Tells receivers apart and shows no secret: the host, and some of a digest of the whole. Of a URL of apprise's the
+    scheme only: what stands for the host is often a token."""
+    parts = urlsplit(url)
+    shown = parts.scheme if apprise else parts.hostname
+    return f"{shown or 'unknown'}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 
 
 def events_of(row: Row, *, again: bool = False) -> Iterable[Event]:
@@ -96,6 +121,14 @@ class Story:
     def __init__(self) -> None:
         self._up: dict[tuple[str, ...], tuple[str, str]] = {}
 
+    def since(self, name: tuple[str, ...]) -> str | None:
+        """When it was raised; None where it is not up."""
+        return self._up[name][1] if name in self._up else None
+
+    def is_up(self, ident: str) -> bool:
+        """Whether the alert of that id (`data.alert`) is."""
+        return any(ident == known for known, _ in self._up.values())
+
     def event_of(self, alert: Alert, advice: str, at: float) -> Event:
         """`at`: seconds since 1970."""
         stamp = stamp_of(at)
@@ -124,10 +157,10 @@ class Story:
         return Event(kind, f"alert_{uuid.uuid4().hex}", alert.key, stamp, data)
 
 
-def test_event(at: float, by: str) -> Event:
-    """To see whether receivers get anything."""
+def test_event(at: float, by: str, to: str = "") -> Event:
+    """To see whether receivers, or one of them, get anything."""
     data = {"text": "a test: nothing has happened", "severity": "info", "rule": "test", "by": by}
-    return Event(TEST, f"test_{uuid.uuid4().hex}", "", stamp_of(at), data)
+    return Event(TEST, f"test_{uuid.uuid4().hex}", "", stamp_of(at), data, to=to)
 
 
 def stamp_of(at: float) -> str:

@@ -99,7 +99,9 @@ lanes = Table(
     Column("receiver", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("seq", BigInteger, nullable=False),  # the last one given
-    Column("version", BigInteger, nullable=False),  # rises with whatever is done to the lane but deliveries
+    Column(
+        "version", BigInteger, nullable=False
+    ),  # rises with what is done to it by hand: a replay, an erasure
 )
 receivers = Table(
     "outbox_receiver",

@@ -146,8 +146,26 @@ class Spill:
                     kept.append(line + b"\n")
                 else:
                     gone += 1
-        if gone:
+        if gone or self._read:  # what stands before that is in the database, and here still
             self._put(b"".join(kept))
+        return gone
+
+    def erase_aside(self, keep: Callable[[Row], bool], needles: Sequence[str]) -> int:
+        """The same for the files beside: records that `keep` does not want, and of what is no record all that has one
+        of the `needles` in it; how many lines."""
+        gone = 0
+        for path in (self.path.with_name(DAMAGED), self.path.with_name(REFUSED)):
+            try:
+                lines = path.read_bytes().splitlines(keepends=True)
+            except FileNotFoundError:
+                continue
+            kept = [line for line in lines if not _is_meant(line, keep, needles)]
+            gone += len(lines) - len(kept)
+            if len(kept) < len(lines):
+                beside = path.with_name(f".{path.name}.new")
+                with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                    file.writelines(kept)
+                os.replace(beside, path)
         return gone
 
     def _put(self, data: bytes) -> None:
@@ -181,3 +199,10 @@ class Spill:
             self.path.unlink(missing_ok=True)
         os.close(self._fd)
         self._fd = -1
+
+
+def _is_meant(line: bytes, keep: Callable[[Row], bool], needles: Sequence[str]) -> bool:
+    try:
+        return not keep(checked(json.loads(line)))
+    except (ValueError, RecursionError):
+        return any(needle.encode() in line for needle in needles)

@@ -9,11 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
 from callgate.cdr import outbox
-from callgate.cdr.database import engine_of, identity, prepare_file, sqlite_path
+from callgate.cdr.database import engine_of, identity, insert_in, prepare_file, sqlite_path
 from callgate.cdr.erase import Erased, Selection, proof_of
 from callgate.cdr.events import Event, Receiver, events_of
 from callgate.cdr.row import NAMES, Row, written
@@ -23,6 +22,7 @@ from callgate.cdr.schema import outbox as letters
 PRUNED = 500
 """Records deleted in one transaction."""
 ASK_SECONDS = 5.0
+SCRUB_SECONDS = 5.0
 FIRST = ("id", "call_id", "key", "direction", "invite_at")
 ADDED = ("attempts", "waited_seconds")
 """Of a call that was challenged and sent again with credentials: what the first has, and what they have together."""
@@ -98,8 +98,14 @@ class Store:
 
     def _known(self, rows: Sequence[Row]) -> dict[str, str]:
         """Id → end of those that are in the database."""
-        there = select(cdr.c.id, cdr.c.end_at).where(cdr.c.id.in_({row["id"] for row in rows}))
-        return {ident: end or "" for ident, end in self.connection.execute(there)}
+        ids = tuple({row["id"] for row in rows})
+        marks = ", ".join(["?" if self.file is not None else "%s"] * len(ids))
+        there = self.connection.exec_driver_sql(f"SELECT id FROM cdr WHERE id IN ({marks})", ids)
+        known = [ident for (ident,) in there]
+        if not known:  # as it is but for a re-send with credentials, and after a crash
+            return {}
+        ends = select(cdr.c.id, cdr.c.end_at).where(cdr.c.id.in_(known))
+        return {ident: end or "" for ident, end in self.connection.execute(ends)}
 
     def _events(self, rows: Sequence[Row], known: Mapping[str, str]) -> Iterator[Event]:
         """What is told of these, which are in the database now: nothing of what was there already, as what a crash has
@@ -140,7 +146,7 @@ class Store:
             done = connection.execute(delete(cdr).where(*selection.where).returning(cdr.c.id))
             ids = [one for (one,) in done]
             told = outbox.erase(connection, selection)
-        if ids or told:
+        if ids or told or self.file is not None:  # an earlier one may have been kept from it
             self._scrub(connection)
         return Erased(database=len(ids), proof=proof_of(ids), outbox=told)
 
@@ -149,7 +155,12 @@ class Store:
         raw = connection.connection.driver_connection
         assert raw is not None
         if self.file is not None:
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # `secure_delete` has overwritten the pages
+            end = time.monotonic() + SCRUB_SECONDS
+            # `secure_delete` has overwritten the pages. Somebody who reads still keeps the log from being emptied.
+            while raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() >= end:
+                    raise TimeoutError("they are deleted, but somebody reads the database: erase once more")
+                time.sleep(0.05)
         else:
             raw.autocommit = True
             try:
@@ -174,7 +185,7 @@ def _insert(connection: Connection) -> str:
     One that is there stays as it is, unless the new one ended later: that is the re-send, with credentials, of a call
     that was challenged, and both are one record.
     """
-    insert = sqlite.insert(cdr) if connection.dialect.name == "sqlite" else postgresql.insert(cdr)
+    insert = insert_in(connection.dialect.name)(cdr)
     later = insert.excluded
     both: dict[str, Any] = {name: later[name] for name in NAMES if name not in FIRST}
     both["sent_at"] = func.coalesce(cdr.c.sent_at, later.sent_at)

@@ -106,7 +106,7 @@ class Writer:
         self._step = threading.Lock()  # held by whoever works on the database
         self._batches: deque[_Batch] = deque()
         self._events: deque[Event] = deque()
-        self._events_lost = 0
+        self._events_given = self._events_told = self._events_lost = 0
         self._held = 0
         self._up = False
         self._fault = ""
@@ -135,9 +135,16 @@ class Writer:
         else:
             self._queue.put((record, offset))
 
-    def tell(self, event: Event) -> None:
-        """Something else has happened than the end of a call. Never waits."""
+    def tell(self, event: Event) -> int:
+        """Something else has happened than the end of a call. Never waits. Its number: see `told`."""
         self._queue.put(event)
+        self._events_given += 1
+        return self._events_given
+
+    @property
+    def told(self) -> int:
+        """The number of the last event that is in the outbox, or lost."""
+        return self._events_told + self._events_lost
 
     @property
     def state(self) -> State:
@@ -324,6 +331,7 @@ class Writer:
         with self._lock:
             for _ in some:
                 self._events.popleft()
+            self._events_told += len(some)
             return bool(self._events)
 
     def _work_waits(self) -> bool:
@@ -418,18 +426,24 @@ class Writer:
         if not self._step.acquire(timeout=patience):
             raise TimeoutError("the database does not answer")
         try:
-            memory = spilled = 0
+            memory = spilled = aside = 0
+
+            def keep(row: Row) -> bool:
+                return not selection.matches(row)
+
             with self._lock:
                 for batch in self._batches:
-                    kept = [row for row in batch.rows if not selection.matches(row)]
+                    kept = [row for row in batch.rows if keep(row)]
                     memory += len(batch.rows) - len(kept)
                     batch.rows[:] = kept
                 self._held -= memory
                 self._batches = deque(batch for batch in self._batches if batch.rows)
                 if self._spill is not None:
-                    spilled = self._spill.replace(lambda row: not selection.matches(row))
+                    spilled = self._spill.replace(keep)
+            if self._spill is not None:
+                aside = self._spill.erase_aside(keep, selection.needles)
             self._store.connect()
-            return self._store.erase(selection)._replace(spill=spilled, memory=memory)
+            return self._store.erase(selection)._replace(spill=spilled, memory=memory, aside=aside)
         except Exception:
             self._store.close()
             raise

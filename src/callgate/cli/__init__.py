@@ -25,6 +25,7 @@ COMMANDS = (
     "explain",
     "demo",
     "status",
+    "top",
     "reload",
     "calls",
     "keys",
@@ -32,12 +33,11 @@ COMMANDS = (
     "cdr",
     "erase",
     "outbox",
+    "events",
 )
 """Each is a module of this package with a `register(app)`."""
 
 NOT_YET: dict[str, int | None] = {
-    "events": 5,
-    "top": 5,
     "sla": None,
     "statement": None,
     "replay": None,

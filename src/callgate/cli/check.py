@@ -306,6 +306,8 @@ def warnings(config: Config) -> Iterator[str]:
         yield "`database` is PostgreSQL, and psycopg is not installed: pip install 'psycopg[binary]'"
     if config.ops is None:
         yield "`ops` is null: no /metrics, /healthz and /readyz"
+    if config.ops_warning:
+        yield config.ops_warning
     yield from tls_warnings(config)
     for name in config.trunks:
         yield from _lists_warning(config, f"trunk {name}", ("trunks", name), config.profiles[name])

@@ -41,6 +41,16 @@ def state_dir_or_exit(config: Path, command: str) -> Path:
     return found
 
 
+def unreachable(path: Path, error: OSError) -> str:
+    """Why the control socket can't be reached, and the remedy."""
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        return f"no gate is running with this config: nobody serves {path}"
+    if isinstance(error, PermissionError):
+        owner = path.stat().st_uid if os.access(path.parent, os.X_OK) else path.parent.stat().st_uid
+        return f"{path} is not yours: run this as the user of the gate (uid {owner}) or as root"
+    return f"{path} can't be reached: {error.strerror or error}"
+
+
 @contextmanager
 def _connected(path: Path) -> Iterator[socket.socket]:
     from callgate.store.socket_path import address
@@ -50,13 +60,8 @@ def _connected(path: Path) -> Iterator[socket.socket]:
         try:
             with address(path) as where:
                 connection.connect(where)
-        except (FileNotFoundError, ConnectionRefusedError):
-            fail(f"no gate is running with this config: nobody serves {path}")
-        except PermissionError:
-            owner = path.stat().st_uid if os.access(path.parent, os.X_OK) else path.parent.stat().st_uid
-            fail(f"{path} is not yours: run this as the user of the gate (uid {owner}) or as root")
         except OSError as error:
-            fail(f"{path} can't be reached: {error.strerror or error}")
+            fail(unreachable(path, error))
         yield connection
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -15,6 +16,14 @@ from callgate.cli.control import Json, fail, finish, gate_runs, show_answer
 if TYPE_CHECKING:
     from callgate.cdr.erase import Erased, Selection
     from callgate.config.load import Places
+
+ELSEWHERE: Final = {
+    "outbox": "{} events about them erased",
+    "aside": "{} lines that were put aside erased",
+    "journal": "{} calls erased that `explain` could tell of",
+    "traces": "{} copies of messages erased, those of all calls",
+}
+"""Where else there may be something."""
 
 
 def register(app: typer.Typer) -> None:
@@ -60,8 +69,9 @@ def register(app: typer.Typer) -> None:
             typer.echo(
                 f"{answer['database'] + waiting} records erased ({waiting} of them before they were written)"
             )
-            if answer.get("outbox"):
-                typer.echo(f"{answer['outbox']} events about them erased")
+            for name, text in ELSEWHERE.items():
+                if answer.get(name):
+                    typer.echo(text.format(answer[name]))
             for line in answer["later"]:
                 typer.echo(line)
         finish(answer)
@@ -79,26 +89,33 @@ def _what(number: str | None, key: str | None, before: str | None) -> str:
 def _alone(places: Places, selection: Selection) -> dict[str, Any]:
     """No gate is running: do it here."""
     from callgate.cdr.audit import Audit
+    from callgate.cdr.row import Row
     from callgate.cdr.spill import Spill
     from callgate.cdr.store import Store
     from callgate.net.erasure import NotErased, erase, journal
+    from callgate.store.forget import forget
 
     def records(selection: Selection) -> Erased:
-        spilled = 0
+        def keep(row: Row) -> bool:
+            return not selection.matches(row)
+
+        spilled = aside = 0
         if places.state_dir is not None:
             with closing(Spill(places.state_dir)) as spill:
-                spilled = spill.replace(lambda row: not selection.matches(row))
+                spilled = spill.replace(keep)
+                aside = spill.erase_aside(keep, selection.needles)
         with closing(Store(places.database)) as store:
             store.connect()
-            return store.erase(selection)._replace(spill=spilled)
+            return store.erase(selection)._replace(spill=spilled, aside=aside)
 
     def note(*what: Any, **fields: Any) -> None:
         if places.state_dir is not None:
             with closing(Audit(places.state_dir)) as audit:
                 audit.note(*what, **fields)
 
+    others = [journal(partial(forget, places.state_dir))] if places.state_dir is not None else []
     try:
-        answer = erase(selection, records, note, "", [journal(places.keep_hours)] if places.state_dir else [])
+        answer = erase(selection, records, note, "", others)
     except NotErased as error:
         fail(f"not all is erased: {error}")
     except (OSError, sqlite3.Error) as error:

@@ -30,7 +30,10 @@ def register(app: typer.Typer) -> None:
         if loaded.state_dir is None:
             typer.echo("state_dir is null: nothing is kept of calls", err=True)
             raise typer.Exit(1)
-        lives = lives_of(loaded.state_dir, call_id)
+        try:
+            lives = lives_of(loaded.state_dir, call_id)
+        except OSError as error:
+            fail(f"the journal can't be read: {error}")
         messages: list[dict[str, Any]] = []
         if sip and (as_json or not lives):
             messages = list(rows(config, "sip", call=call_id))

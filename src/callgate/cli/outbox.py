@@ -82,18 +82,6 @@ def register(app: typer.Typer) -> None:
                 typer.echo(f"{name} is tried again")
         finish(answer)
 
-    @outbox.command("test")
-    def test(config: ConfigPath, as_json: Json = False) -> None:
-        """Have a running gate send `alert.test` to every receiver of alerts."""
-        answer = do(config, "outbox.test")
-        if as_json:
-            show_answer(answer)
-        else:
-            typer.echo(
-                f"sent to {answer['receivers']} receivers: `callgate outbox list` shows whether it waits"
-            )
-        finish(answer)
-
 
 def _listed(places: Places, choice: Choice, state: str | None) -> Iterator[Row]:
     from callgate.cdr.database import engine_of

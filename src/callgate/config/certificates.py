@@ -218,6 +218,9 @@ def in_use(config: Config) -> Iterator[tuple[Place, Files]]:
     for name, trunk in config.trunks.items():
         if trunk.tls is not None:
             yield ("trunks", name, "tls"), trunk_files(None, trunk.tls)
+    for n, hook in enumerate(config.webhooks):
+        if hook.ca is not None:
+            yield ("webhooks", n), Files(None, None, hook.ca, "client")
 
 
 def expiries(config: Config) -> Iterator[tuple[Place, Path, float]]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from callgate.config import certificates, more, webhooks
+from callgate.config import certificates, more, notify, webhooks
 from callgate.config.numberfile import BadNumbers, read_numbers
 from callgate.config.schema import Config, TrunkLimits
 from callgate.config.values import ListenUri, Numbers, SipPeer, minutes_of, shown
@@ -339,7 +339,7 @@ def tls(config: Config) -> Iterator[Finding]:
 
 
 def hooks(config: Config) -> Iterator[Finding]:
-    for place, text in webhooks.faults(config):
+    for place, text in (*webhooks.faults(config), *notify.faults(config)):
         yield Finding(place, text)
 
 

@@ -128,25 +128,18 @@ def state_dir_of(path: str | Path) -> Path | None:
 
 
 class Places(NamedTuple):
-    """Where call records are: the URL of the database, `state_dir`; the keys of the config; how long the journal keeps
-    what `explain` tells."""
+    """Where call records are: the URL of the database, `state_dir`; the keys of the config."""
 
     database: str
     state_dir: Path | None
     keys: frozenset[str]
-    keep_hours: float
 
 
 def places_of(path: str | Path) -> Places:
     """The same for the records of a config."""
-    config, data = _part(Path(path), "state_dir", "database", "journal")
+    config, data = _part(Path(path), "state_dir", "database")
     keys = data.get("keys")
-    return Places(
-        config.database_url,
-        config.state_dir,
-        frozenset(keys if isinstance(keys, dict) else ()),
-        config.journal.keep_hours,
-    )
+    return Places(config.database_url, config.state_dir, frozenset(keys if isinstance(keys, dict) else ()))
 
 
 def _part(path: Path, *names: str) -> tuple[Config, source.Mapping]:

@@ -7,6 +7,7 @@ The schema knows features to come, so that a config written for them is refused 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -192,9 +193,16 @@ class Webhook(Section):
     events: tuple[Text, ...] = _list("cdr", "call.missed", "alert")
     keys: tuple[Id, ...] = _list()  # none: all
     allow_private: bool = False
+    ca: FilePath | None = None
     timeout_seconds: SomeSeconds = 5
     retry_max_seconds: SomeSeconds = 30
     give_up_hours: SomeSeconds = 72
+
+
+class Notify(Section):
+    url: Secret
+    severity: Literal["info", "warning", "critical"] = "warning"  # and worse
+    keys: tuple[Id, ...] = _list()  # none: all
 
 
 class Hep(Section):
@@ -440,6 +448,7 @@ class Config(Section):
     dns: Dns = _section(Dns)
     admin: Admin = _section(Admin)
     webhooks: tuple[Webhook, ...] = _list()
+    notify: tuple[Notify, ...] = _list()
     hep: Hep | None = None
     mode: Mode = "enforce"
     log: Log = _section(Log)
@@ -477,6 +486,19 @@ class Config(Section):
         url = self.database.get_secret_value()
         scheme, _, file = url.partition(":///")
         return f"{scheme}:///{self._path.absolute().parent / file}" if scheme == "sqlite" else url
+
+    @property
+    def ops_warning(self) -> str:
+        """What is to be said of an `ops` that others than this machine reach; empty where there is none such."""
+        if self.ops is None or ip_address(self.ops.host).is_loopback:
+            return ""
+        api = (
+            ", and the tokens of the admin API go over the network in the clear" if self.admin.tokens else ""
+        )
+        return (
+            f"`ops` http://{self.ops} is not on loopback and has no TLS: /metrics shows your keys to whoever reaches"
+            f" it{api}; put a proxy with TLS before it, or see that only who may can reach it"
+        )
 
     @property
     def profiles(self) -> Mapping[str, Profile]:

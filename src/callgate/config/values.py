@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,6 +42,7 @@ def as_text(value: object, example: str) -> str:
     return value.strip()
 
 
+@lru_cache(1 << 16)  # a reload asks it of every key, on the loop
 def is_ip(host: str) -> bool:
     """Is this host an IP address (an IPv6 one without its brackets)?"""
     try:
@@ -265,7 +267,7 @@ def parse_network(value: object) -> IPNetwork:
 
 
 def parse_ops(value: object) -> HostPort | None:
-    """`http://127.0.0.1:9060`, on loopback: what it serves is for this machine only. None: no ops process."""
+    """`http://127.0.0.1:9060`: an address of this machine. None: no ops process."""
     if value is None:
         return None
     text = as_text(value, "http://127.0.0.1:9060")
@@ -274,10 +276,8 @@ def parse_ops(value: object) -> HostPort | None:
         raise ValueError("must be `http://127.0.0.1:PORT`, or null for none")
     host, port = split_host(rest.removesuffix("/"), "ops address")
     host = "127.0.0.1" if host == "localhost" else host
-    if not is_ip(host) or not ipaddress.ip_address(host).is_loopback:
-        raise ValueError(
-            f"{shown(text)} is not on loopback; write `http://127.0.0.1:PORT` (a proxy may stand before it)"
-        )
+    if not is_ip(host):
+        raise ValueError(f"{shown(text)} is a name; write the address to bind, `http://127.0.0.1:PORT`")
     if port is None:
         raise ValueError(f"{shown(text)} names no port; write `http://127.0.0.1:9060`")
     return HostPort(host, port)

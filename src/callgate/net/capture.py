@@ -209,9 +209,7 @@ class Capture:
     def of_call(self, call_id: str, *, full_numbers: bool) -> Iterator[dict[str, Any]]:
         """The messages with a Call-ID that are remembered, oldest first, those of a moment ago too. It looks through
         all there are, and may wait: not for the loop's thread."""
-        mark, until = self._put, monotonic() + SETTLE_SECONDS
-        while self._taken < mark and monotonic() < until:
-            time.sleep(GATHER_SECONDS / 5)
+        self._settle()
         wanted = call_id.encode("utf-8", "surrogateescape")[:LONGEST_LINE]
         earlier: set[tuple[object, ...]] = set()
         for seen in [one for one in self._kept.copy() if one.call_id == wanted]:
@@ -234,6 +232,19 @@ class Capture:
                 "again": same in earlier,
             }
             earlier.add(same)
+
+    def forget(self) -> int:
+        """Keep nothing of the messages so far, whosever they were: a caller's number may be where nobody can tell. How
+        many there were. Not for the loop's thread."""
+        self._settle()
+        count = len(self._kept)
+        self._kept.clear()
+        return count
+
+    def _settle(self) -> None:
+        mark, until = self._put, monotonic() + SETTLE_SECONDS
+        while self._taken < mark and monotonic() < until:
+            time.sleep(GATHER_SECONDS / 5)
 
     def _name(self, seen: Seen) -> str:
         """Whose address it is: a key's, or a trunk's; empty for nobody's."""

@@ -21,8 +21,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-from callgate.net.desk import OPERATIONS, Desk, Operation, Row, Unfit
+from callgate.net.desk import OPERATIONS, Desk, Operation, Unfit
 from callgate.net.log import Log
+from callgate.net.rows import Row
 from callgate.store.socket_path import FILE, address
 
 CLIENTS: Final = 16

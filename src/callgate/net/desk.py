@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from heapq import nsmallest
+from sys import maxsize
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -19,22 +21,19 @@ from callgate.cdr.erase import selection_of
 from callgate.cdr.outbox import Choice, UnknownLetter
 from callgate.config import effective_limits
 from callgate.config.arithmetic import limit_lines
-from callgate.net.erasure import NotErased, journal
+from callgate.net.erasure import NotErased, journal, of_record, traces
 from callgate.net.gate import Gate
 from callgate.net.keeping import Keeping
-from callgate.net.log import utc
-from callgate.net.records import ADVICE
+from callgate.net.log import mask_number
+from callgate.net.overview import COUNT_MAX, FIRST_MAX, PANES, Overview
 from callgate.net.reload import Reload
+from callgate.net.rows import Row, Rows
 from callgate.net.trail import Trail, Written
-from callgate.policy.claim import Members, Window
 from callgate.proxy.call import Call
-from callgate.proxy.commands import Alert
 from callgate.proxy.context import Phase
 from callgate.proxy.peers import Key
-from callgate.proxy.record import CallRecord
-from callgate.proxy.suspension import REASON_MAX, Suspension
+from callgate.proxy.suspension import REASON_MAX
 from callgate.proxy.sweep import Sweep
-from callgate.proxy.token import INBOUND
 
 PATIENCE = 15.0
 """Seconds that an operation waits for what it has set going; what is then still open is said in the answer."""
@@ -42,7 +41,6 @@ LOOK = 0.02
 """Seconds between two looks at it."""
 TEXT_MAX: Final = 1024
 
-Row = dict[str, Any]
 Answer = Row | Iterator[Row]
 
 
@@ -57,11 +55,22 @@ class Unfit(Exception):
 
 
 class Argument(NamedTuple):
-    """`kind` of its value; `choices`: the values there are."""
+    """`kind` of its value: str, bool, or int, from `least` to `most`; `choices`: the values there are."""
 
     kind: type = str
     needed: bool = False
     choices: tuple[str, ...] = ()
+    least: int = 1
+    most: int = maxsize
+
+    @property
+    def range(self) -> str:
+        """Of a number, in words."""
+        return f"a number from {self.least}" + (f" to {self.most}" if self.most != maxsize else "")
+
+    def fits(self, value: Any) -> bool:
+        """Whether a number is not too small and not too large."""
+        return self.kind is not int or self.least <= value <= self.most
 
 
 class Operation(NamedTuple):
@@ -85,8 +94,8 @@ class Operation(NamedTuple):
                 if argument.needed:
                     raise Unfit("usage", f"the argument `{name}` is missing")
                 continue
-            if type(value) is not argument.kind:
-                words = {str: "text", bool: "true or false"}[argument.kind]
+            if type(value) is not argument.kind or not argument.fits(value):
+                words = {str: "text", bool: "true or false", int: argument.range}[argument.kind]
                 raise Unfit("usage", f"`{name}` must be {words}")
             if isinstance(value, str):
                 _check_text(name, value)
@@ -113,10 +122,12 @@ class Desk:
         self._trail = trail
         self._keeping = keeping
         self._started = monotonic()
+        self._rows = Rows(gate)
+        self._overview = Overview(gate, self._rows)
 
     # -- the gate ------------------------------------------------------------------------------------------
 
-    async def status(self, arguments: Row, who: str) -> Answer:
+    async def status(self, arguments: Row, who: str) -> Row:
         gate, core = self._gate, self._core
         return {
             "version": callgate.__version__,
@@ -131,6 +142,9 @@ class Desk:
             "calls": core.live_calls,
         }
 
+    async def overview(self, arguments: Row, who: str) -> Answer:
+        return {"gate": await self.status({}, who)} | await self._overview.look(arguments)
+
     async def reload(self, arguments: Row, who: str) -> Answer:
         outcome = await self._reload.request(who)
         if outcome.faults:
@@ -143,7 +157,14 @@ class Desk:
         key = arguments.get("key")
         if key is not None:
             self._key(key)
-        return (self._call_row(call) for call in self._core.live() if key is None or call.key.id == key)
+        now = monotonic()
+        calls: Iterable[Call] = (call for call in self._core.live() if key is None or call.key.id == key)
+        limit = arguments.get("limit")
+        if limit is not None:
+            after = _record_id(arguments.get("after", "0"))
+            later = (call for call in calls if call.record.id > after)
+            calls = nsmallest(limit, later, key=lambda call: call.record.id)
+        return (self._rows.call(call, now) for call in calls)
 
     async def calls_release(self, arguments: Row, who: str) -> Answer:
         """All calls with that Call-ID, most often one. Where none of them can be released it says why."""
@@ -157,13 +178,15 @@ class Desk:
         for call in calls:
             if call.phase is Phase.OVER:
                 continue  # it was another one's other leg
-            before = self._call_row(call)
+            before = self._rows.call(call, now)
             refused = self._release(call, hangup, who, now)
             if refused:
                 why = refused
                 continue
             row = {"call_id": before["call_id"], "id": before["id"], "key": call.key.id, "hangup": hangup}
-            notes.append(self._trail.note("release", before["call_id"], before=before, after=row, who=who))
+            # The audit log can't be erased: no number in it (T12).
+            told = before | {name: mask_number(before[name]) for name in ("from", "to")}
+            notes.append(self._trail.note("release", before["call_id"], before=told, after=row, who=who))
             released.append(row | {"freed": {} if hangup else before["lines"]})
         if not released:
             raise Unfit("failed", why)
@@ -205,62 +228,24 @@ class Desk:
         found = gate.capture.of_call(arguments["call"], full_numbers=gate.config.log.full_numbers)
         return iter(await asyncio.to_thread(list, found))
 
-    def _call_row(self, call: Call) -> Row:
-        record = call.record
-        state, since = "asking", record.invite_at
-        if call.phase is Phase.UP:
-            state, since = "up", record.answer_at or record.invite_at
-        elif record.ringing_at is not None:
-            state, since = "ringing", record.ringing_at
-        elif call.phase is Phase.TRYING:
-            state, since = "trying", record.sent_at or record.invite_at
-        lines: dict[str, int] = {}
-        for claim_id in (*call.copies.granted, *self._core.recordings.licence_of(call)):
-            for name, weight in self._gate.store.lines(claim_id):
-                name = name.rpartition("/")[2]
-                lines[name] = lines.get(name, 0) + weight
-        return {
-            "call_id": call.call_id.decode("utf-8", "replace"),
-            "id": f"{call.record.id:016x}",
-            "key": call.key.id,
-            "direction": "inbound" if call.direction == INBOUND else "outbound",
-            "state": state,
-            "since": self._utc(since),
-            "from": record.caller_raw,
-            "to": record.raw,
-            "lines": lines,
-            "gateway": record.gateway or None,
-        }
-
     async def refusals_list(self, arguments: Row, who: str) -> Answer:
-        return map(self._refusal_row, reversed(list(self._gate.records.refused)))
-
-    def _refusal_row(self, record: CallRecord) -> Row:
-        value, limit = record.measured
-        return {
-            "at": self._utc(record.end_at or record.invite_at),
-            "call_id": record.call_id,
-            "key": record.key,
-            "direction": record.direction,
-            "from": record.caller_raw,
-            "to": record.raw,
-            "code": record.final_code or None,
-            "rule": record.rule,
-            "value": value,
-            "limit": limit,
-            "reason": record.reason,
-        }
+        return map(self._rows.refusal, reversed(list(self._gate.records.refused)))
 
     async def alerts_list(self, arguments: Row, who: str) -> Answer:
-        return map(_alert_row, self._core.alerts.active())
+        return map(self._rows.alert, self._core.alerts.active())
 
     # -- keys ----------------------------------------------------------------------------------------------
 
     async def keys_list(self, arguments: Row, who: str) -> Answer:
         now = monotonic()
         one = arguments.get("key")
-        keys = self._gate.directory.keys.values() if one is None else [self._key(one)]
-        return (self._key_row(key, now) for key in keys)
+        known = self._gate.directory.keys
+        keys = known.values() if one is None else [self._key(one)]
+        limit = arguments.get("limit")
+        if limit is not None:
+            names = sorted(name for name in known if name > arguments.get("after", ""))
+            keys = [known[name] for name in names[:limit]]
+        return (self._rows.key(key, now) for key in keys)
 
     async def keys_arithmetic(self, arguments: Row, who: str) -> Answer:
         key, config = self._key(arguments["key"]), self._reload.config
@@ -281,7 +266,7 @@ class Desk:
         self._gate.turn_ends()
         warnings = await self._kept("the key is suspended, but not over a restart")
         await self._until(lambda: not sweep.at_work)
-        return self._key_row(key, monotonic()) | _ended(sweep) | {"warnings": warnings}
+        return self._rows.key(key, monotonic()) | _ended(sweep) | {"warnings": warnings}
 
     async def keys_resume(self, arguments: Row, who: str) -> Answer:
         key = arguments["key"]
@@ -292,7 +277,9 @@ class Desk:
         self._gate.turn_ends()
         warnings = await self._kept("the key is resumed, but suspended again after a restart")
         present = self._gate.directory.keys.get(key)
-        row = self._key_row(present, monotonic()) if present is not None else {"key": key, "state": "unknown"}
+        row = (
+            self._rows.key(present, monotonic()) if present is not None else {"key": key, "state": "unknown"}
+        )
         return row | {"was": found.words, "warnings": warnings}
 
     # -- records -------------------------------------------------------------------------------------------
@@ -307,7 +294,11 @@ class Desk:
             selection = selection_of(arguments.get("number"), arguments.get("key"), arguments.get("before"))
         except ValueError as error:
             raise Unfit("usage", str(error)) from None
-        others = [journal(self._gate.config.journal.keep_hours)] if self._gate.config.state_dir else []
+        gate = self._gate
+        gate.records.forget(of_record(selection), selection)
+        others = [journal(gate.ledger.forget)] if gate.config.state_dir is not None else []
+        if gate.capture is not None:
+            others.append(traces(gate.capture.forget))
         try:
             done = await self._keeping.erase(selection, note, who, others)
         except NotErased as error:
@@ -330,40 +321,39 @@ class Desk:
         note = self._trail.note("outbox replay", target, after=row | {"ids": list(ids)}, who=who)
         return row | {"warnings": await _faults(note)}
 
-    async def outbox_test(self, arguments: Row, who: str) -> Answer:
-        count = self._keeping.outbox.test(who)
-        if not count:
-            raise Unfit("failed", "no receiver in `webhooks` gets alerts of all keys")
-        note = self._trail.note("outbox test", after={"receivers": count}, who=who)
-        return {"receivers": count, "warnings": await _faults(note)}
+    async def events_list(self, arguments: Row, who: str) -> Answer:
+        key, story = arguments.get("key"), self._gate.records.story
+        if key is not None:
+            self._key(key)
+        return (
+            {"at": one.at, "type": one.type, "key": one.key, "active": story.is_up(one.data["alert"])}
+            | one.data
+            for one in tuple(self._gate.records.events)
+            if key is None or one.key == key
+        )
+
+    async def events_test(self, arguments: Row, who: str) -> Answer:
+        receiver = arguments.get("receiver")
+        try:
+            found = await self._keeping.outbox.test(who, receiver)
+        except Exception as error:
+            raise Unfit("failed", f"what became of it can't be read: {words(error)}") from None
+        if not found and receiver is not None:
+            names = ", ".join(one.name for one in self._keeping.outbox.receivers) or "none"
+            raise Unfit("unknown", f"`webhooks` has no receiver `{receiver}`; there is: {names}")
+        if not found:
+            raise Unfit(
+                "failed", "no receiver in `webhooks` gets alerts of all keys; name one: --receiver NAME"
+            )
+        results = {row["receiver"]: row["result"] for row in found}
+        note = self._trail.note("events test", receiver or "", after=results, who=who)
+        return {"receivers": found, "warnings": await _faults(note)}
 
     def _key(self, key_id: str) -> Key:
         key = self._gate.directory.keys.get(key_id)
         if key is None:
             raise Unfit("unknown", f"there is no key `{key_id}`")
         return key
-
-    def _key_row(self, key: Key, now: float) -> Row:
-        suspension: Suspension | None = self._core.suspensions.of(key.id, now)
-        limits = {}
-        for part in (*key.outbound, *key.inbound, *key.recorded):
-            if isinstance(part, Window | Members):
-                used = self._gate.store.used(part.name, now)
-                limits[part.name.rpartition("/")[2]] = {"rule": part.rule, "used": used, "limit": part.limit}
-        active = [self._core.counts.active(key, direction) for direction in (0, 1)]
-        return {
-            "key": key.id,
-            "trunk": key.trunk.name,
-            "mode": "shadow" if key.shadow else "enforce",
-            "state": "suspended" if suspension is not None else "active",
-            "reason": suspension.reason if suspension is not None else None,
-            "since": _stamp(suspension.since) if suspension is not None else None,
-            "until": _stamp(suspension.until) if suspension is not None else None,
-            "by": suspension.by if suspension is not None else None,
-            "outbound": active[0],
-            "inbound": active[1],
-            "limits": limits,
-        }
 
     async def _kept(self, what: str) -> list[str]:
         """What is wrong with keeping a suspension."""
@@ -380,23 +370,6 @@ class Desk:
                 return
             await asyncio.sleep(LOOK)
 
-    def _utc(self, at: float) -> str:
-        return _stamp(at + self._core.utc_offset) or ""
-
-
-def _alert_row(alert: Alert) -> Row:
-    return {
-        "rule": alert.rule,
-        "severity": alert.severity,
-        "key": alert.key,
-        "trunk": alert.trunk or None,
-        "text": alert.text,
-        "value": alert.value,
-        "limit": alert.limit,
-        "advice": alert.advice or ADVICE.get(alert.rule, ""),
-        "details": dict(alert.details),
-    }
-
 
 def _ended(sweep: Sweep) -> Row:
     return {"calls_ended": sweep.done}
@@ -404,10 +377,6 @@ def _ended(sweep: Sweep) -> Row:
 
 async def _faults(*written: Any) -> list[str]:
     return [fault for fault in [await asyncio.wrap_future(one) for one in written] if fault]
-
-
-def _stamp(at: float | None) -> str | None:
-    return None if at is None else utc(int(at * 1e6) * 1000)
 
 
 def _now() -> str:
@@ -425,18 +394,39 @@ def _when(text: str) -> float:
     return at.timestamp()
 
 
+def _record_id(text: str) -> int:
+    """Of 16 hex digits, as a row has it. Raises Unfit."""
+    try:
+        return int(text, 16)
+    except ValueError:
+        raise Unfit("usage", "`after` must be the `id` of a call") from None
+
+
 KEY, CALL = Argument(needed=True), Argument(needed=True)
+PAGE: Final = {"limit": Argument(int), "after": Argument()}
+"""So many, in the order of their ids, beginning behind that one; without `limit` all, as they come."""
+
+_OVERVIEW = {"key": Argument()}
+for _pane, _orders in PANES.items():
+    _OVERVIEW |= {
+        f"{_pane}_sort": Argument(choices=tuple(_orders)),
+        f"{_pane}_reverse": Argument(bool),
+        f"{_pane}_filter": Argument(),
+        f"{_pane}_first": Argument(int, least=0, most=FIRST_MAX),
+        f"{_pane}_count": Argument(int, most=COUNT_MAX),
+    }
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "status": Operation(Desk.status),
+    "overview": Operation(Desk.overview, _OVERVIEW),
     "reload": Operation(Desk.reload, changes=True),
-    "calls.list": Operation(Desk.calls_list, {"key": Argument()}),
+    "calls.list": Operation(Desk.calls_list, {"key": Argument(), **PAGE}),
     "calls.release": Operation(Desk.calls_release, {"call": CALL, "hangup": Argument(bool)}, changes=True),
     "calls.reconcile": Operation(Desk.calls_reconcile, changes=True),
     "sip": Operation(Desk.sip, {"call": CALL}),
     "refusals.list": Operation(Desk.refusals_list),
     "alerts.list": Operation(Desk.alerts_list),
-    "keys.list": Operation(Desk.keys_list, {"key": Argument()}),
+    "keys.list": Operation(Desk.keys_list, {"key": Argument(), **PAGE}),
     "keys.arithmetic": Operation(Desk.keys_arithmetic, {"key": KEY}),
     "keys.suspend": Operation(
         Desk.keys_suspend,
@@ -454,7 +444,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "outbox.replay": Operation(
         Desk.outbox_replay, {"ids": Argument(), "receiver": Argument(), "key": Argument()}, changes=True
     ),
-    "outbox.test": Operation(Desk.outbox_test, changes=True),
+    "events.list": Operation(Desk.events_list, {"key": Argument()}),
+    "events.test": Operation(Desk.events_test, {"receiver": Argument()}, changes=True),
     "keys.resume": Operation(Desk.keys_resume, {"key": KEY}, changes=True),
 }
 """Every operation there is, by name."""

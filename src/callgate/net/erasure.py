@@ -5,32 +5,63 @@ The proof holds no number: the audit log can't be changed any more, and would ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
 
 from callgate.cdr.database import words
-from callgate.cdr.erase import Erased, Selection
+from callgate.cdr.erase import NUMBER_COLUMNS, Erased, Selection
+from callgate.cdr.row import clean, written
 from callgate.net.log import mask_number
+from callgate.proxy.record import CallRecord
+from callgate.store.forget import Forgotten, Wanted
+
+LEFT: Final = (
+    "calls that are up, or limits that still count, name it in the journal and get records when they end: erase once"
+    " more after that"
+)
 
 Note = Callable[..., Any]
 """`Audit.note`, or `Trail.note`."""
 
 
 class Holder(NamedTuple):
-    """Another place with personal data: `erase(selection)` says how many things it has erased there. `later`: what
-    can't be erased there, and when that goes by itself; empty where there is no such thing."""
+    """Another place with personal data: `erase(selection)` says how many things it has erased there, and in words what
+    it can't erase yet, empty where there is no such thing."""
 
     name: str
-    erase: Callable[[Selection], int] | None = None
-    later: str = ""
+    erase: Callable[[Selection], tuple[int, str]]
 
 
-def journal(keep_hours: float) -> Holder:
+Forget = Callable[[Wanted, Sequence[bytes]], Forgotten]
+"""`Journal.forget`, or that of a journal nobody writes."""
+
+
+def journal(forget: Forget) -> Holder:
     """The stories that `explain` tells."""
-    later = (
-        f"what `explain` tells of calls that have ended goes within {keep_hours:g} h (`journal.keep_hours`)"
-    )
-    return Holder("journal", later=later)
+
+    def erase(selection: Selection) -> tuple[int, str]:
+        done = forget(of_record(selection), [one.encode() for one in selection.needles])
+        return done.gone, LEFT if done.left else ""
+
+    return Holder("journal", erase)
+
+
+def traces(forget: Callable[[], int]) -> Holder:
+    """Copies of messages (`Capture.forget`)."""
+    return Holder("traces", lambda _: (forget(), ""))
+
+
+def of_record(selection: Selection) -> Wanted:
+    """The same as `Selection.matches`, of a record that is no row yet."""
+
+    def wanted(record: CallRecord, utc: float) -> bool:
+        return selection.matches(
+            {name: clean(getattr(record, name)) for name in NUMBER_COLUMNS}
+            | {"key": record.key, "invite_at": written(datetime.fromtimestamp(record.invite_at + utc, UTC))}
+        )
+
+    return wanted
 
 
 class NotErased(Exception):
@@ -56,12 +87,11 @@ def erase(
         faults.append(f"records: {words(error)}")
     for holder in others:
         try:
-            if holder.erase is not None:
-                done[holder.name] = holder.erase(selection)
+            done[holder.name], left = holder.erase(selection)
         except Exception as error:
             faults.append(f"{holder.name}: {words(error)}")
-        if holder.later:
-            later.append(holder.later)
+        else:
+            later += [left] if left else []
     proof = {"number": _masked(selection), "key": selection.key, "before": selection.before, **done}
     if faults:
         proof["not_erased"] = faults

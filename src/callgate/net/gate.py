@@ -7,7 +7,7 @@ import contextlib
 import gc
 import secrets
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from time import monotonic
 from typing import Any
 
@@ -250,7 +250,7 @@ class Gate:
         self.core.counts.prepare_key(key)
         self.gauges.declare(key)
 
-    def adopt(self, config: Config, directory: Directory, prepared: Container[str]) -> None:
+    def adopt(self, config: Config, directory: Directory, prepared: Collection[str]) -> None:
         """Another config holds from now on, in one step. Calls go on."""
         now = monotonic()
         gone = [key for key in self.directory.keys if key not in directory.keys]
@@ -259,9 +259,8 @@ class Gate:
         self.config = config
         for key_id in gone:
             self.gauges.drop(key_id)
-        for key in directory.keys.values():
-            if key.id in prepared:
-                self.gauges.declare(key)  # how far it is slowed has gone over to it
+        for key_id in prepared:
+            self.gauges.slowed(directory.keys[key_id])  # as the key was before
         self._name(config)
         if self._names is not None:
             self._names.adopt(self._named)
@@ -515,6 +514,7 @@ class Gate:
     def _lease_ended(self, claim_id: int) -> None:
         """Nothing has shown that a call lives for longer than any call may: a bug, but not a leak."""
         self.log.error("a lease ran out", claim=f"{claim_id:016x}")
+        self.core.lease_ended(claim_id, monotonic())
 
     def _fault(self, where: str, error: Exception) -> None:
         """A bug. Said once in full for every hundred, so that it can't flood the log either."""

@@ -52,6 +52,10 @@ class Gauges:
                 meters.set(limit, key.id, value=ABSENT)
         self._busy[key.id] = None
 
+    def slowed(self, key: Key) -> None:
+        """How far a key is slowed is told by another object since."""
+        self._levels[key.id] = key.congestion, self._levels[key.id][1]
+
     def drop(self, key_id: str) -> None:
         """A key that is gone is shown no more."""
         self._limits.pop(key_id, None)

@@ -18,6 +18,7 @@ from callgate.config import Config
 from callgate.net.erasure import Holder, Note, erase
 from callgate.net.gate import Gate
 from callgate.net.outbox import Outbox, receivers_of
+from callgate.net.reload import soon_switching
 from callgate.proxy.commands import Alert
 from callgate.proxy.meters import DATABASE_UP
 
@@ -56,7 +57,7 @@ class Keeping:
             config.database_url, config.state_dir, keep_days=config.records.keep_days, receivers=receivers
         )
         gate.records.keep = self.writer.put
-        self.outbox = Outbox(config, gate, self.writer.tell, receivers)
+        self.outbox = Outbox(config, gate, self.writer, receivers)
 
     def start(self) -> None:
         """What was handed over, and what an earlier run has left, goes into the database from now on."""
@@ -85,7 +86,8 @@ class Keeping:
         self, selection: Selection, note: Note, who: str, others: Iterable[Holder] = ()
     ) -> dict[str, Any]:
         """Erase what was asked for (`net.erasure`). The loop goes on meanwhile."""
-        return await asyncio.to_thread(erase, selection, self.writer.erase, note, who, others)
+        with soon_switching():
+            return await asyncio.to_thread(erase, selection, self.writer.erase, note, who, others)
 
     async def replay(self, choice: Choice) -> Replayed:
         """Have dead letters sent once more. Raises UnknownLetter, and what the database raises."""

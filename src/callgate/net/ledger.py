@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Final
@@ -19,6 +19,7 @@ from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
 from callgate.proxy.journal import CALL_BACK, RECORD, Row
 from callgate.proxy.restore import Restorer, fold
+from callgate.store.forget import Forgotten, Wanted
 from callgate.store.journal import Journal
 from callgate.store.memory import MemoryStore, Owed
 from callgate.store.recall import SENT, Kept, Start
@@ -29,7 +30,7 @@ SHORT: Final = 1.0
 """Seconds of a window that a start waits for: longer ones are written down."""
 UNKNOWN: Final = 100
 """Tokens of a long window that the last moments before a crash can have taken at most, where no limit of a second says
-less."""
+less: more calls than a gate takes in 50 ms."""
 
 
 class Ledger:
@@ -77,8 +78,8 @@ class Ledger:
         still: list[Row] = []
         if kept.lost:
             self._damaged(kept)
-        if kept.start is not None:
-            still = self._take_up(kept, kept.start, now, began)
+        if kept.start is not None or kept.lost:  # who wrote it may be lost: then as if this process had
+            still = self._take_up(kept, kept.start or self._start(), now, began)
         out = self._core.out
         for command in out:
             if type(command) is commands.Journal:
@@ -89,7 +90,7 @@ class Ledger:
     def _take_up(self, kept: Kept, start: Start, now: float, began: float) -> list[Row]:
         core = self._core
         shift = self._shift(kept, start, now)
-        core.adoption.over = kept.over
+        core.adoption.over = set(kept.over)
         restorer = Restorer(core, start.listeners, start.fields, shift)
         taken = restorer.restore(fold(kept.calls), now)
         core.keep_all(now)
@@ -101,7 +102,7 @@ class Ledger:
                 ringing=taken.ringing,
                 queued=taken.queued,
                 left_out=len(taken.left_out),
-                away_seconds=round(now - kept.last - shift, 3),
+                away_seconds=round(now - kept.last - shift, 3) if kept.last > float("-inf") else None,
                 took_seconds=round(perf_counter() - began, 3),
             )
         for why, count in Counter(taken.left_out).most_common(5):
@@ -136,9 +137,8 @@ class Ledger:
                 latest[claim] = row
         rows += latest.values()
         rows.sort(key=lambda row: float(row[2]))
-        crash = min(kept.last + shift, now)
-        if crash > float("-inf"):
-            rows += self._unknown(kept, crash)
+        if kept.last > float("-inf") or kept.lost:
+            rows += self._unknown(kept, min(kept.last + shift, now) if kept.last > float("-inf") else now)
         for _, _, then, parts in rows:
             if parts[0][0] == CALL_BACK:
                 _, _, seconds, key_id, number = parts[0]
@@ -154,38 +154,44 @@ class Ledger:
         return rows
 
     def _unknown(self, kept: Kept, crash: float) -> list[Row]:
-        """What may have been sent in the last moments, of which nobody knows: for each key no more than its rate lets
-        pass at once, and over all of them no more than a gate can send. As rows where windows are known by name; those
-        of which each caller, class or day has one owe it when they are first used."""
+        """What may have passed in the last moments, of which nobody knows: for each key no more than its rate lets pass
+        at once, and over all of them no more than a gate can send or take; and what stood where nothing can be read. As
+        rows where windows are known by name; those of which each caller, class or day has one owe it when they are
+        first used."""
         rows: list[Row] = []
         left: dict[str, int] = {}
 
-        def may(name: str, count: int) -> int:
+        def may(name: str, count: int, limit: int | None) -> int:
+            untold = 0 if name in left else kept.untold
             taken = min(count, left.get(name, UNKNOWN))
             left[name] = left.get(name, UNKNOWN) - taken
-            return taken + kept.gaps
+            return min(taken + untold, UNKNOWN if limit is None else limit)
 
         for key in self._core.directory.keys.values():
-            windows = [part for part in key.outbound if isinstance(part, Window)]
-            short = [w.limit for w in windows if w.period <= SHORT and w.limit is not None]
-            at_once = 0 if kept.stopped else min(short, default=UNKNOWN)
-            for part in windows:
-                if part.period > SHORT:
-                    row = (("W", part.name, part.period, part.rule, part.passing),)
-                    rows += [(SENT, 0, crash, row)] * may(part.name, at_once)
-            several: list[tuple[str, str, float]] = []
-            if key.reach is not None:
-                several.append(("V2", f"{key.id}/distinct_numbers", key.reach[1]))
-            for one in key.more_out:
-                first, last, period = one.names(crash + self._core.utc_offset)
-                if one.more.kind == "calls":
-                    count = may(first, at_once)
-                    self._owed += [Owed(first, last, count, crash + period + MARGIN)] if count else []
-                elif one.more.kind == "numbers" and not first.endswith("/"):
-                    several.append((one.more.rule, first, period))
-            for rule, name, period in several:
-                for n in range(may(name, at_once)):
-                    rows.append((SENT, 0, crash, (("D", name, period, rule, b"unknown %d" % n),)))
+            for parts, more in ((key.outbound, key.more_out), (key.inbound, key.more_in)):
+                windows = [part for part in parts if isinstance(part, Window)]
+                short = [w.limit for w in windows if w.period <= SHORT and w.limit is not None]
+                at_once = 0 if kept.stopped else min(short, default=UNKNOWN)
+                for part in windows:
+                    if part.period > SHORT:
+                        row = (("W", part.name, part.period, part.rule, part.passing),)
+                        rows += [(SENT, 0, crash, row)] * may(part.name, at_once, part.limit)
+                several: list[tuple[str, str, float, int]] = []  # different numbers
+                if key.reach is not None and parts is key.outbound:
+                    limit, period = key.reach
+                    several.append(("V2", f"{key.id}/distinct_numbers", period, limit))
+                for one in more:
+                    if one.more.kind == "at_once":
+                        continue
+                    first, last, period = one.names(crash + self._core.utc_offset)
+                    if one.more.kind == "calls" or first.endswith("/"):
+                        count = may(first, at_once, one.more.limit)
+                        self._owed += [Owed(first, last, count, crash + period + MARGIN)] if count else []
+                    else:
+                        several.append((one.more.rule, first, period, one.more.limit))
+                for rule, name, period, limit in several:
+                    for n in range(may(name, at_once, limit)):
+                        rows.append((SENT, 0, crash, (("D", name, period, rule, b"unknown %d" % n),)))
         return rows
 
     def _start(self) -> Start:
@@ -253,6 +259,10 @@ class Ledger:
         """Call a few times a second: what was dropped for a disk that hung is written down anew."""
         if self._journal is not None and self._journal.overflowed:
             self._core.keep_all(now)
+
+    def forget(self, wanted: Wanted, needles: Sequence[bytes]) -> Forgotten:
+        """Erase in the journal (`Journal.forget`). Not for the loop."""
+        return Forgotten(0, 0) if self._journal is None else self._journal.forget(wanted, needles)
 
     def close(self) -> None:
         if self._journal is not None and self._loop is not None:

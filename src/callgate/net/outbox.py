@@ -3,27 +3,55 @@ it goes wrong."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import closing
 from time import monotonic
 from typing import Any, Final
 
-from callgate.cdr.events import Event, Receiver, Story, name_of, test_event
+from callgate.cdr.database import engine_of
+from callgate.cdr.events import Receiver, name_of, test_event
+from callgate.cdr.outbox import Choice, listing
+from callgate.cdr.writer import Writer
 from callgate.config import Config
 from callgate.net.gate import Gate
 from callgate.net.ops_child import OpsChild
-from callgate.net.records import ADVICE
 from callgate.proxy.commands import Alert
 
 PROGRAM: Final = (sys.executable, "-P", "-m", "callgate.ops.outbox")
 LATE_SECONDS: Final = 60.0
 """How long an event waits before it is said that its receiver does not take it."""
 NAME: Final = "outbox"
+NOTIFY_SECONDS, NOTIFY_GIVE_UP = 15.0, 3600.0
+TEST_LEAST, TEST_MOST, TEST_PAUSE = 3.0, 20.0, 0.1
+"""Seconds that a test waits: for a receiver that fails, for one that is silent, and between two looks."""
 
 
 def receivers_of(config: Config) -> list[Receiver]:
     """As the config names them."""
+    return [*_hooks(config), *_targets(config)]
+
+
+def _targets(config: Config) -> Iterator[Receiver]:
+    """Those of apprise's: who reads a chat has no use for what was hours ago."""
+    for one in config.notify:
+        url = one.url.get_secret_value()
+        yield Receiver(
+            name_of(url, apprise=True),
+            url,
+            "",
+            events=("alert",),
+            keys=tuple(one.keys),
+            timeout=NOTIFY_SECONDS,
+            give_up=NOTIFY_GIVE_UP,
+            least=one.severity,
+            apprise=True,
+        )
+
+
+def _hooks(config: Config) -> list[Receiver]:
     return [
         Receiver(
             name_of(one.url.get_secret_value()),
@@ -35,27 +63,33 @@ def receivers_of(config: Config) -> list[Receiver]:
             one.timeout_seconds,
             one.retry_max_seconds,
             one.give_up_hours * 3600.0,
+            str(one.ca or ""),
         )
         for one in config.webhooks
     ]
 
 
-class Outbox:
-    """`tell` takes an event to the outbox. Without receivers nothing is told and no process runs."""
+def _waiting(url: str, ident: str) -> dict[str, str]:
+    """Receivers that have not got an event yet, and the state of that."""
+    with closing(engine_of(url, write=False).connect()) as connection, connection.begin():
+        found = listing(connection, Choice(ids=(ident,)), ("pending", "dead"))
+        return {row["receiver"]: "waits" if row["state"] == "pending" else row["state"] for row in found}
 
-    def __init__(
-        self, config: Config, gate: Gate, tell: Callable[[Event], None], receivers: list[Receiver]
-    ) -> None:
+
+class Outbox:
+    """The events of alerts go to the outbox by `writer`. Without receivers nothing is told and no process runs."""
+
+    def __init__(self, config: Config, gate: Gate, writer: Writer, receivers: list[Receiver]) -> None:
         self._gate = gate
-        self._tell = tell
+        self._writer = writer
         self._url = config.database_url
         self.receivers = receivers
-        self._story = Story()
+        self._faults: dict[str, str] = {}
         self._dead: dict[str, int] = {}
         self._attempts: dict[str, tuple[int, int]] = {}
         self._child: OpsChild | None = None
         if receivers:
-            gate.records.tell = self.alert
+            gate.records.tell = writer.tell
         for one in receivers:
             gate.meters.set("outbox_pending", one.name, value=0.0)
             gate.meters.set("outbox_dead", one.name, value=0.0)
@@ -63,17 +97,38 @@ class Outbox:
             for result in ("delivered", "failed"):
                 gate.meters.series("webhook_attempts_total", one.name, result)
 
-    def alert(self, alert: Alert, utc_offset: float) -> None:
-        """Something was raised or resolved."""
-        self._tell(
-            self._story.event_of(alert, alert.advice or ADVICE.get(alert.rule, ""), monotonic() + utc_offset)
-        )
-
-    def test(self, by: str) -> int:
-        """Tell every receiver of alerts that all is well; to how many that goes."""
-        event = test_event(monotonic() + self._gate.records.utc_offset, by)
-        self._tell(event)
-        return sum(one.wants(event) for one in self.receivers)
+    async def test(self, by: str, name: str | None) -> list[dict[str, Any]]:
+        """Tell every receiver of alerts, or the one of that name, that all is well; how that went with each, once that
+        is known or has taken long enough. Empty: there is none to tell."""
+        event = test_event(monotonic() + self._gate.records.utc_offset, by, name or "")
+        wanted = [one for one in self.receivers if one.wants(event)]
+        if not wanted:
+            return []
+        number = self._writer.tell(event)
+        begin = monotonic()
+        end = begin + min(TEST_MOST, TEST_LEAST + max(one.timeout for one in wanted))
+        while True:
+            state = self._writer.state
+            committed = self._writer.told >= number
+            waiting = await asyncio.to_thread(_waiting, self._url, event.id) if committed else {}
+            found = [
+                {
+                    "receiver": one.name,
+                    "id": event.id,
+                    "result": waiting.get(one.name, "delivered") if committed else "waits",
+                    "fault": self._faults.get(one.name, "") if committed else state.fault,
+                }
+                for one in wanted
+            ]
+            for row in found:
+                if row["result"] == "delivered":
+                    row["fault"] = ""
+            # A fault that was there before may be over: it is asked for as long as the process takes to say so.
+            clear = all(row["result"] == "delivered" or row["fault"] for row in found)
+            known = clear and monotonic() - begin > TEST_LEAST
+            if all(row["result"] == "delivered" for row in found) or known or monotonic() > end:
+                return found
+            await asyncio.sleep(TEST_PAUSE)
 
     async def start(self, fds: tuple[int, int]) -> None:
         """The process that delivers starts; nobody waits for it."""
@@ -104,6 +159,7 @@ class Outbox:
         except (ValueError, KeyError, TypeError):
             return
         if any(one.name == name for one in self.receivers):
+            self._faults[name] = said["fault"] or said["database"]
             self._meter(name, said)
             self._judge(name, said)
             self._gate.turn_ends()

@@ -4,67 +4,35 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final
 
+from callgate.cdr.erase import Selection
+from callgate.cdr.events import Event, Story
+from callgate.net.advice import advice_of
 from callgate.net.log import Log, utc
 from callgate.proxy.commands import Alert, Note
 from callgate.proxy.meters import Meters
 from callgate.proxy.record import CallRecord
+from callgate.store.forget import Wanted
 
 REFUSED: Final = 50
-ADVICE = {
-    "K-X1+EMG": "give the PBX another route for emergency calls: this trunk can't carry them",
-    "V2": "tell the carrier before many numbers are called at once, or call them more slowly",
-    "V13": "look at the program that dials: it calls the same number again and again",
-    "K7": "send faxes by another line, or by G.711 if the carrier says so",
-    "K4": "let the PBX wait longer before it calls the same number again (`redial_gap_seconds`)",
-    "EMG-ROUTE": "see to the emergency route now: test it, and give the PBX another one besides",
-    "EMG-TO": "look at the PBX's dial plan: it calls another number than the one it was asked for",
-    "no-key": "list the address under a key's `sources`, or block it if you don't know it",
-    "auth": "look at the user's name and password in the PBX, and at `realm` and `algorithms` under `digest`",
-    "auth-throttle": "correct the password there, or block the address if you don't know it",
-    "N1": "list the number under a key's `numbers`",
-    "dns": "look at the name's records and at the name servers (`dns.servers`, or /etc/resolv.conf)",
-    "trunk-down": "ask the carrier, or see whether its addresses can be reached from here",
-    "trunk-refuses": "see what numbers this key dials, and whether the carrier has shut it out",
-    "K11": "the carrier takes fewer calls than the contract says: ask it, or lower `outbound_cps`",
-    "record-route": "it has to copy Record-Route into its 2xx; until then its calls end for the gate by `probe` "
-    "or `max_call_seconds`",
-    "trunk-credentials": "compare `credentials` of the trunk with what the carrier gave you",
-    "trunk-register": "compare `register` and `credentials` of the trunk with what the carrier gave you",
-    "register": "look at the phone's settings: its domain, its user, how long it wants to be registered",
-    "journal": "see to the disk and the rights of `state_dir`: calls go on, but a crash would lose them",
-    "registrations": "see to the disk and the rights of `state_dir`; it is tried again every few seconds",
-    "K3": "turn ACR and LCR (automatic carrier choice) off in the PBX: calls must be dialled without 00XY",
-    "V9": "`callgate keys resume KEY` ends it before its time",
-    "suspensions": "see to the disk and the rights of `state_dir`; then suspend the key once more",
-    "database": "see to the database (`database` in the config); it is tried again every few seconds, and "
-    "nothing is lost while `state_dir` has room",
-    "disk": "see to the disk and the rights of `state_dir`, or to the database: a restart now would cost these records",
-    "records-lost": "see to the database and to the disk of `state_dir`",
-    "records-aside": "look at records.damaged and records.refused there",
-    "webhook": "see to the receiver; its events wait and are tried again",
-    "webhook-off": "take it out of `webhooks`, or switch it on again: `callgate outbox replay --receiver`",
-    "webhook-dead": "`callgate outbox list` shows them, `callgate outbox replay` sends them once more",
-    "events-lost": "see to the database: events other than records wait in memory only",
-    "restarted": "where nobody has restarted it, read the log before the start",
-    "ops": "look at what it said (`ops ended` in the log)",
-    "loop-lag": "see what else takes this machine's processors, or give the gate a larger one",
-    "EMG-SUSPECT": "look at the PBX's dial plan: an emergency number seems to leak with a prefix",
-}
-"""What to do about an alert, by rule."""
+EVENTS: Final = 500
 
 
 class RecordLog:
     """`utc_offset` turns the gate's monotonic times into UTC. `keep(record, utc_offset)` gets every record,
-    `tell(alert, utc_offset)` every alert."""
+    `tell(event)` the event of every alert."""
 
     def __init__(self, log: Log, meters: Meters) -> None:
         self._log = log
         self._meters = meters
         self.utc_offset = 0.0
         self.keep: Callable[[CallRecord, float], None] | None = None
-        self.tell: Callable[[Alert, float], None] | None = None
+        self.tell: Callable[[Event], object] | None = None
+        self.story = Story()
+        self.events: deque[Event] = deque(maxlen=EVENTS)
+        """What was raised and resolved, the last ones."""
         self.refused: deque[CallRecord] = deque(maxlen=REFUSED)
         """The last calls that were refused."""
 
@@ -116,6 +84,9 @@ class RecordLog:
 
     def alert(self, alert: Alert) -> None:
         """The line of an alert: the fields that its event will have."""
+        advice = advice_of(alert)
+        event = self.story.event_of(alert, advice, monotonic() + self.utc_offset)
+        self.events.append(event)
         say = self._log.info if alert.resolved else self._log.warning
         say(
             "alert.resolved" if alert.resolved else "alert.raised",
@@ -125,14 +96,32 @@ class RecordLog:
             text=alert.text,
             value=alert.value,
             limit=alert.limit,
-            advice=alert.advice or ADVICE.get(alert.rule, ""),
+            since=event.data["since"],
+            advice=advice,
             **({"trunk": alert.trunk} if alert.trunk else {}),
             **alert.details,
         )
         if self.tell is not None:
-            self.tell(alert, self.utc_offset)
+            self.tell(event)
+
+    def forget(self, wanted: Wanted, selection: Selection) -> None:
+        """Keep none of those among the last refused calls and the last alerts (T12)."""
+        events = [one for one in self.events if not _is_about(one, selection)]
+        self.events.clear()
+        self.events.extend(events)
+        kept = [record for record in self.refused if not wanted(record, self.utc_offset)]
+        self.refused.clear()
+        self.refused.extend(kept)
 
     def _utc(self, at: float | None) -> str | None:
         if at is None:
             return None
         return utc(int((at + self.utc_offset) * 1e6) * 1000)
+
+
+def _is_about(event: Event, selection: Selection) -> bool:
+    return (
+        (not selection.numbers or not set(selection.numbers).isdisjoint(event.data["details"].values()))
+        and (selection.key is None or event.key == selection.key)
+        and (selection.before is None or event.at < selection.before)
+    )

@@ -14,17 +14,18 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
-from callgate.config import Config, ConfigError, Fault, load_config
+from callgate.config import Config, ConfigError, Fault, effective_limits, load_config, mode_of
 from callgate.net.gate import Gate
 from callgate.net.log import Log
 from callgate.net.tls import Contexts
 from callgate.net.wiring import contexts_of, directory_of, same_key, same_trunk
 from callgate.policy.numberlist import Table
+from callgate.policy.profile import LIMIT_FIELDS
 from callgate.proxy.directory import Directory
 
 RESTART: Final = (
     *("listen", "ops", "database", "store", "state_dir", "secret"),
-    *("streams", "strangers", "dns", "log", "records", "admin", "webhooks", "hep"),
+    *("streams", "strangers", "dns", "log", "records", "admin", "webhooks", "notify", "hep"),
 )
 """What is bound, opened or started once."""
 TLS_FILES: Final = ("certificate", "private_key", "ca", "verify_client")
@@ -120,7 +121,12 @@ class Reload:
             key.id: len(key.consent) for key in plan.directory.keys.values() if key.consent is not None
         }
         self._log.info("callgate reloaded", **said, seconds=seconds, who=who)
-        self._note("reload", after=said, who=who)
+        ids = [key_id for those in plan.keys.values() for key_id in those]
+        old, new = await asyncio.to_thread(lambda: (_terms(before, ids), _terms(plan.config, ids)))
+        differ = [key_id for key_id in ids if old.get(key_id) != new.get(key_id)]
+        was = {"terms": {key_id: old.get(key_id) for key_id in differ}} if differ else None
+        now = {"terms": {key_id: new.get(key_id) for key_id in differ}} if differ else {}
+        self._note("reload", before=was, after=said | now, who=who)
         gone = [t for path, t in before.list_files.items() if plan.config.list_files.get(path) is not t]
         if gone:
             await asyncio.to_thread(_let_go, gone)
@@ -133,7 +139,7 @@ class Reload:
 
     def _read(self) -> Plan:
         """The thread's part. Raises ConfigError with every fault."""
-        with _soon_switching():
+        with soon_switching():
             old = self.config
             fresh = load_config(old.path, rest=_rest_a_while, before=old)
             faults = list(_needs_restart(old, fresh))
@@ -164,7 +170,8 @@ class Reload:
 
 
 @contextmanager
-def _soon_switching() -> Iterator[None]:
+def soon_switching() -> Iterator[None]:
+    """While other threads work hard: the loop gets the processor from them soon."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(min(before, SWITCH_SECONDS))
     try:
@@ -184,6 +191,22 @@ def _needs_restart(old: Config, new: Config) -> Iterator[Fault]:
     if (old.tls is None) != (new.tls is None) or one != other:
         text = "only certificates, keys and authorities can change without a restart"
         yield Fault(file, None, "tls", text)
+
+
+def _terms(config: Config, ids: list[str]) -> dict[str, dict[str, Any]]:
+    """What keys are held to, for the audit log (T13): no number, no secret."""
+    found = {}
+    for key_id in ids:
+        key = config.keys.get(key_id)
+        if key is not None:
+            limits = effective_limits(config, key_id)
+            values = {name: getattr(limits, name) for name in LIMIT_FIELDS if name != "more"}
+            found[key_id] = {"trunk": key.trunk, "mode": mode_of(config, key)} | {
+                name: value for name, value in values.items() if value is not None
+            }
+            if limits.more:
+                found[key_id]["more"] = [str(one) for one in limits.more]
+    return found
 
 
 def _others(old: Config, new: Config) -> list[str]:

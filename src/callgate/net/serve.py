@@ -39,7 +39,7 @@ LATE_SECONDS = 0.5
 """Delay of the loop that is an alert: SIP's T1, after which a peer sends its request again."""
 RESTARTED = "the gate has started anew: what was alerted before and lasts is alerted once more"
 TIDY_SECONDS = 60
-WARM_AFTER = 3.0
+WARM_AFTER = 10.0
 """Seconds after the start when numbers abroad are read."""
 UNREGISTER_SECONDS = 4.0
 """How long trunks have to confirm that the gate is registered there no more."""
@@ -240,6 +240,8 @@ async def _beat(gate: Gate, keeping: Keeping, shared: Shared, meters: Meters) ->
 def _ops(config: Config, shared: Shared, database: str, gate: Gate) -> OpsChild | None:
     if config.ops is None:
         return None
+    if config.ops_warning:
+        gate.log.warning("ops in the clear", text=config.ops_warning)
     shared.beat(monotonic())
     address: HostPort = config.ops
     ops = OpsChild(f"http://{address}", shared.fds, database=database, greeting=_greeting(config))

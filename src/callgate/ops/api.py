@@ -9,22 +9,27 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import deque
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request, Security
+from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StrictBool, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StrictBool, StringConstraints, TypeAdapter
 
-from callgate.ops.app import Way, trunks
+from callgate import __version__
+from callgate.ops import problems
+from callgate.ops.app import Health, Readiness, Way, trunks
 from callgate.ops.gate import Gate, Row
-from callgate.ops.problems import Refused, declared
+from callgate.ops.problems import Problem, Refused
 from callgate.ops.settings import Settings
 from callgate.ops.view import View
 
 PAGE_MAX = 1000
+Size = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 Name = Annotated[str, Query(min_length=1, max_length=1024)]
 Optional = Annotated[str | None, Query(max_length=1024)]
@@ -60,6 +65,48 @@ class Page(Rows):
     next: str | None
 
 
+PLAIN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "healthz": {"response_model": Health, "responses": {503: {"model": Health}}},
+    "readyz": {"response_model": Readiness, "responses": {503: {"model": Readiness}}},
+    "metrics": {
+        "response_class": Response,
+        "responses": {200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}},
+    },
+}
+"""What the paths without a token answer."""
+
+
+def make_api(view: View, settings: Settings, plain: Iterable[Callable[..., Any]]) -> FastAPI:
+    """Every path under `/api/v1`, and the OpenAPI of these and of `plain`, the handlers of paths without a token."""
+    app = FastAPI(
+        title="CallGate",
+        version=__version__,
+        description="The control plane of a CallGate gate.",
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for one in plain:
+        app.add_api_route(f"/{one.__name__}", one, **PLAIN[one.__name__])
+    problems.handle(app)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.include_router(router(view, settings))
+    return app
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:10]]
+    return problems.answer(422, "; ".join(faults))
+
+
+def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For the OpenAPI of a path: the problems that it can answer with."""
+    content = {problems.MEDIA_TYPE: {"schema": TypeAdapter(Problem).json_schema()}}
+    return {one: {"description": HTTPStatus(one).phrase, "content": content} for one in statuses}
+
+
 def router(view: View, settings: Settings) -> APIRouter:
     """Every path under `/api/v1`."""
     gate = Gate(settings.state_dir)
@@ -77,9 +124,11 @@ def router(view: View, settings: Settings) -> APIRouter:
 
 def _calls(api: APIRouter, gate: Gate) -> None:
     @api.get("/calls", responses=declared(404), tags=["calls"])
-    async def list_calls(request: Request, key: Optional = None) -> Rows:
-        """The calls that are up or set up."""
-        return Rows(items=await gate.rows(_who(request), "calls.list", key=key))
+    async def list_calls(
+        request: Request, key: Optional = None, after: Optional = None, limit: Size = 100
+    ) -> Page:
+        """The calls that are up or set up, in the order in which they came, a page at a time."""
+        return await _page(gate, request, "calls.list", "id", limit, after, key=key)
 
     @api.post("/calls/{call:path}/release", responses=declared(404, 409, 413), tags=["calls"])
     async def release_call(request: Request, call: str, body: Release) -> Row:
@@ -89,9 +138,9 @@ def _calls(api: APIRouter, gate: Gate) -> None:
 
 def _keys(api: APIRouter, gate: Gate) -> None:
     @api.get("/keys", tags=["keys"])
-    async def list_keys(request: Request) -> Rows:
-        """Every key, its limits as they are, and whether it is suspended."""
-        return Rows(items=await gate.rows(_who(request), "keys.list"))
+    async def list_keys(request: Request, after: Optional = None, limit: Size = 100) -> Page:
+        """Every key, its limits as they are, and whether it is suspended, by name, a page at a time."""
+        return await _page(gate, request, "keys.list", "key", limit, after)
 
     @api.get("/keys/{key}", responses=declared(404), tags=["keys"])
     async def show_key(request: Request, key: str) -> Row:
@@ -149,7 +198,10 @@ def _kept(api: APIRouter, gate: Gate, settings: Settings) -> None:
         """The life of a call, every leg with that Call-ID, and why it went as it did."""
         from callgate.store.story import as_dict, lives_of
 
-        lives = lives_of(_folder(settings), _plain(call_id))
+        try:
+            lives = lives_of(_folder(settings), _plain(call_id))
+        except OSError as error:
+            raise Refused(503, f"the journal can't be read: {error}") from None
         if not lives:
             raise Refused(404, f"no call `{call_id}` is known: never seen, or forgotten (`journal`)")
         return Rows(items=[as_dict(life) for life in lives])
@@ -166,7 +218,7 @@ def _kept(api: APIRouter, gate: Gate, settings: Settings) -> None:
         return found
 
     @api.get("/audit", tags=["gate"])
-    def audit(last: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100) -> Rows:
+    def audit(last: Size = 100) -> Rows:
         """The last lines of the audit log, oldest first: who, what, when, before, after."""
         from callgate.cdr.audit import read_lines
 
@@ -196,32 +248,50 @@ class Asked(Body):
     from_: AwareDatetime | None = None
     to: AwareDatetime | None = None
     after: Text | None = None
-    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100
+    limit: Size = 100
+
+
+async def _page(
+    gate: Gate, request: Request, op: str, name: str, limit: int, after: str | None, **arguments: Any
+) -> Page:
+    """One more is asked for than is shown: is there a next page?"""
+    found = await gate.rows(_who(request), op, limit=limit + 1, after=after, **arguments)
+    more = len(found) > limit
+    return Page(items=found[:limit], next=found[limit - 1][name] if more else None)
+
+
+@contextmanager
+def _database() -> Iterator[None]:
+    """What is wrong with it is told."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from callgate.cdr.database import words
+    from callgate.cdr.schema import SchemaError
+
+    try:
+        yield
+    except (SQLAlchemyError, SchemaError, OSError, ImportError) as error:
+        raise Refused(503, f"the records can't be read: {words(error)}") from None
 
 
 def _records(database: str, asked: Asked) -> Page:
-    from sqlalchemy.exc import SQLAlchemyError
-
     from callgate.cdr import query
-    from callgate.cdr.schema import SchemaError
 
     if not database:
         raise Refused(503, "this gate keeps no records")
     wanted = {name: _plain(value) for name in query.EQUAL if (value := getattr(asked, name)) is not None}
     after = None if asked.after is None else _place(asked.after)
     begin, end = (None if at is None else _stamp(at) for at in (asked.from_, asked.to))
-    try:
+    with _database():
         rows, last = query.page(database, wanted, begin=begin, end=end, after=after, size=asked.limit)
-    except (SQLAlchemyError, SchemaError, OSError) as error:
-        reason = getattr(error, "orig", None) or error
-        raise Refused(503, f"the records can't be read: {reason}") from None
     return Page(items=rows, next=None if last is None else "~".join(last))
 
 
 def _has_key(database: str, key: str) -> bool:
     from callgate.cdr.export import has_key
 
-    return has_key(database, _plain(key))
+    with _database():
+        return has_key(database, _plain(key))
 
 
 def _place(text: str) -> tuple[str, str]:

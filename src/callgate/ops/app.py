@@ -1,15 +1,20 @@
-"""What ops answers over HTTP."""
+"""What ops answers over HTTP.
+
+A gate starts often and few are asked for their admin API, whose libraries take half a second of a processor to load:
+what needs no token does without them.
+"""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Final
 
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from callgate import __version__
 from callgate.ops import problems
 from callgate.ops.guard import Guard
 from callgate.ops.render import Page
@@ -22,21 +27,24 @@ HEARTBEAT_SECONDS: Final = 3.0
 NOTHING: Final = Settings()
 
 
-class Health(BaseModel):
+@dataclass(frozen=True)
+class Health:
     """Body of /healthz."""
 
     status: str
     heartbeat_age_seconds: float
 
 
-class Part(BaseModel):
+@dataclass(frozen=True)
+class Part:
     """Something the gate works with: what kind it is, and whether it answers."""
 
     kind: str
     state: str
 
 
-class Way(BaseModel):
+@dataclass(frozen=True)
+class Way:
     """A trunk: `up` while one of its gateways is, and each of them; `registered` where the gate has to be."""
 
     state: str
@@ -44,7 +52,8 @@ class Way(BaseModel):
     gateways: dict[str, str]
 
 
-class Readiness(BaseModel):
+@dataclass(frozen=True)
+class Readiness:
     """Body of /readyz. `store`, `database` and `trunks` are told and never decide the status: what a gate can't do
     without them another gate could not do either."""
 
@@ -93,37 +102,21 @@ def _database_state(view: View, kind: str) -> str:
 
 
 def make_app(view: View, page: Page, store: str, database: str, settings: Settings = NOTHING) -> ASGIApp:
-    """The application: four paths that need no token, the admin API behind one, and 404 for all else."""
-    app = FastAPI(
-        title="CallGate",
-        version=__version__,
-        description="The control plane of a CallGate gate.",
-        openapi_url="/openapi.json",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-    )
+    """The application: three paths that need no token, the admin API and its OpenAPI, and 404 for all else."""
 
-    @app.get("/healthz", response_model=Health, responses={503: {"model": Health}})
-    async def healthz() -> JSONResponse:
+    async def healthz(request: Request) -> JSONResponse:
         """200 while the gate's loop turns."""
         age = view.age
         alive = age < HEARTBEAT_SECONDS
         body = Health(status="ok" if alive else "stalled", heartbeat_age_seconds=round(age, 3))
-        return JSONResponse(body.model_dump(), 200 if alive else 503)
+        return JSONResponse(asdict(body), 200 if alive else 503)
 
     # Not async, these two: many keys take a while, and /healthz must not wait for it.
-    @app.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
-    def readyz() -> JSONResponse:
+    def readyz(request: Request) -> JSONResponse:
         """503 only while the gate drains or has no listener."""
         ready, body = readiness(view, store, database)
-        return JSONResponse(body.model_dump(), 200 if ready else 503)
+        return JSONResponse(asdict(body), 200 if ready else 503)
 
-    @app.get(
-        "/metrics",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}},
-    )
     def metrics(request: Request) -> Response:
         """The metrics, in the text format of Prometheus or in OpenMetrics."""
         body, headers = page.render(
@@ -131,11 +124,14 @@ def make_app(view: View, page: Page, store: str, database: str, settings: Settin
         )
         return Response(body, headers=headers)
 
+    plain = (healthz, readyz, metrics)
+    app = Starlette(routes=[Route(f"/{one.__name__}", one) for one in plain])
+    app.router.redirect_slashes = False
     problems.handle(app)
 
-    def complete() -> None:
-        from callgate.ops.api import router
+    def admin() -> ASGIApp:
+        from callgate.ops.api import make_api
 
-        app.include_router(router(view, settings))
+        return make_api(view, settings, plain)
 
-    return Guard(app, settings, complete)
+    return Guard(app, settings, admin)

@@ -20,30 +20,34 @@ NO_TOKENS: Final = (
     "no tokens are configured, so only the local socket is served: use the `callgate` command on the gate's machine, or"
     " list a token under `admin.tokens` in the config and restart the gate"
 )
+NO_PAGE: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="callgate"'}
 
 
 class Guard:
-    """`complete` adds the API to `app`."""
+    """`make_api` makes what serves `/api/…` and `/openapi.json`, `app` serves all else."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, complete: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, make_api: Callable[[], ASGIApp]) -> None:
         self._app = app
         self._settings = settings
-        self._complete: Callable[[], None] | None = complete
+        self._make_api = make_api
+        self._api: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         is_api = path.startswith("/api/")
         if scope["type"] == "http" and (is_api or path == "/openapi.json"):
+            send = _for_programs(send)
             if is_api:
                 refusal = self._judge(scope)
                 if refusal is not None:
                     await refusal(scope, receive, send)
                     return
                 receive = _bounded(receive)
-            if self._complete is not None:
-                self._complete()
-                self._complete = None
+            if self._api is None:
+                self._api = self._make_api()
+            await self._api(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
     def _judge(self, scope: Scope) -> ASGIApp | None:
@@ -64,6 +68,17 @@ class Guard:
             )
         scope.setdefault("state", {})["token"] = holder.name
         return None
+
+
+def _for_programs(send: Send) -> Send:
+    """No browser guesses that an answer is a page, whatever text of callers is in it, and nobody keeps it."""
+
+    async def send_so(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *NO_PAGE]
+        await send(message)
+
+    return send_so
 
 
 def _bounded(receive: Receive) -> Receive:

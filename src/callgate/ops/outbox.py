@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from callgate.ops import lifeline
@@ -98,8 +99,17 @@ def main() -> int:
         first = first_line(0)
     except EOFError:
         return 0
-    asyncio.run(_serve(first, voice_fd))
+    _runner()(_serve(first, voice_fd))
     return 0
+
+
+def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
+    """uvloop where it can be had: the gate has said so where not."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    return lambda main: uvloop.run(main)
 
 
 if __name__ == "__main__":

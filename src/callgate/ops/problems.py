@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
-from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 MEDIA_TYPE = "application/problem+json"
 
 
-class Problem(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Problem:
     """`detail` names what is wrong and the remedy."""
 
     type: str = "about:blank"
@@ -36,17 +36,11 @@ class Refused(Exception):
 
 def answer(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The response."""
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail).model_dump()
-    return JSONResponse(body, status, headers, MEDIA_TYPE)
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    return JSONResponse(asdict(body), status, headers, MEDIA_TYPE)
 
 
-def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For the OpenAPI of a path."""
-    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
-    return {one: {"description": HTTPStatus(one).phrase, "content": content} for one in statuses}
-
-
-def handle(app: FastAPI) -> None:
+def handle(app: Starlette) -> None:
     """Every error of this application becomes one."""
 
     async def refused(request: Request, error: Exception) -> JSONResponse:
@@ -57,11 +51,5 @@ def handle(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         return answer(error.status_code, str(error.detail), error.headers)
 
-    async def invalid(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
-        faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:10]]
-        return answer(422, "; ".join(faults))
-
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(RequestValidationError, invalid)

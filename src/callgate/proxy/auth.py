@@ -236,7 +236,7 @@ class Auth:
                 b"%b: %b" % (name, challenge_value(access.realm, nonce, algorithm, stale=stale))
                 for algorithm in access.algorithms
             ]
-            core.asked_again(request)
+            core.challenges.asked_again(request)
         core.counts.sent(request.method, code)
         data = reply(request, code, core.answer_tag(request), extra)
         core.out.append(Send(reply_flow(request, flow), data))

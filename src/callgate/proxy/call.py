@@ -23,6 +23,7 @@ from callgate.proxy.dialog import Side, Stage, side_of
 from callgate.proxy.flow import Flow
 from callgate.proxy.journal import over, trying, up
 from callgate.proxy.lanes import Parts
+from callgate.proxy.login import CHALLENGED
 from callgate.proxy.meters import DIRECTIONS, FORWARDED
 from callgate.proxy.peers import Key
 from callgate.proxy.record import PAST
@@ -77,7 +78,10 @@ class Call(Attempts):
         """This call carries on a call in (V4), which may have claimed for both."""
         self.inbound_leg = leg.leg
         if self.leg == leg.reserved:
-            self.copies.granted = (self.leg,)
+            if self.key is leg.key:
+                self.copies.granted = (self.leg,)
+            else:  # a reload has come in between: it asks for what it needs by now
+                self.core.out.append(Release(self.leg))
             leg.reserved = 0
         self.record.direction = DIRECTIONS[FORWARDED]
         self.record.forwarded_of = leg.leg
@@ -488,7 +492,10 @@ class Call(Attempts):
             record.outcome = "answered"
         record.ended_by = ended_by or record.ended_by
         core.live_calls -= 1
-        core.counts.ended(record)
+        core.adoption.ended(self.leg)
+        challenged = record.final_code in CHALLENGED and self.dialled is not None
+        if not (challenged and core.challenges.ended(self, self.dialled.raw)):  # type: ignore[union-attr]
+            core.counts.ended(record)
         core.out.append(Record(record))
         if core.journals:
             core.out.append(Journal(over(self, now)))

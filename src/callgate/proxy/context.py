@@ -284,7 +284,7 @@ class Context:
     def _challenged(self, response: Message, now: float) -> None:
         """The caller gets every challenge that was collected (RFC 3261 §16.7 step 7)."""
         if self.direction == OUTBOUND and self.dialled is not None:
-            self.core.challenged(self, self.dialled.raw, now)
+            self.core.challenges.passed_on(self, self.dialled.raw, now)
         own = {response.lines[i] for name in CHALLENGES for i in response.find(name)}
         others = [line for line in self.challenges if line not in own]
         if others:

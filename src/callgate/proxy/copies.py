@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from callgate.policy.claim import Claim, Verdict
+from callgate.policy.claim import Claim, Verdict, Window
 from callgate.policy.ledger import ASK_SECONDS, LEASE, MARGIN
 from callgate.proxy.commands import Release, Withdraw
 from callgate.proxy.lanes import Parts, Rank, Ticket
@@ -27,7 +27,7 @@ class Again(Ticket):
     __slots__ = ("call", "client")
 
     def __init__(self, call: Attempts, client: InviteClientTransaction | None, now: float) -> None:
-        key = call.core.current(call.key)
+        key = call.core.held_to(call)
         until = NEVER
         if client is None and key.queue_seconds is not None:
             until = now + key.queue_seconds
@@ -39,6 +39,9 @@ class Again(Ticket):
         # A copy is no new call to the carrier: congestion (K11) does not hold it up.
         key = self.key
         parts = key.claims(now)[1] if self.client is None else key.attempt
+        trunk = self.call.core.directory.trunks.get(key.trunk.name)
+        if trunk is not None and trunk.window is not key.trunk.window:
+            parts = _under(trunk.window, parts, key.trunk.window)
         return key.to_number(parts, self.call.record.canonical, first=False) if key.gap else parts
 
     def told(self, verdict: Verdict, now: float) -> None:
@@ -161,6 +164,13 @@ class Copies:
         for claim_id in self.granted:
             out.append(Release(claim_id))
         self.granted = ()
+
+
+def _under(window: Window | None, parts: Parts, before: Window | None) -> Parts:
+    """What a further attempt claims where the rate of its trunk is another one since: a reload has changed that, and
+    moved the key, or removed it."""
+    rest = tuple([part for part in parts if before is None or part.name != before.name])
+    return rest if window is None else (*rest, window)
 
 
 def _wants_copy(client: InviteClientTransaction) -> bool:

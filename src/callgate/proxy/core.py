@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from random import getrandbits, random
-from typing import NamedTuple
 
 from callgate.bridge.endpoint import Endpoint
 from callgate.policy.claim import NO_ANSWER, Claim, Verdict
@@ -29,6 +28,7 @@ from callgate.proxy.around import Around
 from callgate.proxy.auth import Auth
 from callgate.proxy.call import Call
 from callgate.proxy.call_ids import CallIds
+from callgate.proxy.challenges import Challenges
 from callgate.proxy.commands import Alert, Command, Hangup, Release
 from callgate.proxy.context import Context, Phase
 from callgate.proxy.counts import Counts
@@ -65,7 +65,6 @@ from callgate.proxy.siprec import Reach
 from callgate.proxy.streams import Streams
 from callgate.proxy.suspension import Suspensions
 from callgate.proxy.sweep import Sweep
-from callgate.proxy.targets import Target
 from callgate.proxy.token import Signer
 from callgate.proxy.transactions import CANCEL_MARK, Transactions, server_key
 from callgate.proxy.trunks import Trunks
@@ -82,21 +81,11 @@ from callgate.sip.message import (
 from callgate.sip.transaction import NEVER
 from callgate.sip.uri import Uri
 
-CHALLENGE_SECONDS = 10.0
-"""How long a caller has to answer a challenge of the trunk."""
-CHALLENGES_MAX = 10_000
 DATAGRAM_MAX = 1300
 """Octets of a request beyond which it goes over a stream (RFC 3261 §18.1.1)."""
-
-
-class Challenged(NamedTuple):
-    """An INVITE that the trunk has answered with 401 or 407: its CSeq, when, who, and the id of its record, which is
-    that of the re-send too."""
-
-    cseq: int
-    at: float
-    by: Target | None
-    record: int
+TWINS_MAX = 10_000
+"""Twins of claims without an answer that are remembered, to be given back with a late grant: of those before them the
+lease does it."""
 
 
 class Core:
@@ -133,12 +122,12 @@ class Core:
         self._id = self._first_id = first_id & 0x7FFFFFFFFFFFFFFF
         self.live_calls = 0  # calls that hold something or wait for an answer
         self._branch = 0
-        # Claims that the store has not answered, and until when; of those, the claim of a forward that goes with it.
+        # Claims that the store has not answered, and until when; their twins, also after that: a late grant is of both.
         self._asked: dict[int, tuple[Asker, float]] = {}
         self._twins: dict[int, int] = {}
         self._asked_order: deque[tuple[float, int]] = deque()
         self._touched: set[str] = set()
-        self._challenged: dict[tuple[bytes, bytes, bytes], Challenged] = {}
+        self.challenges = Challenges(self.wheel, self.counts.ended)
         self.streams = Streams()
         self.auth = Auth(self)
         self.shifts = Shifts()
@@ -316,6 +305,8 @@ class Core:
         self._asked[claim.id] = who, claim.deadline
         if claim.twin is not None:
             self._twins[claim.id] = claim.twin.id
+            if len(self._twins) > TWINS_MAX:
+                del self._twins[next(iter(self._twins))]  # the oldest
         self._asked_order.append((claim.deadline, claim.id))
         self._touched.add(key.id)
         self.out.append(claim)
@@ -326,34 +317,6 @@ class Core:
         self._touched.add(key.id)
         self.out.append(claim)
 
-    def challenged(self, call: Context, uri: bytes, now: float) -> None:
-        """The trunk's 401 or 407 goes to the caller, who may answer it once."""
-        if len(self._challenged) >= CHALLENGES_MAX:
-            self._challenged.clear()
-        self._challenged[call.call_id, call.caller.tag, uri] = Challenged(
-            call.caller.cseq, now, call.challenger, call.record.id
-        )
-
-    def answers_challenge(self, request: Message, now: float) -> Challenged | None:
-        """What an INVITE answers that is the re-send with credentials of one that the trunk has seen: it needs no
-        token. Who has asked for them: nobody else knows that nonce."""
-        if not self._challenged:
-            return None
-        name = (request.call_id, request.from_tag, request.uri)
-        asked = self._challenged.pop(name, None)
-        if asked and request.cseq_number == asked.cseq + 1 and now - asked.at <= CHALLENGE_SECONDS:
-            return asked
-        return None
-
-    def asked_again(self, request: Message) -> None:
-        """The re-send after a challenge of the trunk meets one of the gate's own: the next one is that re-send."""
-        if not self._challenged:
-            return
-        name = (request.call_id, request.from_tag, request.uri)
-        asked = self._challenged.get(name)
-        if asked and request.cseq_number == asked.cseq + 1:
-            self._challenged[name] = asked._replace(cseq=asked.cseq + 1)
-
     def connections_in_use(self) -> set[int]:
         """The numbers of the connections that calls and registered phones rely on. Looks at every call: not for the
         path of a message."""
@@ -363,6 +326,14 @@ class Core:
             for side in (call.caller, *call.callees)
             if side.flow.connection
         }
+
+    def lease_ended(self, claim_id: int, now: float) -> None:
+        """The store has taken back what a call held that nothing shows to live: a bug, for each call ends before that.
+        It is over, and no gauge goes on counting it."""
+        for call in self.live():
+            if call.leg == claim_id:
+                call.record.reason = "nothing was heard of it for longer than any call may last"
+                call.end(now, "gate")
 
     def keep_all(self, now: float) -> None:
         """Write down every call anew: the journal has missed something."""
@@ -394,6 +365,12 @@ class Core:
     def current(self, key: Key) -> Key:
         """What a key is held to by the present config; a call that is up may have an earlier one's object."""
         return self.directory.keys.get(key.id, key)
+
+    def held_to(self, call: Context) -> Key:
+        """What a call that has left is held to from now on: its key as it is in the present config; as it was where
+        that has another trunk by now, or none."""
+        key = self.current(call.key)
+        return key if key.trunk.name == call.key.trunk.name else call.key
 
     def live(self) -> Iterator[Call]:
         """The calls that are up or set up when the first is asked for, and are not over when their turn comes."""

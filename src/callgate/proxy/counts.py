@@ -23,6 +23,8 @@ class Counts:
         self._received: dict[tuple[bytes, int], int] = {}
         self._sent: dict[tuple[bytes, int], int] = {}
         self._active: dict[tuple[str, int], int] = {}
+        self.refused: dict[str, int] = {}
+        """Key → how many of its calls were refused since the start."""
         self._added = meters.histogram("setup_added_seconds")
         self._queued = meters.histogram("queue_wait_seconds")
 
@@ -121,7 +123,10 @@ class Counts:
         return i
 
     def ended(self, record: CallRecord) -> None:
-        rule = record.rule if record.outcome == "refused" else ""
+        rule = ""
+        if record.outcome == "refused":
+            rule = record.rule
+            self.refused[record.key] = self.refused.get(record.key, 0) + 1
         i = self._meters.series("calls_total", record.key, record.direction, record.outcome, rule)
         self._values[i] += 1.0
 

@@ -78,7 +78,7 @@ class Emergency:
         first = trunk.emergency_first
         preferred = first.site.targets[0] if first is not None and first.site.targets else None
         if route is trunk:
-            answered = core.answers_challenge(request, now)
+            answered = core.challenges.answered_by(request, now)
             if answered is not None:
                 call.free, preferred, call.record.id = True, answered.by, answered.record
         groups: Groups = core.trunks.groups(call.key, now, preferred, trunk=route, every=True)

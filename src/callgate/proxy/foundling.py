@@ -18,10 +18,9 @@ from callgate.proxy.cseq import JUMP
 from callgate.proxy.dialog import Stage
 from callgate.proxy.flow import INNER, Flow
 from callgate.proxy.forward import Routes, reply_flow
-from callgate.proxy.hangup import AHEAD
 from callgate.proxy.meters import DIRECTIONS, FORWARDED
 from callgate.proxy.peers import Key
-from callgate.proxy.restore import PROBED_WITHIN, SOON, count, stub
+from callgate.proxy.restore import PROBED_WITHIN, SOON, stub, take_up
 from callgate.proxy.targets import Target
 from callgate.proxy.token import INBOUND, OUTBOUND, Token
 from callgate.proxy.transactions import InviteClientTransaction, InviteServerTransaction, server_key
@@ -30,7 +29,7 @@ from callgate.sip.errors import Malformed
 from callgate.sip.fields import param, parse_name_addr
 from callgate.sip.message import FROM, TO, VIA, Message, parse, wire
 from callgate.sip.transaction import NEVER, Event
-from callgate.sip.uri import parse_uri
+from callgate.sip.uri import Uri, parse_uri
 
 if TYPE_CHECKING:
     from callgate.proxy.core import Core
@@ -64,12 +63,22 @@ class Orphan(Call):
 
 
 class Adoption:
-    """`over`: the legs that are known to have ended before this start."""
+    """`over`: the legs of earlier starts that are known to have ended, before this one or since."""
 
     def __init__(self, core: Core, started: float) -> None:
         self._core = core
         self._until = started + ANSWERS_FOR
-        self.over: frozenset[int] = frozenset()
+        self.over: set[int] = set()
+        self._calls: dict[int, Call] = {}  # of earlier starts that go on here, by leg
+
+    def taken_up(self, call: Call) -> None:
+        """A call of an earlier start is known, from the journal or by what was said of it."""
+        self._calls[call.leg] = call
+
+    def ended(self, leg: int) -> None:
+        """It is over, and stays so: a late copy of what was said of it makes no second one."""
+        if self._calls.pop(leg, None) is not None:
+            self.over.add(leg)
 
     # -- answers to its INVITE -----------------------------------------------------------------------------
 
@@ -87,18 +96,21 @@ class Adoption:
         peer = core.directory.identify(flow)
         if key is None or not (peer.trunk is key.trunk if token.direction == OUTBOUND else peer.key is key):
             return False
-        call = core.by_token.get(text)
-        if call is not None:
+        call = core.by_token.get(text) or self._calls.get(token.leg)
+        if call is not None and (
+            call.phase is not Phase.TRYING or (text in call.tokens and call.direction == OUTBOUND)
+        ):
             return call.hears_again(response, now)
         try:
-            client = self._trying(token, text, key, response, branch, flow, now)
+            client = self._attempt(call, token, text, key, response, branch, flow, now)
         except (Malformed, ValueError):
             return False
         core.layer.received(client, response, now)
         return True
 
-    def _trying(
+    def _attempt(
         self,
+        call: Call | None,
         token: Token,
         text: bytes,
         key: Key,
@@ -107,15 +119,41 @@ class Adoption:
         flow: Flow,
         now: float,
     ) -> InviteClientTransaction:
-        """The call as it was when its INVITE had left, as far as the answer tells."""
+        """What the answer is one to: of a call that is known by now (it had gone to a further target), or of one that
+        is made here as it was when its INVITE had left, as far as the answer tells."""
         core = self._core
         uri = parse_uri(parse_name_addr(response.value(TO)).uri)
         lines = _of_invite(response)
-        top = response.lines[response.at[VIA]]
-        asked = uri.raw
-        if token.direction == OUTBOUND and token.gateway < len(key.trunk.gateways):
-            asked = core.trunk_uri(uri, key.trunk.gateways[token.gateway].hostport, key.trunk)
+        gateways = key.trunk.gateways
+        gateway = gateways[token.gateway] if token.gateway < len(gateways) else None
+        outbound = token.direction == OUTBOUND
+        asked = (
+            core.trunk_uri(uri, gateway.hostport, key.trunk) if outbound and gateway is not None else uri.raw
+        )
         sent = wire([b"INVITE %b SIP/2.0" % asked, b"Via: " + response.via.text, *lines], b"")
+        target = Target(flow, b"", gateway.name if outbound and gateway is not None else "")
+        known = call is not None
+        if call is None:
+            call = self._trying(token, key, uri, lines, response, now)
+            call.groups, call.group = [[target]], 0
+        client = InviteClientTransaction(core.layer, branch, sent, flow, call, now)
+        client.target = target
+        call.attempts.append(client)
+        call.current.append(client)
+        core.layer.recall(client)
+        if known:
+            call.known_by(text)
+        else:
+            self._takes(call, text, LEASE, now)
+        call.record.gateway = target.name
+        return client
+
+    def _trying(
+        self, token: Token, key: Key, uri: Uri, lines: list[bytes], response: Message, now: float
+    ) -> Call:
+        """A call that has sent its INVITE. `lines`: what is known of that."""
+        core = self._core
+        top = response.lines[response.at[VIA]]
         vias = [response.lines[i] for i in response.places(VIA) if response.lines[i] is not top]
         if response.via.rest:
             vias.insert(0, b"Via: " + response.via.rest)
@@ -133,18 +171,8 @@ class Adoption:
         call.cancelled = inner
         call.routes, call.dialled, call.hops = Routes(), uri, 70
         call.caller.cseq = request.cseq_number
-        gateway = key.trunk.gateways[token.gateway] if token.gateway < len(key.trunk.gateways) else None
-        target = Target(flow, b"", gateway.name if gateway is not None and call.direction == OUTBOUND else "")
-        call.groups, call.group = [[target]], 0
-        client = InviteClientTransaction(core.layer, branch, sent, flow, call, now)
-        client.target = target
-        call.attempts.append(client)
-        call.current.append(client)
         core.layer.recall(server)
-        core.layer.recall(client)
-        self._takes(call, text, LEASE, now)
-        call.record.gateway = target.name
-        return client
+        return call
 
     def _caller(self, token: Token, key: Key, request: Message) -> Flow:
         """Where its INVITE came from: what we have written into its Via, if that is a place of the caller's."""
@@ -218,14 +246,10 @@ class Adoption:
 
     def _takes(self, call: Call, text: bytes, lease: float, now: float) -> None:
         """It is one of the gate's calls from here on."""
-        core, key = self._core, call.key
-        call.ahead = AHEAD
+        key = call.key
         alone = isinstance(call, Orphan)
         call.parts = key.inbound if call.direction == INBOUND else key.forwarded_lines if alone else key.lines
         call.known_by(text)
-        core.by_call_id.add_before(call)
-        if call.direction == INBOUND:
-            core.forwards.opened(call)
         record = call.record
         record.reason = ALONE if alone else WHY
         record.direction = DIRECTIONS[call.counted_as]
@@ -233,9 +257,8 @@ class Adoption:
         if call.dialled is not None:
             dialled = read_uri(call.dialled.raw)
             record.raw, record.canonical = dialled.dialled, dialled.canonical
-        call.tell(now, "adopted")
-        count(call, lease)
-        core.recordings.appears(call, now)
+        take_up(call, "adopted", lease, now)
+        self._core.recordings.appears(call, now)
 
 
 def _of_invite(response: Message) -> list[bytes]:

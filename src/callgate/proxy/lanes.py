@@ -94,6 +94,12 @@ class Ticket:
     def drained(self, now: float) -> None:
         """The gate goes down. It waits no more."""
 
+    def reloaded(self, now: float) -> None:
+        """Its `key` is that of another config."""
+
+    def displaced(self, how: str, now: float) -> None:
+        """A reload has `moved` its key to another trunk, or `removed` it. It waits no more."""
+
     @property
     def refuses(self) -> bool:
         """Whether it is told no rather than wait: a call of a key that does not queue, and its further attempts."""

@@ -64,7 +64,7 @@ class Outside:
             self._register(request, key, flow, peer, now)
             return
         fault = disguise(uri) if peer.key is not None and not peer.key.trunk.any_number else ""
-        if fault and not (method == b"INVITE" and self._is_emergency(request, peer)):
+        if fault and method != b"INVITE":
             self.core.dispatch.answer(
                 request, key, 484, flow, now, [b'Warning: 399 callgate "N2 %b"' % fault.encode()]
             )
@@ -77,7 +77,9 @@ class Outside:
         if method == b"OPTIONS" and own and (not uri.user or self._asks_gate(uri, request, peer)):
             self.core.dispatch.answer(request, key, 200, flow, now, [ALLOW])
         elif method == b"INVITE":
-            self._invite(request, uri, key, flow, peer, routes, hops, now)
+            if fault and self._is_emergency(request, peer):
+                fault = ""
+            self._invite(request, uri, key, flow, peer, routes, hops, now, fault)
         elif method == b"BYE" and self._gives_up(request, peer, now):
             self.core.dispatch.answer(request, key, 200, flow, now)
         else:
@@ -124,8 +126,9 @@ class Outside:
         routes: Routes,
         hops: int,
         now: float,
+        fault: str,
     ) -> None:
-        """A new call."""
+        """A new call. `fault`: why its number is none."""
         if any(before.origin == server_key for before in self.core.by_call_id.all(request.call_id)):
             # A copy that was on its way until its transaction was over (Timers H, I, L): this is no second call.
             self.core.counts.rejected("late copy")
@@ -197,6 +200,11 @@ class Outside:
             else:
                 call.nowhere(503, "no address of the PBX is known", now)
             return
+        if fault:
+            record.raw = read_uri(request.uri).dialled
+            record.number_class = "invalid"
+            call.refuse(Refusal("N2", fault, 484), now)
+            return
         if call.is_session:
             call.ask(now)
             return
@@ -221,7 +229,7 @@ class Outside:
                 if unwelcome is not None and not call.passes(unwelcome, now):
                     call.refuse(unwelcome, now)
                     return
-            answered = self.core.answers_challenge(request, now)
+            answered = self.core.challenges.answered_by(request, now)
             challenger = None
             if answered is not None:
                 call.free, challenger, call.record.id = True, answered.by, answered.record
@@ -238,6 +246,12 @@ class Outside:
             text = "ACR on: the PBX puts a carrier prefix before its calls, which this contract doesn't carry"
             self.core.alert(Alert(verdict.alert, "warning", key.id, text, details=who), now)
         call.refuse(refusal, now)
+
+    def gateways(self, call: Call, now: float) -> Groups:
+        """What a call tries that has waited, and whose trunk is another one since."""
+        groups = self.core.trunks.groups(call.key, now)
+        sips = call.dialled is not None and call.dialled.scheme == b"sips"
+        return secure_only(groups) if sips else groups
 
     def _suspended(self, call: Call, now: float) -> bool:
         """V9: whether a call was refused because its key is suspended."""

@@ -98,14 +98,21 @@ class Pacing:
             self.go_on(lane, now)
 
     def adopt(self, keys: Mapping[str, Key], now: float) -> None:
-        """A reload: who waits is held to what his key says now."""
+        """A reload: who waits is held to what his key says now. A key that is gone, or whose trunk is another one now,
+        sends no new call there that has not left; what has goes on as it began."""
         for key_id, lane in self._lanes.items():
+            if not len(lane):
+                continue
             key = keys.get(key_id)
-            if key is not None and len(lane):
-                for ticket in lane:
+            for ticket in lane:
+                if key is not None and key.trunk.name == ticket.key.trunk.name:
                     ticket.key = key
-                self._look(lane, now)
-                self.go_on(lane, now)
+                    ticket.reloaded(now)
+                elif ticket.rank is Rank.CALL and lane.holds(ticket):
+                    self._take_out(lane, ticket)
+                    ticket.displaced("moved" if key is not None else "removed", now)
+            self._look(lane, now)
+            self.go_on(lane, now)
 
     def drain(self, now: float) -> None:
         """No new call goes out any more."""

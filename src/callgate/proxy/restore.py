@@ -74,8 +74,19 @@ class Counted:
 COUNTED = Counted()
 
 
-def count(call: Call, lease: float) -> None:
-    """Count a call that the store knows nothing of, whatever the limit: the carrier does."""
+def take_up(call: Call, how: str, lease: float, now: float) -> None:
+    """A call of an earlier start is one of the gate's from here on. It counts, whatever the limit: the carrier does."""
+    core = call.core
+    core.adoption.taken_up(call)
+    call.ahead = AHEAD
+    before = core.by_call_id.get(call.call_id)
+    if before is None or (before.leg < call.leg and not core.began_here(before.leg)):
+        core.by_call_id.add(call)
+    else:
+        core.by_call_id.add_before(call)
+    if call.direction == INBOUND:
+        core.forwards.opened(call)
+    call.tell(now, how)
     if call.is_session:
         return
     call.core.counts.call_up(call.key, call.counted_as)
@@ -308,10 +319,9 @@ class Restorer:
         call.record = self._record(record, now)
         if more is not None:
             self._recall(call, *more)
-        call.record.key, call.record.trunk = key.id, call.trunk.name
+        call.record.key, call.record.trunk = key.id, call.record.trunk or call.trunk.name
         call.parts = parts_again(lines)
         call.story = [(step[0] + self._shift, *step[1:]) for step in story]
-        call.ahead = AHEAD
         return call
 
     def _recall(
@@ -352,19 +362,9 @@ class Restorer:
         return record
 
     def _take_up(self, call: Call, lease: float, now: float) -> None:
-        """It is one of the gate's calls from here on."""
-        core = self._core
-        before = core.by_call_id.get(call.call_id)
-        if before is None or before.leg < call.leg:
-            core.by_call_id.add(call)
-        else:
-            core.by_call_id.add_before(call)
-        call.tell(now, "restart")
-        if call.direction == INBOUND:
-            core.forwards.opened(call)
-        count(call, lease)
+        take_up(call, "restart", lease, now)
         if self._recorded is not None:
-            core.recordings.recall(call, self._recorded)
+            self._core.recordings.recall(call, self._recorded)
 
     def _doubt(self, call: Call, now: float) -> None:
         """It may have ended while the gate was away."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from callgate.policy.claim import Verdict
-from callgate.proxy.answer import DRAINING
+from callgate.proxy.answer import DRAINING, Refusal
 from callgate.proxy.commands import Journal
 from callgate.proxy.context import Phase
 from callgate.proxy.journal import queued
@@ -14,6 +14,12 @@ from callgate.sip.transaction import NEVER
 
 if TYPE_CHECKING:
     from callgate.proxy.call import Call
+
+
+DISPLACED: Final = {
+    "moved": Refusal("V1", "a reload has moved its key to another trunk while the call waited", 503, 486),
+    "removed": Refusal("V1", "a reload has removed its key while the call waited", 503, 486),
+}
 
 
 class Turn(Ticket):
@@ -65,6 +71,19 @@ class Turn(Ticket):
     def drained(self, now: float) -> None:
         self.call.turn = None
         self.call.refuse(DRAINING, now)
+
+    def reloaded(self, now: float) -> None:
+        call, core = self.call, self.call.core
+        call.key, call.trunk = self.key, self.key.trunk
+        call.groups = core.outside.gateways(call, now)
+        if not call.groups:
+            core.pacing.leave(self, now)
+            call.turn = None
+            call.refuse(core.trunks.refusal(self.key, now), now)
+
+    def displaced(self, how: str, now: float) -> None:
+        self.call.turn = None
+        self.call.refuse(DISPLACED[how], now)
 
     @property
     def gone(self) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from callgate.sim.bars import bar, marks
 from callgate.sim.board import ENOUGH, Board, Refused, Summary
 from callgate.sim.meter import SECOND
 
@@ -23,28 +22,6 @@ WHAT = {
     "K-X3": "other carriers' prefixes",
 }
 """What a rule of the demo is about, in a few words."""
-
-_MARKS = "▁▂▃▄▅▆▇█"
-_WIDTH = 40
-
-
-def marks(history: Sequence[int], limit: int, width: int = _WIDTH) -> Text:
-    """The last `width` values as bars; the limit is half the height, what is above it is red."""
-    text = Text(no_wrap=True)
-    for value in history[-width:]:
-        height = min(len(_MARKS), round(value / limit * len(_MARKS) / 2)) if limit else len(_MARKS)
-        text.append(
-            _MARKS[max(0, height - 1)], "red" if value > limit else "green" if value else "bright_black"
-        )
-    return text
-
-
-def bar(value: int, limit: int, width: int = _WIDTH) -> Text:
-    """`value` boxes beside a limit: what is above it is red, what is free is hollow."""
-    text = Text("■" * min(value, limit, width), "green", no_wrap=True)
-    text.append("□" * max(0, min(limit, width) - value), "bright_black")
-    text.append("■" * max(0, min(value, width) - limit), "red")
-    return text
 
 
 def live(board: Board) -> RenderableType:

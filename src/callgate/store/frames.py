@@ -18,6 +18,8 @@ MARK: Final = b"\xc6\x9aJ\n"
 _FRAME = Struct("<4sIIQ")
 LONGEST: Final = 1 << 22
 """Octets of a row: more than any message has."""
+SHORTEST: Final = 96
+"""Octets of a frame that tells of a token of a long window, at least."""
 
 Row = tuple[Any, ...]
 
@@ -29,34 +31,47 @@ def frame(number: int, row: Row) -> bytes:
 
 
 class Damage:
-    """What of a file could not be read: `octets` of them, in so many `places`."""
+    """What of a file could not be read: `octets` of them, in so many `places`; `tokens`: of how many that may have
+    told at most."""
 
     def __init__(self) -> None:
         self.octets = 0
         self.places = 0
+        self.tokens = 0
+
+    def add(self, octets: int) -> None:
+        """One more place."""
+        self.octets += octets
+        self.places += 1
+        self.tokens += -(-octets // SHORTEST)
 
     def __bool__(self) -> bool:
-        return bool(self.octets)
+        return bool(self.places)
 
 
 def rows(data: bytes, damage: Damage) -> Iterator[Row]:
-    """The rows of a file, each with its number in front. A frame that ends behind its file's end was being written when
-    the process died, and is no damage."""
+    """The rows of a file, each with its number in front."""
+    return (row for row, _, _ in pieces(data, damage) if row is not None)
+
+
+def pieces(data: bytes, damage: Damage) -> Iterator[tuple[Row | None, int, int]]:
+    """The rows of a file, each with its number in front, and from where to where its frame goes; None for a place that
+    can't be read. A frame that ends behind its file's end was being written when the process died, and is no damage."""
     at = len(HEAD)
     if HEAD.startswith(data):
         return
     if not data.startswith(HEAD):
         at = _next(data, 0, damage)
+        yield None, 0, at
     size = len(data)
     while at < size:
-        row, end = _row(data, at)
-        if row is not None:
-            yield row
-            at = end
-        elif _is_torn(data, at):
-            return
-        else:
+        begin = at
+        row, at = _row(data, at)
+        if row is None:
+            if _is_torn(data, at):
+                return
             at = _next(data, at, damage)
+        yield row, begin, at
 
 
 def _row(data: bytes, at: int) -> tuple[Row | None, int]:
@@ -92,8 +107,7 @@ def _next(data: bytes, at: int, damage: Damage) -> int:
     """Where the next mark stands behind what can't be read."""
     found = data.find(MARK, at + 1)
     end = found if found >= 0 else len(data)
-    damage.octets += end - at
-    damage.places += 1
+    damage.add(end - at)
     return end
 
 

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from callgate.store.forget import Forgotten, Wanted, forget_stories, is_of
 from callgate.store.frames import HEAD, Row, frame
 from callgate.store.recall import ADDS, FOLDER, OVER, SENT, START, STOP, WHOLE, Kept, Start, files, read_calls
 
@@ -79,6 +80,7 @@ class Journal:
         self._told: list[bytes] = []  # stories that are still to be written
         self._number = 0
         self._fault = ""
+        self._to_forget: deque[_Forgetting] = deque()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._syncer = _Syncer(self._fault_of_sync)
 
@@ -123,13 +125,32 @@ class Journal:
         self._start = start
         self.put((START, 0, *start))
 
+    def forget(self, wanted: Wanted, needles: Sequence[bytes], patience: float = 20.0) -> Forgotten:
+        """Erase what became of the calls that are `wanted` (T12); `needles`: what stands in each of them. Of calls that
+        have ended nothing else stays either. Waits: not for the loop. Raises OSError, and TimeoutError."""
+        mine = _Forgetting(needles)
+        self._to_forget.append(mine)
+        self._news.set()
+        if not mine.done.wait(patience):
+            raise TimeoutError("the disk of the journal does not answer")
+        if mine.fault:
+            raise OSError(mine.fault)
+        assert mine.calls is not None
+        _sync(mine.calls)
+        self._only(mine.calls)
+        gone = forget_stories(self.folder, wanted, needles, but=mine.stories)
+        return Forgotten(gone, mine.left)
+
     def close(self) -> None:
         """Write what is left, for a bounded time."""
         self._closing = True
         self._news.set()
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS)
-        self._syncer.close()
+        self._syncer.close()  # before the files: the last of them is still to be taken by the disk
+        if not self._thread.is_alive():
+            self._file.close()
+            self._stories.close()
 
     # -- the thread ----------------------------------------------------------------------------------------
 
@@ -137,7 +158,7 @@ class Journal:
         retry_at = 0.0
         while True:
             self._idle = True
-            if not self._waiting and not self._closing:
+            if not self._waiting and not self._closing and not self._to_forget:
                 self._news.wait()
             self._idle = False
             self._news.clear()
@@ -150,6 +171,8 @@ class Journal:
                 self._commit()
                 if self._file.size > self._limit():
                     self._begin_anew()
+                if self._to_forget and not self._file.closed:
+                    self._forget()
                 if last and not self._file.closed:
                     self._serial += 1
                     self._write(self._file, [frame(self._serial, (STOP, 0))])
@@ -159,8 +182,6 @@ class Journal:
                 retry_at = time.monotonic() + RETRY_SECONDS
             if last:
                 break
-        self._file.close()
-        self._stories.close()
 
     def _commit(self) -> None:
         """Write all that has come."""
@@ -233,6 +254,7 @@ class Journal:
                 new.write(part)
                 if not old.closed:
                     new.tail += self._commit_to(old)
+            new.whole = new.size  # what has come meanwhile may be over already
             tail = b"".join(new.tail)
             new.tail.clear()
             self._serial += 1
@@ -242,7 +264,6 @@ class Journal:
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
-        new.whole = new.size
         self._file = new
         old.close()
         self._syncer.wants(new, lambda: self._only(path))
@@ -253,7 +274,7 @@ class Journal:
         _sync_folder(self.folder)
         for other in files(self.folder, "calls"):
             if other < path:
-                other.unlink()
+                other.unlink(missing_ok=True)
 
     def _commit_to(self, old: _File) -> list[bytes]:
         """Commit into the old file while the new one is made; the frames, for that."""
@@ -293,7 +314,20 @@ class Journal:
             status = path.stat()
             left -= status.st_size
             if left < 0 or status.st_mtime < time.time() - self._keep_seconds:
-                path.unlink()
+                path.unlink(missing_ok=True)
+
+    def _forget(self) -> None:
+        """The thread's part of `forget`: new files, the one of calls without those that have ended."""
+        self._begin_anew()
+        if not self._stories.closed:
+            self._next_stories()
+        live = [data for frames in self._calls.values() for data in frames]
+        live += [data for sent in self._sent.values() for _, data in sent]
+        while self._to_forget:
+            mine = self._to_forget.popleft()
+            mine.left = sum(is_of(data, mine.needles) for data in live)
+            mine.calls, mine.stories = self._file.path, self._stories.path
+            mine.done.set()
 
     # -- what goes wrong -----------------------------------------------------------------------------------
 
@@ -302,7 +336,12 @@ class Journal:
         self._stories.close()
         self._commit()  # what counts stays in memory, and some stories
         reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
-        self._fault_once(f"the journal in {self.folder} can't be written ({reason})")
+        fault = f"the journal in {self.folder} can't be written ({reason})"
+        self._fault_once(fault)
+        while self._to_forget:
+            mine = self._to_forget.popleft()
+            mine.fault = fault
+            mine.done.set()
 
     def _well(self) -> None:
         if self._fault and not self._file.closed:
@@ -316,6 +355,18 @@ class Journal:
 
     def _fault_of_sync(self, error: OSError) -> None:
         self._fault_once(f"the journal in {self.folder} can't be made durable ({error.strerror})")
+
+
+class _Forgetting:
+    """What one `Journal.forget` asks of the thread. `left`: rows of calls and limits that hold on."""
+
+    def __init__(self, needles: Sequence[bytes]) -> None:
+        self.needles = needles
+        self.left = 0
+        self.calls: Path | None = None
+        self.stories: Path | None = None
+        self.fault = ""
+        self.done = threading.Event()
 
 
 class _File:
@@ -417,6 +468,15 @@ def _slices(frames: Iterator[bytes]) -> Iterator[bytes]:
             part, size = [], 0
     if part:
         yield b"".join(part)
+
+
+def _sync(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # a newer one has taken its place
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,12 +11,14 @@ from callgate.policy.claim import GRANTED, NO_ANSWER, PASSES, Claim, Distinct, G
 from callgate.policy.ledger import MARGIN
 
 _OUT = float("inf")
+LOOK_AGAIN = 1.0
 JUST_STARTED = "no call in the first second after a start"
 
 
 class Owed:
-    """What a crash may have cost one limit: `count` tokens, back at `back_at`, of the window `first`; where that ends
-    with a slash, of every window whose name begins with it and ends with `last`: those of each caller or class."""
+    """What a crash may have cost one limit: `count` tokens, or numbers nobody knows, back at `back_at`, of the window
+    `first`; where that ends with a slash, of every window whose name begins with it and ends with `last`: those of each
+    caller or class."""
 
     __slots__ = ("back_at", "count", "first", "last")
 
@@ -91,6 +93,18 @@ class _Seen:
         self.members: dict[bytes, _Member] = {}
         self.order: deque[tuple[float, bytes]] = deque()  # rising: an entry is appended at every send
 
+    def charge(self, owed: Owed) -> None:
+        """Numbers that may have been called, whichever they were."""
+        for n in range(owed.count):
+            name = b"unknown %d" % n
+            self.members.setdefault(name, _Member()).until = owed.back_at
+            self.order.append((owed.back_at, name))
+
+    @property
+    def until(self) -> float:
+        """When the last that was sent to is forgotten."""
+        return self.order[-1][0] if self.order else 0.0
+
     def take(self, name: bytes) -> None:
         self.members.setdefault(name, _Member()).pending += 1
 
@@ -157,18 +171,23 @@ class MemoryStore:
     def owes(self, owed: Owed, now: float) -> None:
         """Calls may have been sent of which nobody knows: each window that they may have taken of counts them."""
         self._owed.append(owed)
-        for name, tokens in self._windows.items():
-            if owed.concerns(name):
-                tokens.charge(owed)
+        for known in (self._windows, self._seen):
+            for name, window in known.items():
+                if owed.concerns(name):
+                    window.charge(owed)
+
+    def _owes(self, name: str, now: float) -> list[Owed]:
+        """What a window may owe that is used for the first time."""
+        self._owed = [owed for owed in self._owed if owed.back_at > now]
+        return sorted([owed for owed in self._owed if owed.concerns(name)], key=lambda owed: owed.back_at)
 
     def _owing(self, name: str, now: float) -> _Tokens | None:
         """A window of which no more is known than what it may owe; None for nothing."""
-        self._owed = [owed for owed in self._owed if owed.back_at > now]
-        found = [owed for owed in self._owed if owed.concerns(name)]
+        found = self._owes(name, now)
         if not found:
             return None
         tokens = self._windows[name] = _Tokens()
-        for owed in sorted(found, key=lambda owed: owed.back_at):
+        for owed in found:
             tokens.charge(owed)
         heappush(self._passing, (found[-1].back_at, name))
         return tokens
@@ -225,7 +244,7 @@ class MemoryStore:
                 if part.passing:  # type: ignore[union-attr]
                     heappush(self._passing, (back, part.name))
             elif kind is Gap or kind is Distinct:
-                seen = self._seen[part.name]
+                seen = self._recent(part, now)  # type: ignore[arg-type]
                 seen.sent(part.member, now, part.period, first=first)  # type: ignore[union-attr]
 
     def renew(self, claim_id: int, lease: float, now: float) -> None:
@@ -283,6 +302,13 @@ class MemoryStore:
         """Windows of one caller or one day, of which nothing is out any more."""
         while self._passing and self._passing[0][0] <= now:
             _, name = heappop(self._passing)
+            seen = self._seen.get(name)
+            if seen is not None:
+                seen.forget(now)
+                if seen.members:
+                    heappush(self._passing, (max(seen.until, now + LOOK_AGAIN), name))
+                else:
+                    del self._seen[name]
             tokens = self._windows.get(name)
             if tokens is not None and not tokens.settle(now):
                 del self._windows[name]
@@ -337,6 +363,9 @@ class MemoryStore:
         seen = self._seen.get(part.name)
         if seen is None:
             seen = self._seen[part.name] = _Seen()
+            heappush(self._passing, (now + part.period, part.name))
+            for owed in self._owes(part.name, now) if self._owed else ():
+                seen.charge(owed)
         else:
             seen.forget(now)
         return seen

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from callgate.store.frames import Damage, Row, row_around, rows
+from callgate.store.frames import SHORTEST, Damage, Row, row_around, rows
 
 FOLDER: Final = "journal"
 START: Final = "start"
@@ -15,6 +16,8 @@ STOP: Final = "stop"
 SENT: Final = "W"
 RINGS: Final = "R"
 OVER: Final = "E"
+ANY: Final = 1 << 40
+"""Stands for as many as there can be."""
 ADDS: Final = frozenset((RINGS,))
 """Kinds that add to the rows before them; all others replace them."""
 
@@ -33,7 +36,7 @@ class Kept(NamedTuple):
     """What was found at the start. `calls`: the rows of calls that were not over, each leg's in order; `sent`: the rows
     of long windows; `start` of the process that wrote them, None where nobody did; `last`: the time of the latest row,
     by its clock; `over`: legs of which it is known that they have ended; `stopped`: the process has ended in order;
-    `lost`: what could not be read, in words, and `gaps`: in how many places that was."""
+    `lost`: what could not be read, in words, and `untold`: of how many tokens that may have told at most."""
 
     calls: list[Row]
     sent: list[Row]
@@ -42,17 +45,22 @@ class Kept(NamedTuple):
     over: frozenset[int]
     stopped: bool
     lost: str
-    gaps: int
+    untold: int
 
 
 def files(folder: Path, kind: str) -> list[Path]:
-    """Oldest first."""
-    return sorted(path for path in folder.glob(f"{kind}-*") if path.name.partition("-")[2].isdigit())
+    """Oldest first; none where there is no such folder. Raises OSError."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    numbered = [name for name in names if name.startswith(f"{kind}-") and name.partition("-")[2].isdigit()]
+    return [folder / name for name in sorted(numbered)]
 
 
 def read_calls(folder: Path) -> tuple[Kept, int, int]:
     """What the files of calls hold, the highest serial in them, and the highest number of a file."""
-    damage, troubles = Damage(), []
+    damage, troubles, unread = Damage(), [], 0
     best: dict[int, list[Row]] = {}
     serials: dict[int, int] = {}
     over: dict[int, int] = {}
@@ -63,17 +71,14 @@ def read_calls(folder: Path) -> tuple[Kept, int, int]:
         paths = files(folder, "calls")
         numbers = [int(p.name.partition("-")[2]) for p in (*paths, *files(folder, "stories"))]
     except OSError as error:
-        return (
-            Kept([], [], None, last, frozenset(), False, f"{folder} can't be read ({error.strerror})", 1),
-            0,
-            0,
-        )
+        lost = f"{folder} can't be read ({error.strerror})"
+        return Kept([], [], None, last, frozenset(), False, lost, ANY), 0, 0
     for path in paths:
         try:
             data = path.read_bytes()
         except OSError as error:
             troubles.append(f"{path.name} can't be read ({error.strerror})")
-            damage.places += 1
+            unread += _most_in(path)
             continue
         here: dict[int, Row] = {}
         whole, places = False, damage.places
@@ -81,7 +86,7 @@ def read_calls(folder: Path) -> tuple[Kept, int, int]:
             highest = max(highest, serial)
             if kind == START:
                 if serial > start[0]:
-                    start = (serial, _start(rest))
+                    start = (serial, start_of(rest))
                 continue
             if kind == STOP:
                 stopped = serial
@@ -114,8 +119,16 @@ def read_calls(folder: Path) -> tuple[Kept, int, int]:
     lost = f"{folder}: " + "; ".join(troubles) if troubles else ""
     long = [sent[n] for n in sorted(sent)]
     ended = frozenset(over)
-    kept = Kept(calls, long, start[1], last, ended, stopped == highest, lost, damage.places)
+    kept = Kept(calls, long, start[1], last, ended, stopped == highest, lost, unread + damage.tokens)
     return kept, highest, max(numbers, default=0)
+
+
+def _most_in(path: Path) -> int:
+    """Of how many tokens a file may tell at most."""
+    try:
+        return path.stat().st_size // SHORTEST + 1
+    except OSError:
+        return ANY
 
 
 def _numbered(data: bytes, damage: Damage) -> Iterator[Row]:
@@ -124,7 +137,7 @@ def _numbered(data: bytes, damage: Damage) -> Iterator[Row]:
             yield row
 
 
-def _start(values: Sequence[Any]) -> Start | None:
+def start_of(values: Sequence[Any]) -> Start | None:
     try:
         boot, utc_offset, listeners, fields = values
         return Start(str(boot), float(utc_offset), tuple(listeners), tuple(fields))
@@ -137,18 +150,23 @@ def _start_before(data: bytes, at: int) -> Start | None:
     while (at := data.rfind(START.encode(), 0, at)) >= 0:
         found = row_around(data, at)
         if found is not None and len(found[0]) > 3 and found[0][1] == START:
-            return _start(found[0][3:])
+            return start_of(found[0][3:])
     return None
 
 
 def find(state_dir: Path, call_id: bytes) -> Iterator[tuple[Start | None, Row]]:
-    """Every row in the journal that is of a call, oldest first, with the start of the process that wrote it."""
+    """Every row in the journal that is of a call, oldest first, with the start of the process that wrote it. Raises
+    OSError at the end where not all could be read."""
     folder = state_dir / FOLDER
+    fault: OSError | None = None
     for kind in ("stories", "calls"):
         for path in files(folder, kind):
             try:
                 data = path.read_bytes()
-            except OSError:
+            except FileNotFoundError:  # it was too old, and has gone
+                continue
+            except OSError as error:
+                fault = error
                 continue
             at = -1
             end = 0
@@ -158,3 +176,5 @@ def find(state_dir: Path, call_id: bytes) -> Iterator[tuple[Start | None, Row]]:
                     continue
                 row, end = found
                 yield _start_before(data, at), row
+    if fault is not None:
+        raise fault

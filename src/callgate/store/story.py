@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from callgate.proxy.journal import OVER, QUEUED, RINGS, TRYING, Row, pack, record_of, unpack
+from callgate.proxy.journal import OVER, QUEUED, RINGS, TRYING, UP, Row, pack, record_of, unpack
 from callgate.proxy.record import CallRecord
 from callgate.store.recall import FOLDER, Start, find, read_calls
 
 NONE = pack(())
+PLACES = {QUEUED: (0, 8, 9), TRYING: (18, 20, 21), UP: (14, 16, 18)}
+"""Where in a row the lines that it holds (0: none), the record and the story are."""
 STATES = {TRYING: "trying", RINGS: "ringing", QUEUED: "queued", OVER: "ended"}
 
 
@@ -28,19 +30,25 @@ class Life(NamedTuple):
 
 
 def lives_of(state_dir: Path, call_id: str) -> list[Life]:
-    """Every leg with that Call-ID, oldest first."""
+    """Every leg with that Call-ID, oldest first. Raises OSError where none is found and not all could be read."""
     wanted = call_id.encode("utf-8", "surrogateescape")
     found: dict[int, Life] = {}
-    for start, row in find(state_dir, wanted):
-        if start is not None and len(row) == 7 and row[1] == OVER and row[4] == wanted:
-            _, _, leg, _, _, record, story = row
-            found[leg] = Life(
-                leg, call_id, "ended", record_of(record, start.fields), story, NONE, start.utc_offset
-            )
+    fault: OSError | None = None
+    try:
+        for start, row in find(state_dir, wanted):
+            if start is not None and len(row) == 7 and row[1] == OVER and row[4] == wanted:
+                _, _, leg, _, _, record, story = row
+                found[leg] = Life(
+                    leg, call_id, "ended", record_of(record, start.fields), story, NONE, start.utc_offset
+                )
+    except OSError as error:
+        fault = error
     kept, _, _ = read_calls(state_dir / FOLDER)
     if kept.start is not None:
         for life in _live(kept.calls, kept.start, wanted):
             found.setdefault(life.leg, life)
+    if fault is not None and not found:
+        raise fault
     return sorted(found.values(), key=lambda life: life.leg)
 
 
@@ -56,12 +64,11 @@ def _live(rows: Sequence[Row], start: Start, wanted: bytes) -> Iterator[Life]:
                 story = [*life.story, (row[5], "rings", 180)] if row[5] else life.story
                 found[leg] = life._replace(state="ringing" if row[5] else life.state, story=story)
             continue
-        if kind == QUEUED:
-            call_id, lines, record, story = row[5], NONE, row[8], row[9]
-        elif kind == TRYING:
-            call_id, lines, record, story = row[5], row[18], row[20], row[21]
-        else:
-            call_id, lines, record, story = row[5], row[14], row[16], row[18]
+        lines_at, record_at, story_at = PLACES.get(kind, PLACES[UP])
+        if len(row) <= story_at:
+            continue  # damaged, or another program's
+        call_id, record, story = row[5], row[record_at], row[story_at]
+        lines = row[lines_at] if lines_at else NONE
         if call_id == wanted:
             name = call_id.decode("utf-8", "surrogateescape")
             state = STATES.get(kind, "up")
