@@ -244,6 +244,21 @@ def test_the_names_of_a_session(ladder: Ladder) -> None:
     stops(world)
 
 
+def test_calls_that_a_session_has_named_before(ladder: Ladder) -> None:
+    """It records each of them still, whichever ends first."""
+    world = ladder(recordings=2, recorder=True)
+    records(world, headers=("X-Record-Of: a-2@example", "X-Record-Of: b-3@example"))
+    for call in "ab":
+        world.talks(call=call, headers=X_RECORD)
+    world.crashes()
+    world.holds(outbound=2, recorded=2)
+    world.hangs_up(call="a")
+    world.holds(outbound=1, recorded=1)
+    world.hangs_up(call="b")
+    world.holds(recorded=1)
+    stops(world)
+
+
 def test_the_session_identifier_of_a_plain_call(ladder: Ladder) -> None:
     """A session that comes after the restart names the call by it."""
     world = ladder(recordings=1, recorder=True, cps=None)

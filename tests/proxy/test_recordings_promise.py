@@ -405,7 +405,7 @@ class Play:
         return ends if side == "pbx" else (ends[1], ends[0])
 
 
-@settings(max_examples=many(80), deadline=None)
+@settings(max_examples=many(60), deadline=None)
 @given(
     kind=st.sampled_from(ANSWERING),
     limit=st.sampled_from([0, 1, 2, 3, 5, 8]),

@@ -215,15 +215,14 @@ class Recordings:
             naming = self.sessions.of.get(leg) if how == SESSION else None
             if naming is not None:
                 self._settle(naming, now)
+                naming.call.keep(now)
 
     def _settle(self, naming: Naming, now: float) -> None:
         me = (naming.leg, SESSION)
-        if any(each.calls and each.granted and each.says(me) for each in naming.recordings):
-            spare = [each for each in naming.recordings if not each.calls]
-            for each in spare:
-                self.take_back(each, [me], now)
-            if spare:
-                naming.call.keep(now)
+        of_call = any(each.calls and each.granted and each.says(me) for each in naming.recordings)
+        alone = [each for each in naming.recordings if not each.calls]
+        for each in alone if of_call else alone[1:]:
+            self.take_back(each, [me], now)
 
     def renew(self, call: Call, now: float) -> None:
         """A leg lives: its licence is held as long as the leg may be up, at least."""
@@ -340,7 +339,7 @@ class Recordings:
             naming.recordings[recording] = None
         call.tell(now, "recorded", *sorted(waiter.hows | {SESSION} if named else waiter.hows))
         self.licences.wants(recording, waiter, now)
-        if named:
+        if named and recording.granted:
             self.settle(recording, now)
 
     def _new(self, call: Call) -> Recording:
