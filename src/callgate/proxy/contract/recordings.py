@@ -1,13 +1,13 @@
 """Rule I1: which calls are recorded. Each counts once, however that is known, and until nobody says so any more.
 
 Who says that a call is recorded: its PBX (`X-Record: yes`, `a=recordpref:on`), either side (`a=record:on`, RFC 7866
-§6.1.2), and each session with a recorder (`proxy.contract.siprec`) that names it. The two legs of a forward are one call,
-as far as the gate itself knows them for that. A session that names several calls says so of each; one that leads to
-none is a recorded call by itself, and the first call that it names takes that licence over.
+§6.1.2), and each session with a recorder (`proxy.contract.siprec`) that names it. The two legs of a forward are one
+call, as far as the gate itself knows them for that. A session that names several calls says so of each; one that
+leads to none is a recorded call by itself, and the first call that it names takes that licence over.
 
-At the start of a call, and where it starts later by an offer, the licence comes first: without one the call is refused
-or goes on unrecorded, the offer is refused. What is told as done already, in an answer, is counted whatever the limit.
-Nothing is kept of a call of which nobody says that it is recorded.
+At the start of a call, and where it starts later by an offer, the licence comes first: without one the call is
+refused or goes on unrecorded, the offer is refused. What is told as done already, in an answer, is counted whatever
+the limit. Nothing is kept of a call of which nobody says that it is recorded.
 """
 
 from __future__ import annotations
