@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from random import Random
 
-from tests.e2e.gate import Gate
+from tests.e2e.gate import Gate, until
 from tests.e2e.load import fullest, run
 from tests.e2e.lossy import BadLine, LivePhones
 from tests.e2e.net import DID, NUMBER, Net
@@ -70,10 +70,11 @@ def offer(phones: LivePhones, pbx: Phone, carrier: Phone) -> None:
 
 
 def agree(gate: Gate, phones: LivePhones) -> None:
-    """One record for each call (and one for a challenge that it answered), with the outcome that its caller believes;
-    the counters say the same."""
+    """One record for each call (a challenge that it answered has the same id), with the outcome that its caller
+    believes; the counters say the same."""
     metrics = gate.metrics()
-    gate.line("call", int(metrics.get("calls_total")))  # the last of them
+    counted_calls = int(metrics.get("calls_total"))
+    until(lambda: len({line["id"] for line in gate.lines("call")}) == counted_calls, "a line for each call")
     records = defaultdict(list)
     for line in gate.lines("call"):
         records[line["call_id"]].append(line)
@@ -81,7 +82,8 @@ def agree(gate: Gate, phones: LivePhones) -> None:
     for caller in phones.callers:
         *challenged, record = records.pop(caller.call_id)
         assert [line["final_code"] for line in challenged] in ([], [407])
-        outcomes[record["direction"]].update(line["outcome"] for line in (*challenged, record))
+        ended = {line["id"]: line["outcome"] for line in (*challenged, record)}
+        outcomes[record["direction"]].update(ended.values())
         if caller.belief == "timeout":
             continue  # nothing came through to it in 32 s
         if caller.belief == "answered":

@@ -305,6 +305,9 @@ class Summary:
             self.outcomes[r.outcome] += 1
             if r.outcome == "refused":
                 self.refused[r.rule] += 1
+        for r in {
+            r.id: r for r in records
+        }.values():  # a challenge and the re-send that answers it are one call
             self.counted[r.direction, r.outcome, r.rule if r.outcome == "refused" else ""] += 1
         believed = {leg.belief for leg in callees}
         if caller.belief == "timeout":
