@@ -216,7 +216,7 @@ def main() -> int:
             spent, took = cpu(gate.pid) - before, time.monotonic() - start
         finally:
             gate.send_signal(signal.SIGTERM)
-            gate.wait(20)
+            gate.wait(45)
     passed = [len(times) for times in run.arrived]
     allowed = [
         min(len(offered), a.cps * (max(times) - min(times))) if a.queue else exact(offered, a.cps)
