@@ -8,18 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callgate.config.addresses import HostPort, ListenUri, SipPeer, join_host, parse_name_server, split_host
 from callgate.config.crosscheck import numbers as number_faults
 from callgate.config.schema import Config
-from callgate.config.values import (
-    HostPort,
-    ListenUri,
-    Numbers,
-    SipPeer,
-    canonical_number,
-    join_host,
-    parse_name_server,
-    split_host,
-)
+from callgate.config.values import Numbers, canonical_number
 
 national = st.from_regex(r"0[1-9][0-9]{8,9}", fullmatch=True)
 ends = st.tuples(st.integers(0, 999), st.integers(0, 999)).map(sorted)

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from callgate.config import certificates, more, notify, webhooks
+from callgate.config.addresses import ListenUri, SipPeer
+from callgate.config.faults import shown
 from callgate.config.numberfile import BadNumbers, read_numbers
 from callgate.config.schema import Config, TrunkLimits
-from callgate.config.values import ListenUri, Numbers, SipPeer, minutes_of, shown
+from callgate.config.values import Numbers, minutes_of
 from callgate.policy.profile import contradictions
 
 Loc = tuple[str | int, ...]

@@ -26,3 +26,17 @@ class ConfigError(Exception):
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(sorted(dict.fromkeys(faults), key=lambda f: (f.file, f.line or 0)))
         super().__init__("\n".join(map(str, self.faults)))
+
+
+def shown(value: object) -> str:
+    """A value as a message may show it: short, and nothing that could hold a password."""
+    text = str(value)
+    if "@" in text:
+        return "this value"
+    return f"`{text[:60]}…`" if len(text) > 60 else f"`{text}`"
+
+
+def as_text(value: object, example: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"must be text, such as `{example}`")
+    return value.strip()

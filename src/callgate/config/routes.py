@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import PlainValidator
 
-from callgate.config.values import AOR_USER, SipPeer, as_text, shown
+from callgate.config.addresses import AOR_USER, SipPeer
+from callgate.config.faults import as_text, shown
 
 TEL = re.compile(r"\+?[0-9][0-9().\-]{1,39}\Z")
 HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)\Z")

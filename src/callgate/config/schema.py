@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from callgate.config.addresses import HostPort, ListenUri
 from callgate.config.routes import Day, Hours, RouteTarget, Zone
 from callgate.config.values import (
     Advertise,
@@ -33,10 +34,8 @@ from callgate.config.values import (
     FilePath,
     HepServer,
     Host,
-    HostPort,
     Id,
     Listen,
-    ListenUri,
     NameServer,
     Network,
     Number,

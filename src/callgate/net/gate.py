@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from callgate.config import Config, SipPeer
-from callgate.config.values import DNS_PORT
+from callgate.config.addresses import DNS_PORT
 from callgate.net.capture import Capture
 from callgate.net.dns import Resolver
 from callgate.net.doors import Doors, files_allowed

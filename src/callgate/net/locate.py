@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from callgate.config import SipPeer
-from callgate.config.values import is_ip
+from callgate.config.addresses import is_ip
 from callgate.net.dns import AAAA, NAPTR, SRV, A, Answer, Failed, Resolver
 from callgate.net.system_names import HOSTS, CLibrary, hosts_entries
 from callgate.proxy.trunk.places import Place
