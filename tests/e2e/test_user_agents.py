@@ -65,13 +65,15 @@ def is_answered(leg: Leg, carrier: Udp, phone: UserAgent) -> None:
 
 @pytest.mark.parametrize("over", OVER)
 @pytest.mark.parametrize("kind", AGENTS)
-def test_registers_and_is_called(place: Place, kind: str, over: str) -> None:
-    """It is challenged, registers, rings for the key's number, answers and hangs up; at its end it is gone."""
+def test_registers_calls_and_is_called(place: Place, kind: str, over: str) -> None:
+    """It is challenged and registers. Its own call is challenged, goes to the carrier, and the carrier hangs up. It
+    rings for the key's number, answers and hangs up; at its end it is gone."""
     gate, carrier = place.gate, place.carrier
     phone = place.phone(kind, over)
     phone.registered()
     assert gate.line("registered")["user"] == USER
     gate.settle("registrations", 1, key="acme")
+    _calls_out(gate, carrier, phone)
     leg = calls_in(gate, carrier, phone)
     is_answered(leg, carrier, phone)
     phone.hangs_up()
@@ -85,13 +87,7 @@ def test_registers_and_is_called(place: Place, kind: str, over: str) -> None:
     gate.settle("registrations", 0, key="acme")
 
 
-@pytest.mark.parametrize("over", OVER)
-@pytest.mark.parametrize("kind", AGENTS)
-def test_calls_out(place: Place, kind: str, over: str) -> None:
-    """Its call is challenged, goes to the carrier, and the carrier hangs up."""
-    gate, carrier = place.gate, place.carrier
-    phone = place.phone(kind, over)
-    phone.registered()
+def _calls_out(gate: Gate, carrier: Udp, phone: UserAgent) -> None:
     phone.dials(NUMBER)
     leg = Leg.answering(carrier, carrier.expect("INVITE"))
     leg.answer(180)
