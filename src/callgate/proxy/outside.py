@@ -206,6 +206,9 @@ class Outside:
             call.refuse(Refusal("N2", fault, 484), now)
             return
         if call.is_session:
+            answered = self.core.challenges.answered_by(request, key, now)
+            if answered is not None:
+                record.id = answered.record
             call.ask(now)
             return
         dialled = read_uri(request.uri)
@@ -229,7 +232,7 @@ class Outside:
                 if unwelcome is not None and not call.passes(unwelcome, now):
                     call.refuse(unwelcome, now)
                     return
-            answered = self.core.challenges.answered_by(request, now)
+            answered = self.core.challenges.answered_by(request, key, now)
             challenger = None
             if answered is not None:
                 call.free, challenger, call.record.id = True, answered.by, answered.record
