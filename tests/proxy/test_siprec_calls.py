@@ -217,3 +217,30 @@ def test_the_store_never_answers() -> None:
     world.pbx.gets("503", call="help")
     world.pbx.sends("ACK", call="help")
     world.ends()
+
+
+@pytest.mark.parametrize("said", [(), X_RECORD], ids=["plain", "said"])
+@pytest.mark.parametrize("first", ["call", "session"])
+def test_a_recorder_that_rejects_the_session_of_a_call(
+    ladder: Ladder, first: str, said: tuple[str, ...]
+) -> None:
+    """They share one licence, whoever came first: it stays with the call if that says that it is recorded, else it is
+    given back."""
+    world = ladder(recordings=1, recorder=True, cps=None)
+    if first == "call":
+        world.talks(call="a", headers=said)
+        invites(world, **of(world, "a"))  # type: ignore[arg-type]
+    else:
+        invites(world, headers=["X-Record-Of: a-2@example"])
+    world.pbx.gets("100", call="rs")
+    world.srs.gets("INVITE", call="rs")
+    if first == "session":
+        world.talks(call="a", headers=said)
+    world.holds(outbound=1, recorded=1)
+    world.srs.sends("486 INVITE", call="rs")
+    world.srs.gets("ACK", call="rs")
+    world.pbx.gets("486", call="rs")
+    world.pbx.sends("ACK", call="rs")
+    world.holds(outbound=1, recorded=int(bool(said)))
+    world.hangs_up(call="a")
+    world.holds_nothing()
