@@ -6,6 +6,7 @@ import pytest
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
 from tests.proxy.test_neighbours import shared
+from tests.proxy.test_suspension import suspend
 from tests.proxy.text import Text
 
 from callgate.proxy.telemetry.meters import OUTCOMES
@@ -134,3 +135,17 @@ def test_another_key_can_not_answer(ladder: Ladder) -> None:
     other.gets("486", call="b")
     other.sends("ACK", call="b")
     world.after(2 * SECONDS)
+
+
+def test_a_re_send_that_a_suspension_refuses(ladder: Ladder) -> None:
+    """It has come in between: one call still, with one record."""
+    world = ladder()
+    invite = challenged(world)
+    suspend(world)
+    sends(world, invite)
+    world.pbx.gets("403")
+    world.pbx.sends("ACK")
+    world.after(2 * SECONDS)
+    assert counted(world) == {}
+    assert world.gauge("calls_total", "outbound", "refused", "V9") == 1
+    assert len({record.id for record in world.records}) == 1
