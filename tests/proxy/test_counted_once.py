@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.proxy.conftest import Ladder
 from tests.proxy.ladder import World
+from tests.proxy.test_neighbours import shared
+from tests.proxy.test_suspension import suspend
 from tests.proxy.text import Text
 
 from callgate.proxy.telemetry.meters import OUTCOMES
@@ -109,3 +111,41 @@ def test_a_re_send_that_is_refused_is_counted_as_refused(ladder: Ladder) -> None
     world.after(2 * SECONDS)
     assert counted(world) == {"answered": 1}
     assert world.gauge("calls_total", "outbound", "refused", "C2") == 1
+
+
+def test_another_key_can_not_answer(ladder: Ladder) -> None:
+    """Whatever it has copied of the call: it takes a token of its own contract."""
+    world, (pbx, other) = shared(ladder, keys=2)
+    pbx.sends("INVITE", call="a")
+    pbx.gets("100")
+    invite = world.carrier.gets("INVITE")
+    world.carrier.sends("407")
+    world.carrier.gets("ACK")
+    pbx.gets("407")
+    pbx.sends("ACK")
+    change = {"call-id": invite.call_id, "cseq": "2 INVITE", "from": invite.get("from")}
+    other.sends("INVITE", call="b", change=change)
+    other.gets("100", call="b")
+    world.carrier.gets("INVITE", call="b")
+    call = next(world.core.live())
+    assert call.key.id == "key1"
+    assert not call.free
+    world.carrier.sends("486", call="b")
+    world.carrier.gets("ACK", call="b")
+    other.gets("486", call="b")
+    other.sends("ACK", call="b")
+    world.after(2 * SECONDS)
+
+
+def test_a_re_send_that_a_suspension_refuses(ladder: Ladder) -> None:
+    """It has come in between: one call still, with one record."""
+    world = ladder()
+    invite = challenged(world)
+    suspend(world)
+    sends(world, invite)
+    world.pbx.gets("403")
+    world.pbx.sends("ACK")
+    world.after(2 * SECONDS)
+    assert counted(world) == {}
+    assert world.gauge("calls_total", "outbound", "refused", "V9") == 1
+    assert len({record.id for record in world.records}) == 1

@@ -268,6 +268,28 @@ def test_a_challenge_of_the_trunk_passes_and_its_answer_is_free(ladder: Ladder) 
     hangs_up(world, world.carrier, call="again")
 
 
+def test_its_answer_is_not_free_at_another_gateway(ladder: Ladder) -> None:
+    """The one that asked is gone from the config, or its name leads elsewhere: the next has not seen the call."""
+    world = ladder(emergency="carrier", gateways=2, cps=3)
+    one, two = world.gateways
+    sent = calls_for_help(world)
+    one.sends("407", headers=['Proxy-Authenticate: Digest realm="t", nonce="n"'])
+    one.gets("ACK")
+    world.pbx.gets("407")
+    world.pbx.sends("ACK")
+    world.settle()
+    assert world.used("outbound_cps") == 1
+    world.key.trunk.gateways = world.key.trunk.gateways[1:]
+    again = {"call-id": sent.call_id, "from": sent.get("from"), "cseq": "2 INVITE"}
+    world.pbx.sends("INVITE", call="again", to="110", change=again)
+    world.pbx.gets("100", call="again")
+    two.gets("INVITE", call="again")
+    world.settle()
+    assert world.used("outbound_cps") == 2
+    talks(world, two, call="again")
+    hangs_up(world, two, call="again")
+
+
 # -- without a way -------------------------------------------------------------------------------------------
 
 

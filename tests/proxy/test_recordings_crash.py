@@ -272,6 +272,54 @@ def test_the_session_identifier_of_a_plain_call(ladder: Ladder) -> None:
     world.hangs_up(call="other")
 
 
+def test_each_call_that_is_named_by_its_session_identifier(ladder: Ladder) -> None:
+    """Were it forgotten, they would be one: what a session records that leads to no call."""
+    world = ladder(recordings=2, recorder=True, cps=None)
+    ids = {"a": UUID, "b": "7" * 32}
+    for call, half in ids.items():
+        world.talks(call=call, headers=(f"Session-ID: {half};remote={'0' * 32}",))
+    world.crashes()
+    records(world, **names(*ids.values()))
+    world.holds(outbound=2, recorded=2)
+    world.hangs_up(call="a")
+    world.holds(outbound=1, recorded=1)
+    stops(world)
+    world.hangs_up(call="b")
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["runs on", "crash"])
+@pytest.mark.parametrize("first", ["call", "session"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_session_of_a_call_that_was_released_by_hand(
+    ladder: Ladder, when: str, first: str, crash: bool
+) -> None:
+    """Before the session came, or after: the call has no line, the session its licence until it ends."""
+    world = ladder(recordings=1, recorder=True, cps=None)
+    world.talks(call="cs")
+    call = next(world.core.live())
+    if when == "after":
+        records(world, **names_header(world, "cs"))
+    world.core.free_lines(call, "released", world.now)
+    world.carries_out()
+    if when == "before":
+        records(world, **names_header(world, "cs"))
+    if crash:
+        world.crashes()
+    world.settle()
+    assert world.used("recordings") == 1
+    if first == "call":
+        world.hangs_up(call="cs")
+        world.settle()
+        assert world.used("recordings") == 1
+        stops(world)
+    else:
+        stops(world)
+        world.settle()
+        assert world.used("recordings") == 0
+        world.hangs_up(call="cs")
+    world.holds_nothing()
+
+
 def test_a_session_whose_call_was_too_young_to_be_known(ladder: Ladder) -> None:
     """The call is counted with its first word, and named already."""
     world = ladder(recordings=2, recorder=True)

@@ -623,6 +623,38 @@ def test_a_recorder_that_says_no(world: World, code: int) -> None:
     assert not world.alerts
 
 
+def test_a_recorder_that_challenges(ladder: Ladder) -> None:
+    """Its session is sent again with credentials: it is one, with one record, and counts once."""
+    world = ladder(recordings=1, recorder=True)
+    invites(world)
+    world.pbx.gets("100")
+    first = world.srs.gets("INVITE")
+    world.srs.sends("407 INVITE")
+    world.srs.gets("ACK")
+    world.pbx.gets("407")
+    world.pbx.sends("ACK")
+    world.holds_nothing()
+    again = {
+        "contact": SRC,
+        "content-type": "multipart/mixed;boundary=b",
+        "call-id": first.call_id,
+        "from": first.get("from"),
+        "cseq": f"{first.cseq + 1} INVITE",
+    }
+    world.pbx.sends("INVITE", call="again", uri=SRS, headers=(REQUIRES,), body=metadata(), change=again)
+    world.pbx.gets("100", call="again")
+    world.srs.gets("INVITE", call="again")
+    world.srs.sends("200", call="again")
+    world.pbx.gets("200", call="again")
+    world.pbx.sends("ACK", call="again")
+    world.srs.gets("ACK", call="again")
+    stops(world, "again")
+    world.after(11.0)
+    assert world.gauge("calls_total", "outbound", "answered", "") == 1
+    assert world.gauge("calls_total", "outbound", "failed", "") == 0
+    assert len({record.id for record in world.records}) == 1
+
+
 def test_after_a_restart_its_dialog_is_known_by_its_token(ladder: Ladder) -> None:
     """What ends the session gets through in both directions, and never to the trunk."""
     world = ladder(recordings=2, recorder=True)

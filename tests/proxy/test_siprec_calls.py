@@ -217,3 +217,59 @@ def test_the_store_never_answers() -> None:
     world.pbx.gets("503", call="help")
     world.pbx.sends("ACK", call="help")
     world.ends()
+
+
+@pytest.mark.parametrize("said", [(), X_RECORD], ids=["plain", "said"])
+@pytest.mark.parametrize("first", ["call", "session"])
+def test_a_recorder_that_rejects_the_session_of_a_call(
+    ladder: Ladder, first: str, said: tuple[str, ...]
+) -> None:
+    """They share one licence, whoever came first: it stays with the call if that says that it is recorded, else it is
+    given back."""
+    world = ladder(recordings=1, recorder=True, cps=None)
+    if first == "call":
+        world.talks(call="a", headers=said)
+        invites(world, **of(world, "a"))  # type: ignore[arg-type]
+    else:
+        invites(world, headers=["X-Record-Of: a-2@example"])
+    world.pbx.gets("100", call="rs")
+    world.srs.gets("INVITE", call="rs")
+    if first == "session":
+        world.talks(call="a", headers=said)
+    world.holds(outbound=1, recorded=1)
+    world.srs.sends("486 INVITE", call="rs")
+    world.srs.gets("ACK", call="rs")
+    world.pbx.gets("486", call="rs")
+    world.pbx.sends("ACK", call="rs")
+    world.holds(outbound=1, recorded=int(bool(said)))
+    world.hangs_up(call="a")
+    world.holds_nothing()
+
+
+@pytest.mark.parametrize("order", ["12", "21"])
+@pytest.mark.parametrize("taken", [{"1"}, {"2"}, {"1", "2"}, set()], ids=["first", "second", "both", "none"])
+def test_a_session_offers_what_it_holds_twice_at_once(ladder: Ladder, taken: set[str], order: str) -> None:
+    """Two UPDATEs name the same call. One that the recorder takes stands, whatever becomes of the other: another
+    session of that call needs no further licence."""
+    world = ladder(recordings=2, recorder=True, cps=None)
+    records(world)
+    world.talks(call="a")
+    updates = {}
+    for n in "12":
+        world.pbx.sends("UPDATE", call="rs", **of(world, "a"))  # type: ignore[arg-type]
+        updates[n] = world.srs.gets("UPDATE", call="rs")
+    for n in order:
+        code = "200" if n in taken else "500"
+        head = [
+            f"{name}: {value}"
+            for name in ("Via", "From", "To", "Call-ID", "CSeq")
+            for value in updates[n].all(name.lower())
+        ]
+        world.srs.transmits("\r\n".join([f"SIP/2.0 {code} So", *head, "Content-Length: 0", "", ""]).encode())
+        world.pbx.gets(code, call="rs")
+    world.holds(outbound=1, recorded=1)
+    records(world, "two", **of(world, "a"))
+    world.holds(outbound=1, recorded=1 if taken else 2)
+    world.hangs_up(call="a")
+    stops(world)
+    stops(world, "two")

@@ -206,6 +206,9 @@ class Outside:
             call.refuse(Refusal("N2", fault, 484), now)
             return
         if call.is_session:
+            answered = self.core.challenges.answered_by(request, key, now)
+            if answered is not None:
+                record.id = answered.record
             call.ask(now)
             return
         dialled = read_uri(request.uri)
@@ -221,6 +224,9 @@ class Outside:
         to = request.value(TO)
         if b":%b@" % uri.user not in to:
             self.core.emergency.suspects(call, dialled, to, now)
+        answered = self.core.challenges.answered_by(request, key, now)
+        if answered is not None:
+            record.id = answered.record  # one call, whatever becomes of it
         if self._suspended(call, now):
             return
         if verdict.allowed or call.passes(refusal, now):
@@ -229,10 +235,8 @@ class Outside:
                 if unwelcome is not None and not call.passes(unwelcome, now):
                     call.refuse(unwelcome, now)
                     return
-            answered = self.core.challenges.answered_by(request, now)
-            challenger = None
-            if answered is not None:
-                call.free, challenger, call.record.id = True, answered.by, answered.record
+            challenger = answered.by if answered is not None else None
+            call.free = answered is not None
             call.groups = self.core.trunks.groups(key, now, challenger)
             # To another gateway than the one that asked it is a new call.
             call.free = call.free and bool(call.groups) and call.groups[0][0] is challenger

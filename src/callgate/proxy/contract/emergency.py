@@ -78,7 +78,7 @@ class Emergency:
         first = trunk.emergency_first
         preferred = first.site.targets[0] if first is not None and first.site.targets else None
         if route is trunk:
-            answered = core.challenges.answered_by(request, now)
+            answered = core.challenges.answered_by(request, call.key, now)
             if answered is not None:
                 call.free, preferred, call.record.id = True, answered.by, answered.record
         groups: Groups = core.trunks.groups(call.key, now, preferred, trunk=route, every=True)
@@ -88,6 +88,8 @@ class Emergency:
             groups = secure_only(groups) if flow.listener.secure else ()
             if not groups:
                 return "SIPS, and the way there is not TLS"
+        # To another gateway than the one that asked it is a new call.
+        call.free = call.free and groups[0][0] is preferred
         call.trunk, call.groups = route, groups
         call.record.trunk = route.name
         call.shift = core.outside.shift(request) if route.account is not None else None

@@ -427,6 +427,10 @@ class Recordings:
             call.record.recorded = True
             if not self._is_said(call, sayer):  # it has come since the request
                 self._count(call, NOTHING, now, [naming])
+            recording = self.of.get(call.leg)
+            if recording is not None:  # an offer beside this one, that is not taken, takes nothing back
+                for leg in recording.calls:
+                    recording.offered.pop((leg, LENT), None)
         if calls and instead:
             kept = [self._recording_of(call) for call in calls]
             for each in [*naming.recordings]:

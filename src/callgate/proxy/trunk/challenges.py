@@ -15,6 +15,7 @@ from callgate.sip.transaction import NEVER
 if TYPE_CHECKING:
     from callgate.proxy.calls.context import Context
     from callgate.proxy.calls.targets import Target
+    from callgate.proxy.peers import Key
     from callgate.proxy.wheel import Wheel
 
 SECONDS: Final = 10.0
@@ -26,13 +27,14 @@ Name = tuple[bytes, bytes, bytes]
 
 
 class Challenged:
-    """An INVITE that the trunk has challenged: its CSeq, when, who, and the id of its record, which is that of the
-    re-send too. `uncounted`: its record once it has ended, if nobody has answered yet."""
+    """An INVITE of a key that the trunk has challenged: its CSeq, when, who, and the id of its record, which is that
+    of the re-send too. `uncounted`: its record once it has ended, if nobody has answered yet."""
 
-    __slots__ = ("at", "by", "cseq", "name", "record", "uncounted")
+    __slots__ = ("at", "by", "cseq", "key", "name", "record", "uncounted")
 
-    def __init__(self, name: Name, cseq: int, at: float, by: Target | None, record: int) -> None:
+    def __init__(self, name: Name, key: str, cseq: int, at: float, by: Target | None, record: int) -> None:
         self.name = name
+        self.key = key
         self.cseq = cseq
         self.at = at
         self.by = by
@@ -59,7 +61,7 @@ class Challenges:
         earlier = self._open.get(name)
         if earlier is not None:
             self._over(earlier)
-        one = Challenged(name, call.caller.cseq, now, call.challenger, call.record.id)
+        one = Challenged(name, call.key.id, call.caller.cseq, now, call.challenger, call.record.id)
         self._open[name] = one
         self._order.append(one)
         if self.due == NEVER:
@@ -74,14 +76,14 @@ class Challenges:
         one.uncounted = call.record
         return True
 
-    def answered_by(self, request: Message, now: float) -> Challenged | None:
-        """What an INVITE answers that is the re-send with credentials of one that the trunk has seen: it needs no
-        token. Who has asked for them: nobody else knows that nonce."""
+    def answered_by(self, request: Message, key: Key, now: float) -> Challenged | None:
+        """What an INVITE of a key answers that is the re-send with credentials of one that the trunk has seen: it needs
+        no token. Who has asked for them: nobody else knows that nonce."""
         if not self._open:
             return None
         one = self._open.get((request.call_id, request.from_tag, request.uri))
-        if one is None:
-            return None
+        if one is None or one.key != key.id:
+            return None  # another contract pays for itself
         if request.cseq_number == one.cseq + 1 and now - one.at <= SECONDS:
             one.uncounted = None  # it is the same call, and has not ended
             del self._open[one.name]
