@@ -1,6 +1,7 @@
 """How many examples a promise is tried with.
 
-The suite tries as many as find a fault that was put in; more cost minutes that every change would wait for.
+The suite tries as many as a change can wait for; before a release, or after a change to what a promise is about, ask for
+more:
 `EXAMPLES=20 make test TESTS=tests/numbers` tries twenty times as many.
 """
 
