@@ -1,8 +1,8 @@
 """How many examples a promise is tried with.
 
-The suite tries as many as a change can wait for; before a release, or after a change to what a promise is about, ask for
-more:
-`EXAMPLES=20 make test TESTS=tests/numbers` tries twenty times as many.
+The suite tries as many as a change can wait for; before a release, or after a change to what a promise is about, ask
+for more: `EXAMPLES=20 make test TESTS=tests/numbers` tries twenty
+times as many.
 """
 
 from __future__ import annotations
