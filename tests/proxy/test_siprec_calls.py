@@ -273,3 +273,22 @@ def test_a_session_offers_what_it_holds_twice_at_once(ladder: Ladder, taken: set
     world.hangs_up(call="a")
     stops(world)
     stops(world, "two")
+
+
+@pytest.mark.parametrize("code", ["200", "500"])
+def test_a_call_that_another_session_joins_while_a_licence_is_lent_to_it(ladder: Ladder, code: str) -> None:
+    """The recorder refuses what the first one offers: the call is recorded by the second, and the first, which leads
+    to no call, counts besides."""
+    world = ladder(recordings=3, recorder=True, cps=None)
+    records(world)
+    world.talks(call="a")
+    world.pbx.sends("UPDATE", call="rs", **of(world, "a"))  # type: ignore[arg-type]
+    world.srs.gets("UPDATE", call="rs")
+    records(world, "two", **of(world, "a"))
+    world.srs.sends(code, call="rs")
+    world.pbx.gets(code, call="rs")
+    world.holds(outbound=1, recorded=1 if code == "200" else 2)
+    world.hangs_up(call="a")
+    stops(world)
+    stops(world, "two")
+    world.holds_nothing()

@@ -157,15 +157,46 @@ class Recordings:
                 recording.offered[sayer] = left
             elif left == 0 and sayer[1] == LENT:
                 del recording.offered[sayer]
-                if not any(leg == sayer[0] for leg, _ in recording.sayers):
+                lenders = self._lenders(recording)
+                if len(lenders) == len(recording.sayers):
                     recording.calls.discard(sayer[0])
                     del self.of[sayer[0]]
+                else:
+                    self._take_out(recording, lenders, now)
             elif left == 0:
                 gone.append(sayer[1])
                 self.take_back(recording, [sayer], now)
         if gone:
             call.tell(now, "stops", *sorted({*gone}))
             call.keep(now)
+
+    def _lenders(self, recording: Recording) -> list[Naming]:
+        """The sessions of a recording that name none of its legs, nor are about to."""
+        found = []
+        for leg, how in recording.sayers:
+            naming = self.sessions.of.get(leg) if how == SESSION else None
+            if naming is None or (leg, how) in recording.offered:
+                continue
+            calls = self.sessions.calls(recording.key, naming.names)
+            if not any(call.leg in recording.calls for call in calls):
+                found.append(naming)
+        return found
+
+    def _take_out(self, recording: Recording, lenders: Sequence[Naming], now: float) -> None:
+        """They have lent their licence to a call that others say is recorded, and that they don't record after all:
+        it keeps that one, and they count for themselves again."""
+        if not lenders:
+            return
+        first = lenders[0].call
+        alone = self._new(first)
+        for naming in lenders:
+            recording.sayers.discard((naming.leg, SESSION))
+            naming.recordings.pop(recording, None)
+            alone.sayers.add((naming.leg, SESSION))
+            naming.recordings[alone] = None
+        self.licences.counts_anyway(alone, first, first.lease, now)
+        for naming in lenders:
+            naming.call.keep(now)
 
     def _unsaid(self, call: Call, hows: Iterable[str], now: float) -> None:
         """A leg says so no more in these ways; but for what it offers at this moment."""
