@@ -354,6 +354,18 @@ def test_a_state_dir_that_cannot_be(net: Net) -> None:
     assert "Traceback" not in said
 
 
+def test_a_state_dir_that_cannot_even_be_looked_at(net: Net) -> None:
+    """As that of another user: whether a gate ran there before is asked first. Here its name is too long."""
+    gate = net.gate(net.pbx(), net.carrier(), state_dir="./" + "x" * 300)
+    gate.start()
+    assert gate.wait() == 1
+    assert gate.err is not None
+    said = gate.err.join().decode()
+    assert "state_dir" in said
+    assert "name a folder that can be written" in said
+    assert "Traceback" not in said
+
+
 def test_a_state_dir_that_cannot_be_written(net: Net) -> None:
     """A secret that can't be read is said too, with its place, and not replaced by another."""
     gate = net.gate(net.pbx(), net.carrier())

@@ -74,7 +74,9 @@ def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
 
 async def _serve(config: Config, shared: Shared, meters: Meters) -> int:
     log = logging.get_logger()
-    again = config.state_dir is not None and (config.state_dir / AUDIT_FILE).exists()
+    again = False
+    with contextlib.suppress(OSError):  # a folder of another user's: `_secret` says what is wrong with it
+        again = config.state_dir is not None and (config.state_dir / AUDIT_FILE).exists()
     trail = Trail(config.state_dir, log)
     try:
         listeners = listeners_of(config)
