@@ -67,7 +67,7 @@ def when(option: str, text: str | None) -> str | None:
         at = datetime.fromisoformat(text)
         at = at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        fail(f"{option} {text}: no time; write it like 2026-04-01 or 2026-04-01T09:00:00+09:00", 2)
+        fail(f"{option} {text}: this is no time; write it like 2026-04-01 or 2026-04-01T09:00:00+09:00", 2)
     return f"{at.strftime('%Y').zfill(4)}-{at:%m-%dT%H:%M:%S.%f}Z"
 
 
@@ -88,11 +88,19 @@ class readable:  # reads as a word: `with readable(places):`
         self._places = places
 
     def __enter__(self) -> None:
-        from callgate.cdr.database import sqlite_path
+        from callgate.cdr.database import shown, sqlite_path, words
 
         file = sqlite_path(self._places.database)
-        if file is not None and not file.exists():
+        if file is None:
+            return
+        try:
+            owner = file.stat().st_uid
+        except (FileNotFoundError, NotADirectoryError):
             fail(f"there are no records yet: {file} is not there")
+        except OSError as error:
+            fail(f"{shown(self._places.database)}: {words(error)}")
+        if not os.access(file, os.R_OK):
+            fail(f"{file} is not yours: run this as the user of the gate (uid {owner}) or as root")
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         from sqlalchemy.exc import SQLAlchemyError

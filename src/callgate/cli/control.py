@@ -76,7 +76,7 @@ def gate_runs(state_dir: Path) -> bool:
         except (FileNotFoundError, ConnectionRefusedError):
             return False
         except OSError as error:
-            fail(f"{state_dir / FILE} can't be reached: {error.strerror or error}")
+            fail(unreachable(state_dir / FILE, error))
     return True
 
 
