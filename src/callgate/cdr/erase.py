@@ -50,7 +50,7 @@ class Selection(NamedTuple):
     def check(self) -> None:
         """Raises ValueError where it would be everything."""
         if not self.numbers and self.key is None:
-            raise ValueError("name what is to be erased: a number, a key, or both")
+            raise ValueError("name what is to be erased: a number (`--number`), a key (`--key`), or both")
 
 
 def selection_of(number: str | None, key: str | None, before: str | None = None) -> Selection:

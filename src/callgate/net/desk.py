@@ -388,7 +388,9 @@ def _when(text: str) -> float:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise Unfit("usage", f"`{text}` is no time; write it like 2026-04-01T09:00:00Z") from None
+        raise Unfit(
+            "usage", f"`{text}` is no time; write it like 2026-04-01T09:00:00Z, or a span such as 2h"
+        ) from None
     if at.tzinfo is None:
         raise Unfit("usage", f"`{text}` says no time zone; write `{text}Z` or `{text}+09:00`")
     return at.timestamp()
