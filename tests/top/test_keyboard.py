@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.top.data import Row, alert, answer, call, key, part, refusal
 
-from callgate.cli.top.state import BINDINGS, HELP, SORTS, Act, Effect, Look, Open, Quit, State, done_words
+from callgate.cli.top.state import BINDINGS, HELP, Act, Effect, Look, Open, Quit, State, done_words
 from callgate.cli.top.terminal import NAMES, Decoder
-from callgate.net.overview import PANES
+from callgate.net.desk import OPERATIONS
+from callgate.net.panes import SORTS
 
 
 def state_of(data: Row | None = None) -> State:
@@ -96,7 +97,8 @@ def test_panes_go_round() -> None:
 
 
 def test_sorts_are_those_of_the_gate() -> None:
-    assert SORTS == PANES
+    asked = OPERATIONS["overview"].arguments
+    assert {pane: asked[f"{pane}_sort"].choices for pane in SORTS} == SORTS
 
 
 @pytest.mark.parametrize("pane", SORTS)

@@ -10,7 +10,8 @@ from rich.console import Console
 from tests.top.data import Row, alert, answer, call, key, part, refusal
 
 from callgate.cli.top import view
-from callgate.cli.top.state import PANES, Page, Pane, State
+from callgate.cli.top.state import Page, Pane, State
+from callgate.net.panes import PANES
 from callgate.sim.bars import gauge
 
 HOSTILE = [

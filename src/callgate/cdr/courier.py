@@ -288,9 +288,8 @@ class Courier:
                 lane.mark = one.seq, one.version
         now = asyncio.get_running_loop().time()
         due = self._due(now)
-        await (
-            self._settle()
-        )  # after it is known whose letters are read, or what has arrived would be read once more
+        # Once it is known whose letters are read: or what has arrived meanwhile would be read once more.
+        await self._settle()
         if due:
             wanted = [(lane.receiver, lane.key, lane.ahead) for lane in due]
             heads = await self._in_thread(

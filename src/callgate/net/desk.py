@@ -25,7 +25,8 @@ from callgate.net.erasure import NotErased, journal, of_record, traces
 from callgate.net.gate import Gate
 from callgate.net.keeping import Keeping
 from callgate.net.log import mask_number
-from callgate.net.overview import COUNT_MAX, FIRST_MAX, PANES, Overview
+from callgate.net.overview import COUNT_MAX, FIRST_MAX, Overview
+from callgate.net.panes import SORTS
 from callgate.net.reload import Reload
 from callgate.net.rows import Row, Rows
 from callgate.net.trail import Trail, Written
@@ -409,7 +410,7 @@ PAGE: Final = {"limit": Argument(int), "after": Argument()}
 """So many, in the order of their ids, beginning behind that one; without `limit` all, as they come."""
 
 _OVERVIEW = {"key": Argument()}
-for _pane, _orders in PANES.items():
+for _pane, _orders in SORTS.items():
     _OVERVIEW |= {
         f"{_pane}_sort": Argument(choices=tuple(_orders)),
         f"{_pane}_reverse": Argument(bool),

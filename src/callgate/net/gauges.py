@@ -41,7 +41,7 @@ class Gauges:
         self._levels[key.id] = key.congestion, meters.series("congestion_level", key.id)
         self._queues[key.id] = meters.series("queue_depth", key.id)
         limits = self._limits[key.id] = []
-        parts = {part.name: part for part in (*key.outbound, *key.inbound, *key.forwarded, *key.recorded)}
+        parts = {part.name: part for part in key.parts}
         for name, (used, limit) in LIMIT_GAUGES.items():
             part = parts.get(f"{key.id}/{name}")
             if isinstance(part, Window | Members) and part.limit is not None:

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from callgate.net.gate import Gate
+from callgate.net.panes import SORTS
 from callgate.net.rows import Row, Rows, stamp
 from callgate.policy.claim import Members, Window
 from callgate.proxy.calls.call import Call
@@ -33,13 +34,6 @@ SLICE_SECONDS: Final = 0.001
 """How long the loop looks at them at a time."""
 STEP: Final = 32
 """Of how many the clock is read once."""
-PANES: Final[Mapping[str, tuple[str, ...]]] = {
-    "keys": ("use", "key", "calls", "queued", "refused", "state"),
-    "calls": ("since", "key", "from", "to", "state"),
-    "refusals": ("at", "key", "rule", "to"),
-}
-"""List → what it can be sorted by, the usual first. Numbers begin with the highest, times with the latest, states with
-suspended and up, words with A; `…_reverse` turns that round."""
 
 Thing = TypeVar("Thing")
 Value = Callable[[Thing], Any]
@@ -97,7 +91,7 @@ class Overview:
         words: Callable[[Thing], str],
         row: Callable[[Thing], Row | None],
     ) -> Row:
-        by = asked.get(f"{pane}_sort") or PANES[pane][0]
+        by = asked.get(f"{pane}_sort") or SORTS[pane][0]
         down = (by in HIGHEST_FIRST) is not asked.get(f"{pane}_reverse", False)
         wanted = asked.get(f"{pane}_filter", "").casefold()
         count = asked.get(f"{pane}_count", COUNT)
@@ -119,7 +113,7 @@ class Overview:
 
         def use(key: Key) -> float:
             most = 0.0
-            for part in (*key.outbound, *key.inbound, *key.forwarded, *key.recorded):
+            for part in key.parts:
                 if isinstance(part, Window | Members) and part.limit:
                     most = max(most, store.used(part.name, now) / part.limit)
             return most

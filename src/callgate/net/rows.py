@@ -81,7 +81,7 @@ class Rows:
         core = self._core
         suspension: Suspension | None = core.suspensions.of(key.id, now)
         limits = {}
-        for part in (*key.outbound, *key.inbound, *key.forwarded, *key.recorded):
+        for part in key.parts:
             if isinstance(part, Window | Members):
                 used = self._gate.store.used(part.name, now)
                 limits[part.name.rpartition("/")[2]] = {"rule": part.rule, "used": used, "limit": part.limit}

@@ -206,9 +206,7 @@ class Outside:
             call.refuse(Refusal("N2", fault, 484), now)
             return
         if call.is_session:
-            answered = self.core.challenges.answered_by(request, key, now)
-            if answered is not None:
-                record.id = answered.record
+            self.core.challenges.answered_by(call, request, now)
             call.ask(now)
             return
         dialled = read_uri(request.uri)
@@ -224,9 +222,7 @@ class Outside:
         to = request.value(TO)
         if b":%b@" % uri.user not in to:
             self.core.emergency.suspects(call, dialled, to, now)
-        answered = self.core.challenges.answered_by(request, key, now)
-        if answered is not None:
-            record.id = answered.record  # one call, whatever becomes of it
+        answered = self.core.challenges.answered_by(call, request, now)
         if self._suspended(call, now):
             return
         if verdict.allowed or call.passes(refusal, now):

@@ -317,6 +317,11 @@ class Key:
         rates = [part for level in self._levels for part in level[1] if isinstance(part, Window)]
         self.paced = frozenset(part.name for part in rates)
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All that its calls claim, some of it more than once."""
+        return (*self.outbound, *self.inbound, *self.forwarded, *self.recorded)
+
     def holds(self, host: str) -> bool:
         """Whether an address is among the key's sources."""
         address = ip_address(host)

@@ -11,14 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from callgate.cli.control import Row, second
+from callgate.net.panes import PANES, SORTS
 
-PANES: Final = ("keys", "calls", "refusals")
-SORTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "keys": ("use", "key", "calls", "queued", "refused", "state"),
-    "calls": ("since", "key", "from", "to", "state"),
-    "refusals": ("at", "key", "rule", "to"),
-}
-"""What the gate can sort by (`net.overview`), the usual first."""
 TYPED_MAX: Final = 200
 """Characters of a filter or a reason."""
 

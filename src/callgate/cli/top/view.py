@@ -16,7 +16,8 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from callgate.cli.control import Row, plain
-from callgate.cli.top.state import PANES, SORTS, Page, Pane, State
+from callgate.cli.top.state import Page, Pane, State
+from callgate.net.panes import PANES, SORTS
 from callgate.sim.bars import gauge
 
 LEAST: Final = (60, 15)

@@ -78,9 +78,9 @@ class Emergency:
         first = trunk.emergency_first
         preferred = first.site.targets[0] if first is not None and first.site.targets else None
         if route is trunk:
-            answered = core.challenges.answered_by(request, call.key, now)
+            answered = core.challenges.answered_by(call, request, now)
             if answered is not None:
-                call.free, preferred, call.record.id = True, answered.by, answered.record
+                call.free, preferred = True, answered.by
         groups: Groups = core.trunks.groups(call.key, now, preferred, trunk=route, every=True)
         if not groups:
             return "no address of the emergency route is known"

@@ -125,7 +125,7 @@ class Session(Call):
             self.refuse(NOT_SECURE, now)
             return
         core.layer.respond(server, 100, reply(request, 100), now)
-        core.recordings.session(self, request, Licences(self), now)
+        core.recordings.session(self, request, Opening(self), now)
 
     def admit(self, now: float) -> None:
         self.phase = Phase.TRYING
@@ -179,7 +179,7 @@ class Session(Call):
         """It has never been among the calls."""
 
 
-class Licences(Several):
+class Opening(Several):
     """A session that waits for the licences of what it records."""
 
     def decided(self, recordings: Recordings, now: float) -> None:

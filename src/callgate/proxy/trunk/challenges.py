@@ -15,7 +15,6 @@ from callgate.sip.transaction import NEVER
 if TYPE_CHECKING:
     from callgate.proxy.calls.context import Context
     from callgate.proxy.calls.targets import Target
-    from callgate.proxy.peers import Key
     from callgate.proxy.wheel import Wheel
 
 SECONDS: Final = 10.0
@@ -76,16 +75,17 @@ class Challenges:
         one.uncounted = call.record
         return True
 
-    def answered_by(self, request: Message, key: Key, now: float) -> Challenged | None:
-        """What an INVITE of a key answers that is the re-send with credentials of one that the trunk has seen: it needs
-        no token. Who has asked for them: nobody else knows that nonce."""
+    def answered_by(self, call: Context, request: Message, now: float) -> Challenged | None:
+        """What a new call answers that is the re-send with credentials of one that the trunk has seen: it needs no
+        token, and has one record with that. Who has asked for them: nobody else knows that nonce."""
         if not self._open:
             return None
         one = self._open.get((request.call_id, request.from_tag, request.uri))
-        if one is None or one.key != key.id:
+        if one is None or one.key != call.key.id:
             return None  # another contract pays for itself
         if request.cseq_number == one.cseq + 1 and now - one.at <= SECONDS:
             one.uncounted = None  # it is the same call, and has not ended
+            call.record.id = one.record
             del self._open[one.name]
             return one
         self._over(one)
