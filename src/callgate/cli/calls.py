@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -43,7 +44,7 @@ def register(app: typer.Typer) -> None:
             show_answer(answer)
         else:
             for one in (answer, *answer["others"]):
-                freed = f"released {_lines(one['freed']) or 'nothing, it held no lines'}"
+                freed = f"released {freed_lines(one)}"
                 typer.echo(f"{one['call_id']}: {'hung up' if hangup else freed}")
         finish(answer)
 
@@ -65,14 +66,19 @@ def register(app: typer.Typer) -> None:
         finish(answer)
 
 
-def _lines(lines: dict[str, int]) -> str:
-    return ", ".join(name if count == 1 else f"{name} × {count}" for name, count in lines.items())
+def freed_lines(answer: Row) -> str:
+    """What `calls.release` has freed."""
+    return lines(answer["freed"]) or "nothing, it held no lines"
+
+
+def lines(held: Mapping[str, int]) -> str:
+    """What a call holds."""
+    return ", ".join(name if count == 1 else f"{name} × {count}" for name, count in held.items())
 
 
 def _line(row: Row) -> tuple[object, ...]:
     since = second(row["since"])
-    lines, where = _lines(row["lines"]), row["gateway"]
     return (
         *(row["key"], row["direction"], row["state"], since, row["from"], row["to"]),
-        *(lines, where, row["call_id"]),
+        *(lines(row["lines"]), row["gateway"], row["call_id"]),
     )

@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             show_answer(answer)
         else:
-            typer.echo(f"{key}: suspended {_until(answer)}{_ended(answer, drop)}")
+            typer.echo(f"{key}: suspended {_until(answer)}{ended(answer, drop)}")
         finish(answer)
 
     @keys.command("resume")
@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             show_answer(answer)
         else:
-            typer.echo(f"{key}: resumed; it was {answer['was']}")
+            typer.echo(resumed(answer))
         finish(answer)
 
 
@@ -72,11 +72,17 @@ def _when(text: str | None) -> str | None:
     return (datetime.now(UTC) + timedelta(**{SPANS[span[2]]: int(span[1])})).isoformat()
 
 
+def resumed(answer: Row) -> str:
+    """What `keys.resume` has come to, in words."""
+    return f"{answer['key']}: resumed; it was {answer['was']}"
+
+
 def _until(row: Row) -> str:
     return f"until {second(row['until'])}" if row["until"] else "until it is resumed"
 
 
-def _ended(answer: Row, drop: bool) -> str:
+def ended(answer: Row, drop: bool) -> str:
+    """What became of the calls of a key that was suspended."""
     count = answer["calls_ended"]
     if drop:
         return f"; {count} call{'s' if count != 1 else ''} ended"

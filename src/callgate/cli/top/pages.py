@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+from callgate.cli.calls import lines
 from callgate.cli.control import Row, second
 from callgate.cli.top.link import Link
 from callgate.cli.top.state import Open, Page, State
@@ -52,8 +53,7 @@ def key_lines(row: Row, arithmetic: Row) -> Iterator[str]:
 def call_lines(row: Row) -> Iterator[str]:
     yield f"{row['direction']} call of {row['key']}, {row['from'] or '?'} to {row['to'] or '?'}"
     yield f"{row['state']} since {second(row['since'])}, gateway {row['gateway'] or '-'}, record {row['id']}"
-    held = ", ".join(f"{name} × {count}" for name, count in row["lines"].items())
-    yield f"holds {held or 'no lines'}"
+    yield f"holds {lines(row['lines']) or 'no lines'}"
     marks = [name for name, is_so in (("recorded", row["recorded"]), ("on hold", row["on_hold"])) if is_so]
     if row["waited_seconds"]:
         marks.append(f"waited {row['waited_seconds']:.1f} s for its turn")

@@ -6,11 +6,13 @@ the gate, or `Quit`. Whatever acts on a call or a key asks first, and names what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from callgate.cli.calls import freed_lines
 from callgate.cli.control import Row, second
+from callgate.cli.keys import ended, resumed
 from callgate.net.panes import PANES, SORTS
 
 TYPED_MAX: Final = 200
@@ -327,21 +329,13 @@ class State:
         self.page = Page("help", HELP)
 
 
-def done_words(act: Act, answer: Mapping[str, Any]) -> str:
+def done_words(act: Act, answer: Row) -> str:
     """What an operation has come to."""
     if act.op == "calls.release":
-        if answer["hangup"]:
-            return "hung up"
-        freed = ", ".join(
-            f"{name} × {count}" if count != 1 else name for name, count in answer["freed"].items()
-        )
-        return f"released: {freed or 'nothing, it held no lines'}"
+        return "hung up" if answer["hangup"] else f"released: {freed_lines(answer)}"
     if act.op == "keys.resume":
-        return f"{answer['key']}: resumed; it was {answer['was']}"
-    count = answer["calls_ended"]
-    return f"{answer['key']}: suspended until it is resumed" + (
-        f"; {count} that waited refused" if count else ""
-    )
+        return resumed(answer)
+    return f"{answer['key']}: suspended until it is resumed{ended(answer, drop=False)}"
 
 
 _FAR: Final = 1_000_000
