@@ -13,13 +13,13 @@ from tests.store.test_journal import until
 
 from callgate.cdr.erase import selection_of
 from callgate.net.erasure import journal as holder
-from callgate.proxy.restart.journal import RECORD, gone
+from callgate.proxy.restart.journal import OVER, RECORD, gone
 from callgate.proxy.telemetry.record import CallRecord
 from callgate.store import journal as module
 from callgate.store.forget import Forgotten, forget
 from callgate.store.frames import HEAD, MARK, SHORTEST, frame
 from callgate.store.journal import Journal
-from callgate.store.recall import FOLDER, OVER, Start, find, read_calls
+from callgate.store.recall import FOLDER, Start, find, read_calls
 from callgate.store.story import lives_of
 
 START = Start("boot", 1_700_000_000.0, ("UDP 127.0.0.1:5060",), RECORD)

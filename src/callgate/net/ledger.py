@@ -17,12 +17,12 @@ from callgate.policy.ledger import MARGIN
 from callgate.proxy import commands
 from callgate.proxy.commands import Alert
 from callgate.proxy.core import Core
-from callgate.proxy.restart.journal import CALL_BACK, RECORD, Row
+from callgate.proxy.restart.journal import CALL_BACK, LASTS, RECORD, Row
 from callgate.proxy.restart.restore import Restorer, fold
 from callgate.store.forget import Forgotten, Wanted
 from callgate.store.journal import Journal
 from callgate.store.memory import MemoryStore, Owed
-from callgate.store.recall import SENT, Kept, Start
+from callgate.store.recall import Kept, Start
 
 Parts = tuple[Part, ...]
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -175,7 +175,7 @@ class Ledger:
                 for part in windows:
                     if part.period > SHORT:
                         row = (("W", part.name, part.period, part.rule, part.passing),)
-                        rows += [(SENT, 0, crash, row)] * may(part.name, at_once, part.limit)
+                        rows += [(LASTS, 0, crash, row)] * may(part.name, at_once, part.limit)
                 several: list[tuple[str, str, float, int]] = []  # different numbers
                 if key.reach is not None and parts is key.outbound:
                     limit, period = key.reach
@@ -191,7 +191,7 @@ class Ledger:
                         several.append((one.more.rule, first, period, one.more.limit))
                 for rule, name, period, limit in several:
                     for n in range(may(name, at_once, limit)):
-                        rows.append((SENT, 0, crash, (("D", name, period, rule, b"unknown %d" % n),)))
+                        rows.append((LASTS, 0, crash, (("D", name, period, rule, b"unknown %d" % n),)))
         return rows
 
     def _start(self) -> Start:
@@ -235,7 +235,7 @@ class Ledger:
         """A copy of its INVITE was sent."""
         row = self._long.get(claim_id)
         if row is not None:
-            self.put((SENT, claim_id, now, row))
+            self.put((LASTS, claim_id, now, row))
 
     def released(self, claim_id: int) -> None:
         self._long.pop(claim_id, None)

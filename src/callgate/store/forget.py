@@ -13,16 +13,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from callgate.proxy.restart.journal import record_of
+from callgate.proxy.restart.journal import LASTS, OVER, record_of
 from callgate.proxy.telemetry.record import CallRecord
 from callgate.store.frames import HEAD, Damage, Row, pieces
-from callgate.store.recall import FOLDER, OVER, SENT, START, STOP, WHOLE, Start, files, read_calls, start_of
+from callgate.store.recall import FOLDER, START, STOP, WHOLE, Start, files, read_calls, start_of
 
 Wanted = Callable[[CallRecord, float], bool]
 """(record, what its times lack to UTC) → whether it is to be erased."""
 Doomed = Callable[[Row, bytes], bool]
 """(row with its number in front, its frame) → whether it goes."""
-ALWAYS: Final = frozenset((START, STOP, WHOLE, SENT, OVER))
+ALWAYS: Final = frozenset((START, STOP, WHOLE, LASTS, OVER))
 """Kinds of rows in a file of calls that say nothing of a person, or count still."""
 
 

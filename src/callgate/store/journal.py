@@ -27,9 +27,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from callgate.proxy.restart.journal import LASTS, OVER
 from callgate.store.forget import Forgotten, Wanted, forget_stories, is_of
 from callgate.store.frames import HEAD, Row, frame
-from callgate.store.recall import ADDS, FOLDER, OVER, SENT, START, STOP, WHOLE, Kept, Start, files, read_calls
+from callgate.store.recall import ADDS, FOLDER, START, STOP, WHOLE, Kept, Start, files, read_calls
 
 COMMIT: Final = 0.03
 """Seconds between two writes: what is younger may be lost."""
@@ -206,8 +207,8 @@ class Journal:
         """What has come, without what is out of date already: a call that was refused at once has but a story."""
         waiting = self._waiting
         rows = [waiting.popleft() for _ in range(len(waiting))]
-        last = {row[1]: n for n, row in enumerate(rows) if row[0] not in ADDS and row[0] != SENT}
-        return [row for n, row in enumerate(rows) if row[0] == SENT or n >= last.get(row[1], 0)]
+        last = {row[1]: n for n, row in enumerate(rows) if row[0] not in ADDS and row[0] != LASTS}
+        return [row for n, row in enumerate(rows) if row[0] == LASTS or n >= last.get(row[1], 0)]
 
     def _write(self, file: _File, frames: Sequence[bytes]) -> None:
         file.write(b"".join(frames))
@@ -225,7 +226,7 @@ class Journal:
         data = frame(self._serial, row)
         if frames is not None:
             frames.append(data)
-        if kind == SENT:
+        if kind == LASTS:
             for _, name, *_ in row[3]:
                 self._sent.setdefault(name, deque()).append((row[2] + max(p[2] for p in row[3]), data))
                 break

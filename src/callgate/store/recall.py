@@ -7,15 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from callgate.proxy.restart.journal import LASTS, OVER, RINGS
 from callgate.store.frames import SHORTEST, Damage, Row, row_around, rows
 
 FOLDER: Final = "journal"
 START: Final = "start"
 WHOLE: Final = "whole"
 STOP: Final = "stop"
-SENT: Final = "W"
-RINGS: Final = "R"
-OVER: Final = "E"
 ANY: Final = 1 << 40
 """Stands for as many as there can be."""
 ADDS: Final = frozenset((RINGS,))
@@ -97,7 +95,7 @@ def read_calls(folder: Path) -> tuple[Kept, int, int]:
             if not rest or not isinstance(rest[0], float):
                 continue
             last = max(last, rest[0])
-            if kind == SENT:
+            if kind == LASTS:
                 here[serial] = (kind, leg, *rest)
             elif kind == OVER:
                 over[leg] = max(over.get(leg, 0), serial)
